@@ -1,0 +1,181 @@
+//! A checkpoint file: names, shapes and tensors on demand, in whatever container it comes.
+//!
+//! The container is told from the first bytes, never from the file name. Files are mapped, and
+//! tensors are views into the mapping, so opening costs the directory alone. This floor knows
+//! nothing of models: it would open a ResNet as happily.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use crate::tensor::{self, Tensor};
+
+mod npy;
+mod npz;
+mod safetensors;
+pub mod write;
+
+/// Containers read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Npz,
+    Safetensors,
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Format::Npz => "npz",
+            Format::Safetensors => "safetensors",
+        })
+    }
+}
+
+/// What can be wrong with the file itself. The caller adds the path.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("is empty")]
+    Empty,
+    #[error("is a directory; name the checkpoint file in it")]
+    Directory,
+    #[error(
+        "is a Git LFS pointer, not the checkpoint; run `git lfs pull`, or download the file itself"
+    )]
+    LfsPointer,
+    #[error("is an HTML page, not a checkpoint; the download did not give the file itself")]
+    Html,
+    #[error("is a PyTorch file; this version reads .npz (big_vision) and .safetensors")]
+    PyTorch,
+    #[error(
+        "is neither .npz (zip) nor .safetensors: it starts with {found}; expected a zip archive of .npy arrays or a safetensors header"
+    )]
+    Unknown { found: String },
+    #[error("is not a whole zip archive ({reason}); expected an .npz as `numpy.savez` writes it. It may be truncated: compare its size with the published one")]
+    Zip { reason: String },
+    #[error("is not a whole safetensors file ({reason}). It may be truncated: compare its size with the published one")]
+    Safetensors { reason: String },
+    #[error("tensor `{name}`: {reason}")]
+    Member { name: String, reason: String },
+    #[error("tensor `{name}` is stored twice; expected each name once")]
+    Duplicate { name: String },
+    #[error(transparent)]
+    Tensor(#[from] tensor::Error),
+}
+
+/// An open checkpoint.
+pub struct Checkpoint {
+    path: PathBuf,
+    format: Format,
+    file: Bytes,
+    metadata: BTreeMap<String, String>,
+    tensors: Vec<(String, Tensor)>,
+}
+
+impl Checkpoint {
+    /// Maps `path` and reads its directory.
+    ///
+    /// # Errors
+    /// See [`Error`]: unreadable, truncated, of another kind, or a member that is not an array.
+    pub fn open(path: &Path) -> Result<Checkpoint, Error> {
+        let file = map(path)?;
+        let (format, metadata, tensors) = match &file[..] {
+            [] => return Err(Error::Empty),
+            [b'P', b'K', 3 | 5, 4 | 6, ..] => (Format::Npz, BTreeMap::new(), npz::read(&file)?),
+            bytes if bytes.starts_with(b"version https://git-lfs") => return Err(Error::LfsPointer),
+            bytes if bytes.trim_ascii_start().starts_with(b"<") => return Err(Error::Html),
+            bytes if bytes.len() > 8 && bytes[8] == b'{' => {
+                let (metadata, tensors) = safetensors::read(&file)?;
+                (Format::Safetensors, metadata, tensors)
+            }
+            // A pickle: protocol opcode, then two more opcodes of torch's legacy container.
+            [0x80, 2..=5, ..] => return Err(Error::PyTorch),
+            bytes => {
+                return Err(Error::Unknown { found: format!("{:02x?}", &bytes[..bytes.len().min(8)]) });
+            }
+        };
+        let mut seen = std::collections::HashSet::new();
+        if let Some((name, _)) = tensors.iter().find(|(name, _)| !seen.insert(name.clone())) {
+            return Err(Error::Duplicate { name: name.clone() });
+        }
+        Ok(Checkpoint { path: path.to_owned(), format, file, metadata, tensors })
+    }
+
+    /// A checkpoint of names and shapes alone, to test tables and models without weights.
+    pub fn from_tensors(path: &Path, tensors: Vec<(String, Tensor)>) -> Checkpoint {
+        Checkpoint {
+            path: path.to_owned(),
+            format: Format::Npz,
+            file: Bytes::new(),
+            metadata: BTreeMap::new(),
+            tensors,
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file's own name, without folders: what metadata and reports carry.
+    pub fn file_name(&self) -> String {
+        self.path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+    }
+
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Bytes of the file.
+    pub fn size(&self) -> u64 {
+        self.file.len() as u64
+    }
+
+    /// Free-form string pairs the file carries (safetensors `__metadata__`).
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// Names and tensors, in stored order.
+    pub fn tensors(&self) -> &[(String, Tensor)] {
+        &self.tensors
+    }
+
+    /// SHA-256 of the whole file, in hex. `progress` is told how many bytes were taken in.
+    pub fn sha256(&self, progress: &dyn Fn(u64)) -> String {
+        let mut hasher = Sha256::new();
+        for chunk in self.file.chunks(1 << 22) {
+            hasher.update(chunk);
+            progress(chunk.len() as u64);
+        }
+        hex(&hasher.finalize())
+    }
+}
+
+/// Lower-case hex of a digest.
+pub fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Maps a file for reading.
+///
+/// # Errors
+/// When it is a directory or cannot be opened.
+pub fn map(path: &Path) -> Result<Bytes, Error> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(Error::Directory);
+    }
+    if metadata.len() == 0 {
+        return Ok(Bytes::new());
+    }
+    // SAFETY: the mapping is read-only and private to this process. Someone truncating the file
+    // while it is read ends the process with SIGBUS, as with every tool that maps its input;
+    // changing it gives wrong bytes, never a wrong address.
+    let mapping = unsafe { memmap2::Mmap::map(&file)? };
+    Ok(Bytes::from_owner(mapping))
+}
