@@ -1,1 +1,35 @@
-fn main(){}
+//! Build step: the ONNX messages from `onnx.proto` (no protoc to install), and the list of
+//! `models/*.json` that is built into the program.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+
+    println!("cargo:rerun-if-changed=proto/onnx.proto");
+    let messages = protox::compile([root.join("proto/onnx.proto")], [root.join("proto")])?;
+    prost_build::Config::new()
+        .bytes(["."])
+        // The upstream comments are prose with indented lists, which rustdoc would take for code.
+        .disable_comments(["."])
+        .compile_fds(messages)?;
+
+    println!("cargo:rerun-if-changed=models");
+    fs::write(out.join("models.rs"), models(&root.join("models"))?)?;
+    Ok(())
+}
+
+/// A table of file stems and included texts, sorted by name.
+fn models(folder: &Path) -> Result<String, Box<dyn std::error::Error>> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    files.retain(|path| path.extension().is_some_and(|e| e == "json"));
+    files.sort();
+    let mut text = "const KNOWN: &[(&str, &str)] = &[\n".to_owned();
+    for path in files {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        text += &format!("    ({stem:?}, include_str!({:?})),\n", path.display().to_string());
+    }
+    Ok(text + "];\n")
+}

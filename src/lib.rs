@@ -1,1 +1,82 @@
+//! CLIP-family checkpoints, as published, into verified ONNX.
+//!
+//! ```text
+//! checkpoint file
+//!    │  checkpoint::Checkpoint::open     source names, stored layouts, nothing converted
+//!    ▼
+//! params::keymap (tables)                one pass: rename, relayout; fails on a name with no row
+//!    ▼
+//! params::Params (canonical)             PyTorch layouts, timm block names, `visual.` / `text.` roots
+//!    │  Params::resize_positions         another image size, NaFlex frozen
+//!    ▼
+//! towers::image, towers::text            read each parameter once, by scope, with its expected shape
+//!    ▼
+//! onnx::Graph ──► onnx::write ──► package::Folder ──► verify (tract) ──► Report
+//! ```
+//!
+//! Everything is lazy until written: a canonical parameter is a view of the mapped file plus the
+//! layout steps its row asked for ([`tensor`]), and the writer streams one tensor at a time.
+//!
+//! # Floors
+//!
+//! Uses point down the table only.
+//!
+//! | floor | uses | never hears of |
+//! |---|---|---|
+//! | `main`, `cli` | pipeline | how anything is done |
+//! | [`pipeline`] | everything below | tensors' contents, operators |
+//! | [`package`] | files and JSON | models, weights |
+//! | [`verify`] | tract, ndarray-npy, [`onnx::read`] | the graph in memory |
+//! | [`towers`] | config, params, onnx, tensor | files, source names |
+//! | [`params`] | checkpoint, tensor, config | ONNX |
+//! | [`onnx`], [`checkpoint`] | tensor | models |
+//! | [`config`], [`tensor`] | nothing of ours | everything else |
+//!
+//! # Adding things
+//!
+//! | to add | touch |
+//! |---|---|
+//! | a model of a known architecture | `models/<name>.json` |
+//! | a spelling of names | `params/<naming>.rs`, one line in `params::maps` |
+//! | a file format | `checkpoint/<format>.rs`, one arm in `Checkpoint::open` |
+//! | an architecture | `towers/<name>.rs`, its fields in `config.rs`, one arm in `towers::image` |
+//! | an operator | one method in `onnx::ops` |
+//!
+//! Which parameters a model needs is not written down a second time: [`towers::wanted`] builds
+//! its towers over a recorder, and finding a model from names and shapes compares with that.
+//!
+//! # Example
+//!
+//! ```no_run
+//! use clip_onnx::onnx::write::ExternalData;
+//! use clip_onnx::pipeline::{Choice, Export, Silent, export};
+//!
+//! let exported = export(
+//!     &Export {
+//!         checkpoint: "webli_en_b16_224_63724782.npz".into(),
+//!         out: "siglip".into(),
+//!         force: false,
+//!         choice: Choice::default(),
+//!         image_size: None,
+//!         normalize: true,
+//!         external_data: ExternalData::Auto,
+//!         verify: true,
+//!         reference: None,
+//!         batches: vec![1, 2, 3],
+//!     },
+//!     &Silent,
+//! )?;
+//! println!("{}", exported.selected.config.model);
+//! # Ok::<(), clip_onnx::pipeline::Error>(())
+//! ```
 
+pub mod checkpoint;
+pub mod config;
+mod interrupt;
+pub mod onnx;
+pub mod package;
+pub mod params;
+pub mod pipeline;
+pub mod tensor;
+pub mod towers;
+pub mod verify;

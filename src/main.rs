@@ -1,1 +1,17 @@
-fn main() {}
+//! Parse, run, print the error chain on one line, choose the exit code:
+//! 0 fine; 1 written, but verification failed; 2 could not do it.
+
+use std::process::ExitCode;
+
+mod cli;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("clip-onnx: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -172,21 +172,27 @@ impl Tensor {
         Ok(Tensor { parts: vec![view], axis: 0 })
     }
 
-    /// A computed tensor. `values` are row-major and must fill `shape`.
+    /// A computed tensor. `values` are row-major and fill `shape`.
     pub fn from_f32(source_name: &str, shape: &[usize], values: &[f32]) -> Tensor {
         assert_eq!(shape.iter().product::<usize>(), values.len(), "{source_name}: values fill the shape");
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let available = bytes.len();
-        let storage = Storage::Ready(Bytes::from(bytes));
-        let axes = {
-            let mut step = values.len();
-            let factor = |len: usize| {
-                step /= len.max(1);
-                vec![Factor { len, step }]
-            };
-            shape.iter().copied().map(factor).collect()
-        };
-        debug_assert_eq!(available, values.len() * 4);
+        Tensor::whole(source_name, shape, 1, Bytes::from(bytes))
+    }
+
+    /// Zeros of any shape, for building a graph without weights.
+    pub fn zeros(shape: &[usize]) -> Tensor {
+        Tensor::whole("zeros", shape, 0, Bytes::from_static(&[0; 4]))
+    }
+
+    fn whole(source_name: &str, shape: &[usize], unit: usize, bytes: Bytes) -> Tensor {
+        let mut step = unit;
+        let mut axes: Vec<Vec<Factor>> = Vec::with_capacity(shape.len());
+        for &len in shape.iter().rev() {
+            axes.push(vec![Factor { len, step }]);
+            step *= len;
+        }
+        axes.reverse();
+        let storage = Storage::Ready(bytes);
         let view = View { source_name: source_name.into(), dtype: DType::F32, storage, offset: 0, axes };
         Tensor { parts: vec![view], axis: 0 }
     }

@@ -20,7 +20,8 @@ pub fn read(file: &Bytes) -> Result<Vec<(String, Tensor)>, Error> {
     if archive.file_names().any(|name| name.ends_with("/data.pkl") || name == "data.pkl") {
         return Err(Error::PyTorch);
     }
-    // The crate keeps the last of two members of one name; the count in the directory tells.
+    // Clones share the directory and the mapped bytes; a deflated member needs one to read itself.
+    let shared = archive.clone();
     let mut tensors = Vec::with_capacity(archive.len());
     for at in 0..archive.len() {
         let mut member = archive.by_index(at).map_err(zip_error)?;
@@ -59,13 +60,12 @@ pub fn read(file: &Bytes) -> Result<Vec<(String, Tensor)>, Error> {
                 let size = usize::try_from(size).map_err(|_| wrong(format!("claims {size} bytes")))?;
                 let available = size.saturating_sub(header.length);
                 let deflated = Deflated {
-                    archive: archive.clone(),
+                    archive: shared.clone(),
                     at,
                     size,
                     skip: header.length,
                     inflated: OnceLock::new(),
                 };
-                drop(member);
                 tensor(&name, &header, Storage::Deferred(Arc::new(deflated)), available)?
             }
             other => return Err(wrong(format!("is compressed with {other}; expected stored or deflated"))),

@@ -1,0 +1,326 @@
+//! Commands and flags: strings become typed requests, outcomes become text.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clip_onnx::config::{Dialect, known};
+use clip_onnx::onnx::write::ExternalData;
+use clip_onnx::pipeline::{Choice, Convert, Export, convert, export, inspect};
+use clip_onnx::verify;
+
+mod progress;
+mod show;
+
+use progress::Bars;
+
+/// Turns published CLIP-family checkpoints into verified ONNX.
+///
+/// Reads the file a model was published in (Google's big_vision .npz, open_clip safetensors),
+/// writes one ONNX file per tower, loads them with tract and compares them with reference
+/// embeddings. No Python, no torch, no tracing.
+#[derive(Parser)]
+#[command(name = "clip-onnx", version, propagate_version = true, after_long_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  Export a downloaded SigLIP checkpoint; the model is found from names and shapes:
+      clip-onnx export webli_en_b16_224_63724782.npz --out siglip
+
+  The same, held to reference embeddings:
+      clip-onnx export webli_en_b16_224_63724782.npz --out siglip --reference siglip_reference.npz
+
+  A NaFlex checkpoint frozen to 384 x 256 pixels:
+      clip-onnx export siglip2_b16_naflex.npz --out naflex --image-size 384x256
+
+  What a file is:
+      clip-onnx inspect siglip/vision_model.onnx
+
+Exit codes: 0 fine; 1 written, but verification failed; 2 could not do it.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write a checkpoint's towers as ONNX, and verify them
+    ///
+    /// Writes a folder, whole or not at all: vision_model.onnx, text_model.onnx, manifest.json
+    /// (every file with size and SHA-256, all metadata, the options used) and report.json (the
+    /// verification). The same checkpoint and options give the same bytes, the report aside.
+    #[command(after_long_help = "\
+Inputs and outputs:
+  vision_model.onnx   pixel_values float32 [batch_size, 3, H, W] -> image_embeds [batch_size, D]
+  text_model.onnx     input_ids int64 [batch_size, L]            -> text_embeds  [batch_size, D]
+  NaFlex              patches float32 [batch_size, num_patches, P*P*3], patch_mask, patch_y and
+                      patch_x int64 [batch_size, num_patches]    -> image_embeds [batch_size, D]
+
+Examples:
+  clip-onnx export siglip2_b16_224.npz --out siglip2
+  clip-onnx export model.npz --config my-model.json --out model --reference reference.npz
+  clip-onnx export siglip2_b16_224.npz --out siglip2-384 --image-size 384 --no-normalize")]
+    Export(ExportArgs),
+    /// Run ONNX towers with tract and compare them with reference embeddings
+    ///
+    /// Takes a folder an export wrote, or any ONNX towers: one float image input [N, 3, H, W], or
+    /// one integer input [N, L]. Without a reference it still checks that outputs are finite, of
+    /// unit length where the file says so, and independent of the batch.
+    #[command(after_long_help = "\
+Examples:
+  clip-onnx verify siglip --reference siglip_reference.npz
+  clip-onnx verify somebody_elses_vision_model.onnx --reference siglip_reference.npz --batches 1,8
+
+The reference is an .npz with `image`, `image_embedding`, `image_embedding_normalized`, `tokens`,
+`text_embedding`, `text_embedding_normalized`, `logits_per_image`, `logit_scale_exp` and
+`logit_bias`, or what of it the towers need. scripts/make_reference.py writes one.")]
+    Verify(VerifyArgs),
+    /// Write a checkpoint under open_clip's names, as safetensors
+    ///
+    /// The same weights in the same precision, loadable by open_clip with strict=True. The
+    /// dialect and the configuration are recorded in the file, and `export` honours them.
+    #[command(after_long_help = "\
+Examples:
+  clip-onnx convert webli_en_b16_224_63724782.npz -o siglip.safetensors
+  clip-onnx convert siglip2_b16_naflex.npz -o naflex_256.safetensors --image-size 256")]
+    Convert(ConvertArgs),
+    /// Say what a checkpoint or an ONNX file is
+    ///
+    /// A checkpoint: format, naming, model, dialect, parameters per tower, what is missing or
+    /// unexpected. An ONNX file: inputs, outputs, opset, operators, metadata, size.
+    #[command(after_long_help = "\
+Examples:
+  clip-onnx inspect webli_en_b16_224_63724782.npz
+  clip-onnx inspect webli_en_b16_224_63724782.npz --tensors MAPHead
+  clip-onnx inspect siglip/vision_model.onnx --json")]
+    Inspect(InspectArgs),
+    /// List the models that are known
+    Models {
+        /// Print JSON: the full configuration of every model
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a completion script for a shell
+    #[command(after_long_help = "\
+Examples:
+  clip-onnx completions bash > /etc/bash_completion.d/clip-onnx
+  clip-onnx completions zsh  > ~/.zfunc/_clip-onnx")]
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Args)]
+struct ChoiceArgs {
+    /// Model by name, instead of finding it from names and shapes (`clip-onnx models` lists them)
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    model: Option<String>,
+    /// Model from a JSON file of the form of models/*.json
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Whose numbers to follow: `original` (the authors' code) or `open_clip`. Default: the naming
+    /// the file was published under, or what `convert` recorded in it
+    #[arg(long, value_name = "NAME", value_parser = parse_dialect)]
+    dialect: Option<Dialect>,
+}
+
+impl From<ChoiceArgs> for Choice {
+    fn from(args: ChoiceArgs) -> Choice {
+        Choice { model: args.model, config: args.config, dialect: args.dialect }
+    }
+}
+
+#[derive(Args)]
+struct ExportArgs {
+    /// The checkpoint, as published
+    checkpoint: PathBuf,
+    /// Folder to write
+    #[arg(long, short, value_name = "DIR")]
+    out: PathBuf,
+    /// Replace the folder if it is one of clip-onnx's
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    choice: ChoiceArgs,
+    /// Image size to build for: a number, or HEIGHTxWIDTH. Positions are resampled by the rule of
+    /// the model's dialect; a NaFlex model becomes an ordinary one of that size
+    #[arg(long, value_name = "HxW", value_parser = parse_image_size)]
+    image_size: Option<[usize; 2]>,
+    /// Leave embeddings as they come, without L2 normalisation
+    #[arg(long)]
+    no_normalize: bool,
+    /// Write weights beside the model (<file>_data) even below 2 GiB
+    #[arg(long)]
+    external_data: bool,
+    /// Reference embeddings to hold the files to
+    #[arg(long, value_name = "FILE.npz")]
+    reference: Option<PathBuf>,
+    /// Batch sizes to verify at
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = verify::BATCHES, value_parser = parse_batch)]
+    batches: Vec<usize>,
+    /// Do not load and run the files; no report.json is written
+    #[arg(long, conflicts_with = "reference")]
+    no_verify: bool,
+}
+
+#[derive(Args)]
+struct VerifyArgs {
+    /// Folder of an export, or ONNX files
+    #[arg(required = true, value_name = "DIR|FILE")]
+    models: Vec<PathBuf>,
+    /// Reference embeddings
+    #[arg(long, value_name = "FILE.npz")]
+    reference: Option<PathBuf>,
+    /// Batch sizes to run at
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = verify::BATCHES, value_parser = parse_batch)]
+    batches: Vec<usize>,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct ConvertArgs {
+    /// The checkpoint, as published
+    checkpoint: PathBuf,
+    /// The .safetensors file to write
+    #[arg(long, short, value_name = "FILE")]
+    out: PathBuf,
+    /// Replace the file if it is there
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    choice: ChoiceArgs,
+    /// Image size to resample positions to: a number, or HEIGHTxWIDTH; freezes NaFlex
+    #[arg(long, value_name = "HxW", value_parser = parse_image_size)]
+    image_size: Option<[usize; 2]>,
+}
+
+#[derive(Args)]
+struct InspectArgs {
+    /// A checkpoint or an ONNX file
+    file: PathBuf,
+    #[command(flatten)]
+    choice: ChoiceArgs,
+    /// List tensors whose name contains TEXT; all without it
+    #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = "")]
+    tensors: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_dialect(text: &str) -> Result<Dialect, String> {
+    Dialect::parse(text).ok_or_else(|| "expected `original` or `open_clip`".to_owned())
+}
+
+fn parse_image_size(text: &str) -> Result<[usize; 2], String> {
+    let number = |text: &str| text.trim().parse::<usize>().ok().filter(|&n| n > 0);
+    let size = match text.split_once(['x', 'X']) {
+        Some((height, width)) => number(height).zip(number(width)),
+        None => number(text).map(|side| (side, side)),
+    };
+    size.map(|(height, width)| [height, width]).ok_or_else(|| "expected pixels as N or HEIGHTxWIDTH".to_owned())
+}
+
+fn parse_batch(text: &str) -> Result<usize, String> {
+    let batch = text.trim().parse::<usize>().ok().filter(|n| (1..=1024).contains(n));
+    batch.ok_or_else(|| "expected a batch size from 1 to 1024".to_owned())
+}
+
+/// Runs the command line; false when a verification failed.
+///
+/// # Errors
+/// Whatever kept the command from being carried out.
+pub fn run() -> anyhow::Result<bool> {
+    let cli = Cli::parse();
+    let bars = Bars::new(std::io::stderr().is_terminal());
+    let mut out = std::io::stdout().lock();
+    match cli.command {
+        Command::Export(args) => {
+            let request = Export {
+                checkpoint: args.checkpoint,
+                out: args.out,
+                force: args.force,
+                choice: args.choice.into(),
+                image_size: args.image_size,
+                normalize: !args.no_normalize,
+                external_data: if args.external_data { ExternalData::Always } else { ExternalData::Auto },
+                verify: !args.no_verify,
+                reference: args.reference,
+                batches: args.batches,
+            };
+            let exported = export(&request, &bars)?;
+            bars.finish();
+            show::exported(&mut out, &request, &exported)?;
+            Ok(exported.report.is_none_or(|report| report.passed))
+        }
+        Command::Verify(args) => {
+            let mut models = Vec::new();
+            for path in args.models {
+                if path.is_dir() { models.extend(verify::models_in(&path)?) } else { models.push(path) }
+            }
+            let request = verify::Request { models, reference: args.reference, batches: args.batches };
+            let report = verify::verify(&request, &|what| bars.say(what))?;
+            bars.finish();
+            if args.json {
+                writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+            } else {
+                writeln!(out, "{report}")?;
+            }
+            Ok(report.passed)
+        }
+        Command::Convert(args) => {
+            let request = Convert {
+                checkpoint: args.checkpoint,
+                out: args.out,
+                force: args.force,
+                choice: args.choice.into(),
+                image_size: args.image_size,
+            };
+            let converted = convert(&request, &bars)?;
+            bars.finish();
+            show::converted(&mut out, &request, &converted)?;
+            Ok(true)
+        }
+        Command::Inspect(args) => {
+            let inspected = inspect(&args.file, &args.choice.into())?;
+            if args.json {
+                writeln!(out, "{}", serde_json::to_string_pretty(&inspected)?)?;
+            } else {
+                show::inspected(&mut out, &inspected, args.tensors.as_deref())?;
+            }
+            Ok(true)
+        }
+        Command::Models { json: true } => {
+            let all: Vec<_> = known().collect();
+            writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+            Ok(true)
+        }
+        Command::Models { json: false } => {
+            show::models(&mut out)?;
+            Ok(true)
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "clip-onnx", &mut out);
+            Ok(true)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn image_sizes_are_height_by_width() {
+        assert_eq!(parse_image_size("224"), Ok([224, 224]));
+        assert_eq!(parse_image_size("384x256"), Ok([384, 256]));
+        for wrong in ["", "0", "-1", "12x", "x", "1x2x3", "99999999999999999999"] {
+            assert!(parse_image_size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Progress on a terminal, silence elsewhere.
+
+use std::sync::Mutex;
+
+use clip_onnx::pipeline::Progress;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// One bar at a time: a byte bar where the amount is known, a spinner where it is not.
+pub struct Bars {
+    bar: Mutex<ProgressBar>,
+    shown: bool,
+}
+
+impl Bars {
+    pub fn new(shown: bool) -> Bars {
+        Bars { bar: Mutex::new(ProgressBar::hidden()), shown }
+    }
+
+    /// A step of unknown length begins.
+    pub fn say(&self, what: &str) {
+        self.start(what, None);
+    }
+
+    /// Removes what is shown.
+    pub fn finish(&self) {
+        self.current().finish_and_clear();
+    }
+
+    fn current(&self) -> ProgressBar {
+        self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+}
+
+impl Progress for Bars {
+    fn start(&self, what: &str, bytes: Option<u64>) {
+        self.finish();
+        if !self.shown {
+            return;
+        }
+        let (bar, template) = match bytes {
+            Some(bytes) => (ProgressBar::new(bytes), "{msg:32} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}"),
+            None => (ProgressBar::new_spinner(), "{msg:32} {spinner} {elapsed}"),
+        };
+        bar.set_draw_target(ProgressDrawTarget::stderr());
+        // The templates are ours and parse; the default style serves otherwise.
+        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_message(what.to_owned());
+        bar.enable_steady_tick(std::time::Duration::from_millis(100));
+        *self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = bar;
+    }
+
+    fn advance(&self, bytes: u64) {
+        if self.shown {
+            self.current().inc(bytes);
+        }
+    }
+
+    fn warn(&self, message: &str) {
+        self.current().suspend(|| eprintln!("clip-onnx: note: {message}"));
+    }
+}

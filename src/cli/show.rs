@@ -1,0 +1,156 @@
+//! Outcomes as text for people.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use clip_onnx::config::{VisionCfg, known};
+use clip_onnx::onnx::read::{Port, Summary};
+use clip_onnx::pipeline::{CheckpointReport, Convert, Converted, Export, Exported, Inspected};
+
+/// Bytes as a person reads them.
+fn size(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
+}
+
+pub fn exported(out: &mut impl Write, request: &Export, exported: &Exported) -> io::Result<()> {
+    let config = &exported.selected.config;
+    writeln!(
+        out,
+        "{} ({}), dialect {}, embedding {}{}",
+        config.model,
+        exported.selected.found,
+        config.dialect,
+        config.embed_dim,
+        if request.normalize { ", L2-normalised" } else { ", not normalised" }
+    )?;
+    for file in &exported.files {
+        writeln!(out, "  {} ({})", file.path.display(), size(file.size))?;
+    }
+    match &exported.report {
+        Some(report) => writeln!(out, "\n{report}"),
+        None => writeln!(out, "\nnot verified (--no-verify)"),
+    }
+}
+
+pub fn converted(out: &mut impl Write, request: &Convert, converted: &Converted) -> io::Result<()> {
+    let config = &converted.selected.config;
+    writeln!(
+        out,
+        "{} ({}): {} tensors under open_clip's names in {}; recorded dialect {}",
+        config.model,
+        converted.selected.found,
+        converted.tensors,
+        request.out.display(),
+        config.dialect
+    )
+}
+
+pub fn inspected(out: &mut impl Write, inspected: &Inspected, filter: Option<&str>) -> io::Result<()> {
+    match inspected {
+        Inspected::Checkpoint(report) => checkpoint(out, report, filter),
+        Inspected::Onnx(summary) => onnx(out, summary),
+    }
+}
+
+fn line(out: &mut impl Write, label: &str, value: impl std::fmt::Display) -> io::Result<()> {
+    writeln!(out, "{label:<12} {value}")
+}
+
+fn counts(map: &BTreeMap<String, impl std::fmt::Display>) -> String {
+    let parts: Vec<String> = map.iter().map(|(name, n)| format!("{name} {n}")).collect();
+    parts.join(", ")
+}
+
+fn checkpoint(out: &mut impl Write, report: &CheckpointReport, filter: Option<&str>) -> io::Result<()> {
+    line(out, "file", format!("{} ({}, {})", report.file, report.format, size(report.size)))?;
+    line(out, "tensors", format!("{} ({})", report.tensors.len(), counts(&report.dtypes)))?;
+    if let Some(naming) = &report.naming {
+        line(out, "naming", naming)?;
+    }
+    if let (Some(model), Some(found), Some(family), Some(dialect)) =
+        (&report.model, &report.found, &report.family, &report.dialect)
+    {
+        line(out, "model", format!("{model} ({found})"))?;
+        line(out, "family", family)?;
+        line(out, "dialect", dialect)?;
+    }
+    let millions: BTreeMap<String, String> = report
+        .parameters
+        .iter()
+        .map(|(tower, &n)| (tower.clone(), if n < 100_000 { n.to_string() } else { format!("{:.1} M", n as f64 / 1e6) }))
+        .collect();
+    if !millions.is_empty() {
+        line(out, "parameters", counts(&millions))?;
+    }
+    if let Some(problem) = &report.problem {
+        line(out, "problem", problem)?;
+    }
+    if let Some(against) = report.against.as_ref().filter(|_| !report.differences.is_empty()) {
+        writeln!(out, "differences from {against}:")?;
+        const SHOWN: usize = 20;
+        for difference in report.differences.iter().take(SHOWN) {
+            writeln!(out, "  {difference}")?;
+        }
+        if report.differences.len() > SHOWN {
+            writeln!(out, "  and {} more (--json lists all)", report.differences.len() - SHOWN)?;
+        }
+    }
+    let Some(filter) = filter else { return Ok(()) };
+    writeln!(out)?;
+    for tensor in report.tensors.iter().filter(|tensor| tensor.name.contains(filter)) {
+        writeln!(out, "{:<9} {:<20} {}", tensor.dtype, format!("{:?}", tensor.shape), tensor.name)?;
+    }
+    Ok(())
+}
+
+fn onnx(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    line(out, "graph", format!("{} ({})", summary.graph, summary.producer))?;
+    let opsets: Vec<String> = summary.opsets.iter().map(|(domain, version)| format!("{domain} {version}")).collect();
+    line(out, "opset", format!("{}, IR {}", opsets.join(", "), summary.ir_version))?;
+    line(out, "size", size(summary.size))?;
+    for (location, bytes) in &summary.external_data {
+        line(out, "weights in", format!("{location} ({})", size(*bytes)))?;
+    }
+    let port = |port: &Port| format!("{} {} [{}]", port.name, port.element_type, port.shape.join(", "));
+    for input in &summary.inputs {
+        line(out, "input", port(input))?;
+    }
+    for output in &summary.outputs {
+        line(out, "output", port(output))?;
+    }
+    line(out, "parameters", format!("{:.1} M in {} initializers", summary.parameters as f64 / 1e6, summary.initializers))?;
+    line(out, "nodes", format!("{} ({})", summary.nodes, counts(&summary.operators)))?;
+    if !summary.metadata.is_empty() {
+        writeln!(out, "metadata:")?;
+        for (key, value) in &summary.metadata {
+            writeln!(out, "  {key:<16} {value}")?;
+        }
+    }
+    Ok(())
+}
+
+pub fn models(out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "{:<32} {:<8} {:>9} {:>6} {:>7} {:>8} {:>5}  dialects", "model", "family", "image", "patch", "context", "vocab", "dim")?;
+    for config in known() {
+        let vit = config.vision_cfg.vit();
+        let image = match (&config.vision_cfg, vit.image_size) {
+            (VisionCfg::Vit(_), Some([height, width])) => format!("{height}x{width}"),
+            _ => "any".to_owned(),
+        };
+        let dialects: Vec<String> =
+            std::iter::once(&config.dialect).chain(config.dialects.keys()).map(ToString::to_string).collect();
+        writeln!(
+            out,
+            "{:<32} {:<8} {:>9} {:>6} {:>7} {:>8} {:>5}  {}",
+            config.model,
+            config.family.to_string(),
+            image,
+            vit.patch_size,
+            config.text_cfg.context_length,
+            config.text_cfg.vocab_size,
+            config.embed_dim,
+            dialects.join(", ")
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,394 @@
+//! `models/*.json` as structs: every architectural choice is a field here.
+//!
+//! Field names are open_clip's where it has them. Nothing has a default and nothing is inferred
+//! from which tensors happen to be present: a graph is built from these fields, and the tensors
+//! are then read strictly. A field that does not apply is left out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+mod check;
+mod known;
+
+pub use check::{Problem, check_image_size};
+pub use known::{known, names};
+
+/// What can be wrong with a configuration file.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{path} cannot be read: {source}")]
+    Read { path: String, source: std::io::Error },
+    #[error("{path} is not a model configuration: {source}")]
+    Parse { path: String, source: serde_json::Error },
+    #[error("{path}: {problem}")]
+    Check { path: String, problem: Problem },
+    #[error("no model is named `{name}`; {hint}")]
+    Unknown { name: String, hint: String },
+    #[error("model `{model}` has no `{dialect}` dialect; it has {known}")]
+    NoDialect { model: String, dialect: Dialect, known: String },
+}
+
+/// One model: both towers, what the checkpoint carries beside them, and how its pixels are made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// open_clip's name where it has one.
+    pub model: String,
+    pub family: Family,
+    /// How the published file names its tensors.
+    pub naming: Naming,
+    /// Whose numbers these fields give.
+    pub dialect: Dialect,
+    /// SPDX-like id of the released weights' licence; null where there is none to name.
+    pub license: Option<String>,
+    /// Width of both towers' output.
+    pub embed_dim: usize,
+    /// `exp(logit_scale)` is clamped to it.
+    pub logit_scale_max: Option<f32>,
+    /// Whether the checkpoint has one.
+    pub logit_bias: bool,
+    pub vision_cfg: VisionCfg,
+    pub text_cfg: TextCfg,
+    pub preprocess_cfg: PreprocessCfg,
+    /// What other dialects change, as a patch over the fields above.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dialects: BTreeMap<Dialect, serde_json::Value>,
+}
+
+/// Lineage; says what is published together and under which licence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    Siglip,
+    Siglip2,
+    Clip,
+}
+
+/// Spelling of a checkpoint's tensor names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Naming {
+    BigVision,
+    OpenClip,
+}
+
+impl Naming {
+    /// Whose semantics a file of this naming follows unless something says otherwise.
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Naming::BigVision => Dialect::Original,
+            Naming::OpenClip => Dialect::OpenClip,
+        }
+    }
+}
+
+/// Whose numbers "correct" means: the same weights are run differently by different code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    /// The authors' own code.
+    Original,
+    OpenClip,
+}
+
+impl Dialect {
+    /// Reads the spelling used on the command line and in metadata.
+    pub fn parse(text: &str) -> Option<Dialect> {
+        [Dialect::Original, Dialect::OpenClip].into_iter().find(|d| d.to_string() == text)
+    }
+}
+
+macro_rules! display_as_json {
+    ($($type:ty),*) => {$(
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match serde_json::to_value(self) {
+                    Ok(serde_json::Value::String(text)) => f.write_str(&text),
+                    _ => Err(fmt::Error),
+                }
+            }
+        }
+    )*};
+}
+display_as_json!(Family, Naming, Dialect, Act, Interpolation, ResizeMode);
+
+/// The image tower.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "model_type", rename_all = "lowercase")]
+pub enum VisionCfg {
+    /// Of fixed image size.
+    Vit(VitCfg),
+    /// Over a variable sequence of patches.
+    NaflexVit(VitCfg),
+}
+
+impl VisionCfg {
+    /// The fields both kinds share.
+    pub fn vit(&self) -> &VitCfg {
+        match self {
+            VisionCfg::Vit(vit) | VisionCfg::NaflexVit(vit) => vit,
+        }
+    }
+}
+
+/// A vision transformer: pre-norm blocks; q, k, v and all linears with bias.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VitCfg {
+    /// Height, width in pixels; of `vit` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<[usize; 2]>,
+    /// Rows and columns of the stored positions; of `naflexvit` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pos_grid: Option<[usize; 2]>,
+    /// Patches are `patch_size` × `patch_size` pixels, row-major.
+    pub patch_size: usize,
+    pub width: usize,
+    pub layers: usize,
+    pub heads: usize,
+    pub mlp_dim: usize,
+    pub act: Act,
+    /// Of every LayerNorm in the tower.
+    pub norm_eps: f32,
+    pub patch_embed: PatchEmbed,
+    pub patch_bias: bool,
+    pub class_token: bool,
+    /// Whether the class token has a position, the first.
+    pub pos_embed_class: bool,
+    /// LayerNorm before the blocks.
+    pub pre_norm: bool,
+    /// LayerNorm after the blocks, before pooling.
+    pub final_norm: bool,
+    pub pool: VisionPool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map_heads: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map_mlp_dim: Option<usize>,
+    pub proj: Proj,
+    pub proj_bias: bool,
+}
+
+impl VitCfg {
+    /// Rows and columns of patches in an image of `size` pixels; what is left of the last whole
+    /// patch is unused.
+    pub fn grid_of(&self, size: [usize; 2]) -> [usize; 2] {
+        size.map(|n| n / self.patch_size)
+    }
+
+    /// Rows and columns of the positions the checkpoint stores.
+    pub fn stored_grid(&self) -> [usize; 2] {
+        match (self.pos_grid, self.image_size) {
+            (Some(grid), _) => grid,
+            (None, Some(size)) => self.grid_of(size),
+            (None, None) => [0, 0],
+        }
+    }
+}
+
+/// The text tower.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextCfg {
+    pub model_type: TextModel,
+    pub context_length: usize,
+    pub vocab_size: usize,
+    pub width: usize,
+    pub layers: usize,
+    pub heads: usize,
+    pub mlp_dim: usize,
+    pub act: Act,
+    pub norm_eps: f32,
+    /// True: every place sees every place, padding too.
+    pub no_causal_mask: bool,
+    pub pool_type: TextPool,
+    pub proj: Proj,
+    pub proj_bias: bool,
+    /// The tokenizer's ids. `sot_id` is null where rows have no start token.
+    pub pad_id: i64,
+    pub sot_id: Option<i64>,
+    pub eot_id: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextModel {
+    Transformer,
+}
+
+/// Activation of the MLPs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// x Φ(x).
+    Gelu,
+    /// Its tanh approximation, Flax's default.
+    GeluTanh,
+    /// x σ(1.702 x), OpenAI's.
+    QuickGelu,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PatchEmbed {
+    /// A convolution with stride equal to its kernel.
+    Conv,
+    /// A matrix over patches flattened as (y, x, channel).
+    Linear,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VisionPool {
+    /// Attention of one learned query, then x + MLP(LayerNorm(x)).
+    Map,
+    /// Place 0.
+    Token,
+    /// Mean over places.
+    Avg,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextPool {
+    /// Last place.
+    Last,
+    /// Place of the largest id.
+    Argmax,
+    /// Place 0.
+    First,
+    /// First place of `eot_id`.
+    Eos,
+}
+
+/// The matrix after pooling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proj {
+    None,
+    Linear,
+}
+
+/// How the released models' pixels are made, from 0..1. The graph does not depend on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreprocessCfg {
+    pub mean: [f64; 3],
+    pub std: [f64; 3],
+    pub interpolation: Interpolation,
+    pub antialias: bool,
+    pub resize_mode: ResizeMode,
+    /// What the tower takes after mean and std; null where that is no round interval.
+    pub value_range: Option<[f64; 2]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Interpolation {
+    Bilinear,
+    Bicubic,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResizeMode {
+    /// To the size, whatever the aspect.
+    Squash,
+    /// Shortest side, then centre crop.
+    Shortest,
+    /// To the most patches that fit, sides rounded to patches.
+    Naflex,
+}
+
+impl ModelConfig {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// [`Error::Read`], [`Error::Parse`] or [`Error::Check`], each naming `path`.
+    pub fn read(path: &Path) -> Result<ModelConfig, Error> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: name.clone(), source })?;
+        ModelConfig::parse(&name, &text)
+    }
+
+    /// Parses and checks a configuration; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// [`Error::Parse`] or [`Error::Check`].
+    pub fn parse(origin: &str, text: &str) -> Result<ModelConfig, Error> {
+        let config: ModelConfig =
+            serde_json::from_str(text).map_err(|source| Error::Parse { path: origin.to_owned(), source })?;
+        config.check().map_err(|problem| Error::Check { path: origin.to_owned(), problem })?;
+        Ok(config)
+    }
+
+    /// The same model as another dialect runs it.
+    ///
+    /// # Errors
+    /// [`Error::NoDialect`] when the model does not say what that dialect changes.
+    pub fn in_dialect(&self, dialect: Dialect) -> Result<ModelConfig, Error> {
+        if dialect == self.dialect {
+            return Ok(self.clone());
+        }
+        let Some(patch) = self.dialects.get(&dialect) else {
+            let known: Vec<String> =
+                std::iter::once(&self.dialect).chain(self.dialects.keys()).map(Dialect::to_string).collect();
+            return Err(Error::NoDialect { model: self.model.clone(), dialect, known: known.join(", ") });
+        };
+        let parse_error = |source| Error::Parse { path: format!("{} in dialect {dialect}", self.model), source };
+        let mut value = serde_json::to_value(self).map_err(parse_error)?;
+        overlay(&mut value, patch);
+        value["dialect"] = serde_json::Value::String(dialect.to_string());
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("dialects");
+        }
+        ModelConfig::parse(&format!("{} in dialect {dialect}", self.model), &value.to_string())
+    }
+
+    /// The same model for images of `size` pixels, height and width; NaFlex becomes a ViT of that
+    /// size. The position table has to be resampled alike.
+    ///
+    /// # Errors
+    /// A size the patches do not fit.
+    pub fn at_image_size(&self, size: [usize; 2]) -> Result<ModelConfig, Problem> {
+        let mut config = self.clone();
+        let mut vit = self.vision_cfg.vit().clone();
+        check_image_size(&vit, size)?;
+        if matches!(self.vision_cfg, VisionCfg::NaflexVit(_)) {
+            let p = vit.patch_size;
+            if size.iter().any(|side| side % p != 0) {
+                let near = size.map(|side| (side / p).max(1) * p);
+                return Err(Problem {
+                    field: "image size".to_owned(),
+                    found: format!("{}x{}", size[0], size[1]),
+                    expected: format!("multiples of the patch size {p} for NaFlex, such as {}x{}", near[0], near[1]),
+                });
+            }
+            vit.pos_grid = None;
+            vit.patch_embed = PatchEmbed::Conv;
+            config.preprocess_cfg.resize_mode = ResizeMode::Squash;
+        }
+        vit.image_size = Some(size);
+        config.vision_cfg = VisionCfg::Vit(vit);
+        config.dialects.clear();
+        Ok(config)
+    }
+
+    /// JSON of the form of `models/`.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+fn overlay(value: &mut serde_json::Value, patch: &serde_json::Value) {
+    match (value, patch) {
+        (serde_json::Value::Object(value), serde_json::Value::Object(patch)) => {
+            for (key, patch) in patch {
+                overlay(value.entry(key.clone()).or_insert(serde_json::Value::Null), patch);
+            }
+        }
+        (value, patch) => *value = patch.clone(),
+    }
+}

@@ -1,0 +1,14 @@
+//! ONNX as a format: a graph under construction, its operators, and the file it becomes.
+//!
+//! Knows tensors, not models; it could be a crate of its own.
+
+pub mod graph;
+pub mod ops;
+pub mod proto;
+pub mod read;
+pub mod target;
+pub mod write;
+
+pub use graph::{Dim, Graph, Value};
+pub use ops::Ops;
+pub use target::Target;

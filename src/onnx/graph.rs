@@ -1,0 +1,235 @@
+//! A graph under construction: inputs, nodes, initializers and outputs.
+//!
+//! [`Value`] is a copyable index and the vectors live in `RefCell`s, so builders pass values
+//! around without lifetimes. Initializers are lazy tensors: nothing is read until the file is
+//! written.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+
+use crate::tensor::Tensor;
+
+/// Something a node reads or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Value(usize);
+
+/// One axis of an input or output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dim {
+    Fixed(usize),
+    /// A name that runtimes treat as free.
+    Named(&'static str),
+}
+
+/// Element types of graph inputs and outputs, and of constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElementType {
+    Float,
+    Int64,
+}
+
+/// A graph input or output.
+#[derive(Clone, Debug)]
+pub struct Port {
+    pub name: String,
+    pub element_type: ElementType,
+    pub dims: Vec<Dim>,
+}
+
+/// An operator's attribute.
+#[derive(Clone, Debug)]
+pub enum Attribute {
+    Int(i64),
+    Ints(Vec<i64>),
+    Float(f32),
+}
+
+/// One operator call.
+#[derive(Debug)]
+pub struct Node {
+    pub name: String,
+    pub op_type: &'static str,
+    pub inputs: Vec<Value>,
+    pub outputs: Vec<Value>,
+    pub attributes: Vec<(&'static str, Attribute)>,
+}
+
+/// A constant in the file.
+pub struct Initializer {
+    pub name: String,
+    pub data: Data,
+}
+
+/// A constant's numbers.
+pub enum Data {
+    /// Weights, read when written, as float32.
+    Float(Tensor),
+    /// Shapes and indices.
+    Int64 { dims: Vec<usize>, values: Vec<i64> },
+}
+
+#[derive(Default)]
+struct Inner {
+    values: Vec<String>,
+    /// Names in use, and the last suffix each was given.
+    taken: HashMap<String, usize>,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    nodes: Vec<Node>,
+    initializers: Vec<Initializer>,
+    constants: HashMap<String, Value>,
+    metadata: BTreeMap<String, String>,
+}
+
+/// A model under construction.
+pub struct Graph {
+    pub name: String,
+    inner: RefCell<Inner>,
+}
+
+/// A finished graph's parts, for the writer.
+pub struct Parts {
+    pub name: String,
+    pub value_names: Vec<String>,
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+    pub nodes: Vec<Node>,
+    pub initializers: Vec<Initializer>,
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Graph {
+    pub fn new(name: &str) -> Graph {
+        Graph { name: name.to_owned(), inner: RefCell::default() }
+    }
+
+    /// Declares an input.
+    pub fn input(&self, name: &str, element_type: ElementType, dims: Vec<Dim>) -> Value {
+        self.inner.borrow_mut().inputs.push(Port { name: name.to_owned(), element_type, dims });
+        self.value(name)
+    }
+
+    /// Declares `value` an output, under its public name.
+    pub fn output(&self, value: Value, name: &str, element_type: ElementType, dims: Vec<Dim>) {
+        let mut inner = self.inner.borrow_mut();
+        inner.values[value.0] = name.to_owned();
+        inner.outputs.push(Port { name: name.to_owned(), element_type, dims });
+    }
+
+    /// Gives a value a name to read in a viewer.
+    pub fn rename(&self, value: Value, name: &str) {
+        let name = self.unique(name);
+        self.inner.borrow_mut().values[value.0] = name;
+    }
+
+    /// Adds an operator call with one output; the node is named after `path` and its operator.
+    pub fn node(
+        &self,
+        path: &str,
+        op_type: &'static str,
+        inputs: &[Value],
+        attributes: Vec<(&'static str, Attribute)>,
+    ) -> Value {
+        let [value] = self.node_with(path, op_type, inputs, attributes);
+        value
+    }
+
+    /// As [`Graph::node`], with `N` outputs.
+    pub fn node_with<const N: usize>(
+        &self,
+        path: &str,
+        op_type: &'static str,
+        inputs: &[Value],
+        attributes: Vec<(&'static str, Attribute)>,
+    ) -> [Value; N] {
+        let name = self.unique(&if path.is_empty() { op_type.to_owned() } else { format!("{path}/{op_type}") });
+        let outputs = std::array::from_fn(|i| {
+            self.value(&if N == 1 { format!("{name}_output") } else { format!("{name}_output_{i}") })
+        });
+        let node = Node { name, op_type, inputs: inputs.to_vec(), outputs: outputs.to_vec(), attributes };
+        self.inner.borrow_mut().nodes.push(node);
+        outputs
+    }
+
+    /// A named constant that the writer reads from `tensor`.
+    pub fn initializer(&self, name: &str, tensor: Tensor) -> Value {
+        let value = self.value(name);
+        let name = self.inner.borrow().values[value.0].clone();
+        self.inner.borrow_mut().initializers.push(Initializer { name, data: Data::Float(tensor) });
+        value
+    }
+
+    /// A small integer constant; equal ones are shared.
+    pub fn int64(&self, dims: &[usize], values: &[i64]) -> Value {
+        let list: Vec<String> = values.iter().map(i64::to_string).collect();
+        let kind = if dims.is_empty() { "index" } else { "ints" };
+        self.constant(format!("constants/{kind}_{}", list.join("_")), || Data::Int64 {
+            dims: dims.to_vec(),
+            values: values.to_vec(),
+        })
+    }
+
+    /// A number; equal ones are shared.
+    pub fn scalar(&self, value: f32) -> Value {
+        self.constant(format!("constants/float_{value:e}"), || {
+            Data::Float(Tensor::from_f32("constant", &[], &[value]))
+        })
+    }
+
+    fn constant(&self, name: String, data: impl FnOnce() -> Data) -> Value {
+        if let Some(&value) = self.inner.borrow().constants.get(&name) {
+            return value;
+        }
+        let value = self.value(&name);
+        let mut inner = self.inner.borrow_mut();
+        inner.initializers.push(Initializer { name: name.clone(), data: data() });
+        inner.constants.insert(name, value);
+        value
+    }
+
+    /// Adds a `metadata_props` entry.
+    pub fn set_metadata(&self, key: &str, value: impl Into<String>) {
+        self.inner.borrow_mut().metadata.insert(key.to_owned(), value.into());
+    }
+
+    /// The finished parts.
+    pub fn into_parts(self) -> Parts {
+        let inner = self.inner.into_inner();
+        Parts {
+            name: self.name,
+            value_names: inner.values,
+            inputs: inner.inputs,
+            outputs: inner.outputs,
+            nodes: inner.nodes,
+            initializers: inner.initializers,
+            metadata: inner.metadata,
+        }
+    }
+
+    fn value(&self, name: &str) -> Value {
+        let name = self.unique(name);
+        let mut inner = self.inner.borrow_mut();
+        inner.values.push(name);
+        Value(inner.values.len() - 1)
+    }
+
+    /// `name`, or the first of `name_1`, `name_2`, … that is free.
+    fn unique(&self, name: &str) -> String {
+        let mut inner = self.inner.borrow_mut();
+        let mut unique = name.to_owned();
+        while inner.taken.contains_key(&unique) {
+            let count = inner.taken.entry(name.to_owned()).or_insert(0);
+            *count += 1;
+            unique = format!("{name}_{count}");
+        }
+        inner.taken.insert(unique.clone(), 0);
+        unique
+    }
+}
+
+impl Parts {
+    /// A value's name.
+    pub fn value_name(&self, value: Value) -> &str {
+        &self.value_names[value.0]
+    }
+}

@@ -1,0 +1,205 @@
+//! One method per ONNX operator in use, named as ONNX names it, and the few spellings that are
+//! more than one operator.
+//!
+//! <https://onnx.ai/onnx/operators/>
+
+use super::graph::{Attribute, Graph, Value};
+
+/// Operators on anything that has a graph and a place in it.
+///
+/// Emitting an operator cannot fail; reading a parameter can. So at call sites `?` marks
+/// outside data.
+pub trait Ops {
+    /// Where nodes go.
+    fn graph(&self) -> &Graph;
+
+    /// The prefix of node names, with `/` between levels.
+    fn path(&self) -> &str;
+
+    fn op(&self, op_type: &'static str, inputs: &[Value], attributes: Vec<(&'static str, Attribute)>) -> Value {
+        self.graph().node(self.path(), op_type, inputs, attributes)
+    }
+
+    /// Names a value after this place, to be read in a viewer.
+    fn named(&self, name: &str, value: Value) -> Value {
+        self.graph().rename(value, &format!("{}/{name}", self.path()));
+        value
+    }
+
+    fn scalar(&self, value: f32) -> Value {
+        self.graph().scalar(value)
+    }
+
+    fn ints(&self, values: &[i64]) -> Value {
+        self.graph().int64(&[values.len()], values)
+    }
+
+    fn add(&self, a: Value, b: Value) -> Value {
+        self.op("Add", &[a, b], vec![])
+    }
+
+    fn sub(&self, a: Value, b: Value) -> Value {
+        self.op("Sub", &[a, b], vec![])
+    }
+
+    fn mul(&self, a: Value, b: Value) -> Value {
+        self.op("Mul", &[a, b], vec![])
+    }
+
+    fn div(&self, a: Value, b: Value) -> Value {
+        self.op("Div", &[a, b], vec![])
+    }
+
+    fn pow(&self, a: Value, b: Value) -> Value {
+        self.op("Pow", &[a, b], vec![])
+    }
+
+    /// The larger of both, element by element.
+    fn max(&self, a: Value, b: Value) -> Value {
+        self.op("Max", &[a, b], vec![])
+    }
+
+    fn abs(&self, x: Value) -> Value {
+        self.op("Abs", &[x], vec![])
+    }
+
+    fn tanh(&self, x: Value) -> Value {
+        self.op("Tanh", &[x], vec![])
+    }
+
+    fn erf(&self, x: Value) -> Value {
+        self.op("Erf", &[x], vec![])
+    }
+
+    fn sigmoid(&self, x: Value) -> Value {
+        self.op("Sigmoid", &[x], vec![])
+    }
+
+    fn matmul(&self, a: Value, b: Value) -> Value {
+        self.op("MatMul", &[a, b], vec![])
+    }
+
+    fn softmax(&self, x: Value, axis: i64) -> Value {
+        self.op("Softmax", &[x], vec![("axis", Attribute::Int(axis))])
+    }
+
+    /// To float32.
+    fn cast_float(&self, x: Value) -> Value {
+        const FLOAT: i64 = 1;
+        self.op("Cast", &[x], vec![("to", Attribute::Int(FLOAT))])
+    }
+
+    /// A constant target: at most one -1; 0 keeps the axis.
+    fn reshape(&self, x: Value, shape: &[i64]) -> Value {
+        let shape = self.ints(shape);
+        self.op("Reshape", &[x, shape], vec![])
+    }
+
+    fn unsqueeze(&self, x: Value, axes: &[i64]) -> Value {
+        let axes = self.ints(axes);
+        self.op("Unsqueeze", &[x, axes], vec![])
+    }
+
+    fn transpose(&self, x: Value, perm: &[i64]) -> Value {
+        self.op("Transpose", &[x], vec![("perm", Attribute::Ints(perm.to_vec()))])
+    }
+
+    fn concat(&self, parts: &[Value], axis: i64) -> Value {
+        self.op("Concat", parts, vec![("axis", Attribute::Int(axis))])
+    }
+
+    /// Zeros before the first entry of `axis` of a tensor of `rank` axes.
+    fn pad_front(&self, x: Value, rank: usize, axis: usize) -> Value {
+        let mut pads = vec![0; 2 * rank];
+        pads[axis] = 1;
+        let pads = self.ints(&pads);
+        self.op("Pad", &[x, pads], vec![])
+    }
+
+    /// Equal parts of `part` along the last axis.
+    fn split<const N: usize>(&self, x: Value, part: usize) -> [Value; N] {
+        let sizes = self.ints(&[part as i64; N]);
+        self.graph().node_with(self.path(), "Split", &[x, sizes], vec![("axis", Attribute::Int(-1))])
+    }
+
+    /// Rows of a table.
+    fn gather(&self, table: Value, indices: Value, axis: i64) -> Value {
+        self.op("Gather", &[table, indices], vec![("axis", Attribute::Int(axis))])
+    }
+
+    /// One entry of an axis, which disappears.
+    fn index(&self, x: Value, index: i64, axis: i64) -> Value {
+        let index = self.graph().int64(&[], &[index]);
+        self.gather(x, index, axis)
+    }
+
+    /// Entries addressed by `indices` below `batch_dims` shared axes.
+    fn gather_nd(&self, x: Value, indices: Value, batch_dims: i64) -> Value {
+        self.op("GatherND", &[x, indices], vec![("batch_dims", Attribute::Int(batch_dims))])
+    }
+
+    fn arg_max(&self, x: Value, axis: i64, keepdims: bool) -> Value {
+        let keepdims = Attribute::Int(keepdims.into());
+        self.op("ArgMax", &[x], vec![("axis", Attribute::Int(axis)), ("keepdims", keepdims)])
+    }
+
+    fn equal(&self, a: Value, b: Value) -> Value {
+        self.op("Equal", &[a, b], vec![])
+    }
+
+    fn reduce_max(&self, x: Value, axes: &[i64]) -> Value {
+        self.op("ReduceMax", &[x], vec![("axes", Attribute::Ints(axes.to_vec()))])
+    }
+
+    fn reduce_mean(&self, x: Value, axes: &[i64], keepdims: bool) -> Value {
+        let keepdims = Attribute::Int(keepdims.into());
+        self.op("ReduceMean", &[x], vec![("axes", Attribute::Ints(axes.to_vec())), ("keepdims", keepdims)])
+    }
+
+    fn reduce_sum(&self, x: Value, axes: &[i64]) -> Value {
+        let axes = self.ints(axes);
+        self.op("ReduceSum", &[x, axes], vec![])
+    }
+
+    fn reduce_l2(&self, x: Value, axes: &[i64]) -> Value {
+        self.op("ReduceL2", &[x], vec![("axes", Attribute::Ints(axes.to_vec()))])
+    }
+
+    /// Over the last axis, with gain and bias.
+    fn layer_normalization(&self, x: Value, weight: Value, bias: Value, epsilon: f32) -> Value {
+        let attributes = vec![("axis", Attribute::Int(-1)), ("epsilon", Attribute::Float(epsilon))];
+        self.op("LayerNormalization", &[x, weight, bias], attributes)
+    }
+
+    /// Without padding; the bias is optional.
+    fn conv(&self, x: Value, weight: Value, bias: Option<Value>, kernel: usize, stride: usize) -> Value {
+        let inputs: Vec<Value> = [x, weight].into_iter().chain(bias).collect();
+        let (kernel, stride) = (vec![kernel as i64; 2], vec![stride as i64; 2]);
+        let attributes = vec![("kernel_shape", Attribute::Ints(kernel)), ("strides", Attribute::Ints(stride))];
+        self.op("Conv", &inputs, attributes)
+    }
+
+    /// x Φ(x) = ½ x (1 + erf(x / √2)), written as ONNX Runtime's fusion wants it: a division,
+    /// not a multiplication by 0.7071.
+    fn gelu(&self, x: Value) -> Value {
+        let erf = self.erf(self.div(x, self.scalar(std::f32::consts::SQRT_2)));
+        let y = self.mul(x, self.add(erf, self.scalar(1.0)));
+        self.mul(y, self.scalar(0.5))
+    }
+
+    /// ½ x (1 + tanh(√(2/π) (x + 0.044715 x³))), with Pow for the cube: that is what ONNX
+    /// Runtime fuses. Hendrycks and Gimpel 2016.
+    fn gelu_tanh(&self, x: Value) -> Value {
+        let cube = self.pow(x, self.scalar(3.0));
+        let inner = self.add(x, self.mul(cube, self.scalar(0.044_715)));
+        let tanh = self.tanh(self.mul(inner, self.scalar((2.0 / std::f64::consts::PI).sqrt() as f32)));
+        let y = self.mul(x, self.add(tanh, self.scalar(1.0)));
+        self.mul(y, self.scalar(0.5))
+    }
+
+    /// x σ(1.702 x).
+    fn quick_gelu(&self, x: Value) -> Value {
+        let gate = self.sigmoid(self.mul(x, self.scalar(1.702)));
+        self.mul(x, gate)
+    }
+}

@@ -1,0 +1,133 @@
+//! What an ONNX file says of itself, read without copying its weights.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use prost::Message;
+use serde::Serialize;
+
+use super::proto::tensor_proto::{DataLocation, DataType};
+use super::proto::{ModelProto, TypeProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto};
+use crate::checkpoint::{self, map};
+
+/// Why a file is no ONNX model.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{path}: {source}")]
+    Open { path: String, source: checkpoint::Error },
+    #[error("{path} is not an ONNX model: {reason}")]
+    Parse { path: String, reason: String },
+}
+
+/// A graph input or output as the file declares it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Port {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub element_type: String,
+    /// A number, or the name of a free dimension; `?` where nothing is said.
+    pub shape: Vec<String>,
+}
+
+impl Port {
+    /// The length of an axis, where it is fixed.
+    pub fn fixed(&self, axis: usize) -> Option<usize> {
+        self.shape.get(axis).and_then(|dim| dim.parse().ok())
+    }
+}
+
+/// An ONNX file at a glance.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    pub producer: String,
+    pub ir_version: i64,
+    /// Operator set versions by domain; the default domain is `ai.onnx`.
+    pub opsets: BTreeMap<String, i64>,
+    pub graph: String,
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+    /// How many nodes of each operator.
+    pub operators: BTreeMap<String, usize>,
+    pub nodes: usize,
+    pub initializers: usize,
+    /// Numbers in initializers.
+    pub parameters: u64,
+    /// Bytes of the file, and of the external data it names.
+    pub size: u64,
+    pub external_data: BTreeMap<String, u64>,
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Reads the file at `path`; external data is measured, not read.
+///
+/// # Errors
+/// When the file cannot be opened or is no ONNX model.
+pub fn summary(path: &Path) -> Result<Summary, Error> {
+    let name = path.display().to_string();
+    let file = map(path).map_err(|source| Error::Open { path: name.clone(), source })?;
+    let size = file.len() as u64;
+    let parse = |reason: String| Error::Parse { path: name.clone(), reason };
+    let model = ModelProto::decode(file).map_err(|e| parse(e.to_string()))?;
+    let graph = model.graph.ok_or_else(|| parse("it has no graph".to_owned()))?;
+    let mut opsets = BTreeMap::new();
+    for import in &model.opset_import {
+        let domain = import.domain.as_deref().filter(|d| !d.is_empty()).unwrap_or("ai.onnx");
+        opsets.insert(domain.to_owned(), import.version.unwrap_or(0));
+    }
+    let mut operators = BTreeMap::new();
+    for node in &graph.node {
+        *operators.entry(node.op_type.clone().unwrap_or_default()).or_insert(0) += 1;
+    }
+    let mut external_data = BTreeMap::new();
+    let mut parameters = 0;
+    for tensor in &graph.initializer {
+        parameters += tensor.dims.iter().map(|&n| n.max(0) as u64).fold(1u64, u64::saturating_mul);
+        if tensor.data_location == Some(DataLocation::External as i32) {
+            let location = tensor.external_data.iter().find(|e| e.key.as_deref() == Some("location"));
+            let location = location.and_then(|e| e.value.clone()).unwrap_or_default();
+            let beside = path.with_file_name(&location);
+            let size = std::fs::metadata(beside).map_or(0, |m| m.len());
+            external_data.insert(location, size);
+        }
+    }
+    // Older exporters list weights among the inputs too.
+    let weights: std::collections::HashSet<&str> = graph.initializer.iter().filter_map(|t| t.name.as_deref()).collect();
+    let producer = [model.producer_name.unwrap_or_default(), model.producer_version.unwrap_or_default()];
+    Ok(Summary {
+        producer: producer.join(" ").trim().to_owned(),
+        ir_version: model.ir_version.unwrap_or(0),
+        opsets,
+        graph: graph.name.clone().unwrap_or_default(),
+        inputs: graph.input.iter().map(port).filter(|p| !weights.contains(p.name.as_str())).collect(),
+        outputs: graph.output.iter().map(port).collect(),
+        operators,
+        nodes: graph.node.len(),
+        initializers: graph.initializer.len(),
+        parameters,
+        size,
+        external_data,
+        metadata: model
+            .metadata_props
+            .into_iter()
+            .map(|entry| (entry.key.unwrap_or_default(), entry.value.unwrap_or_default()))
+            .collect(),
+    })
+}
+
+fn port(info: &ValueInfoProto) -> Port {
+    let name = info.name.clone().unwrap_or_default();
+    let Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), .. }) = &info.r#type else {
+        return Port { name, element_type: "?".to_owned(), shape: vec![] };
+    };
+    let element_type = tensor
+        .elem_type
+        .and_then(|t| DataType::try_from(t).ok())
+        .map_or_else(|| "?".to_owned(), |t| t.as_str_name().to_lowercase());
+    let dims = tensor.shape.iter().flat_map(|shape| &shape.dim);
+    let shape = dims.map(|dim| match &dim.value {
+        Some(dimension::Value::DimValue(n)) => n.to_string(),
+        Some(dimension::Value::DimParam(name)) if !name.is_empty() => name.clone(),
+        _ => "?".to_owned(),
+    });
+    Port { name, element_type, shape: shape.collect() }
+}

@@ -1,0 +1,199 @@
+//! The folder an export leaves: written whole or not at all, with a manifest of what is in it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use tempfile::{NamedTempFile, TempDir};
+
+/// What can be wrong with the place of an output.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{path} exists; use --force to replace it, or name another place")]
+    Exists { path: String },
+    #[error(
+        "{path} exists and is no folder of clip-onnx (it has no manifest.json of ours); it is not replaced even with --force. Name another place, or remove it"
+    )]
+    NotOurs { path: String },
+    #[error("{path} cannot be written: {source}")]
+    Io { path: String, source: std::io::Error },
+    #[error("no space left while writing {path}; free some, or name another place")]
+    NoSpace { path: String },
+}
+
+fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
+    let path = path.display().to_string();
+    |source| match source.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Error::NoSpace { path },
+        _ => Error::Io { path, source },
+    }
+}
+
+/// The name of the file every export has.
+pub const MANIFEST: &str = "manifest.json";
+/// The name of the verification's outcome.
+pub const REPORT: &str = "report.json";
+
+/// A folder in the making, beside its final place; dropped, it disappears.
+pub struct Folder {
+    making: TempDir,
+    target: PathBuf,
+}
+
+impl Folder {
+    /// Begins a folder that will be `target`.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] or [`Error::NotOurs`] when `target` may not be replaced, [`Error::Io`]
+    /// when its surroundings cannot be written.
+    pub fn create(target: &Path, force: bool) -> Result<Folder, Error> {
+        may_replace(target, force)?;
+        let beside = existing_ancestor(target);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".clip-onnx-");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            // As `mkdir` would; the umask applies.
+            builder.permissions(fs::Permissions::from_mode(0o777));
+        }
+        let making = builder.tempdir_in(&beside).map_err(io_error(&beside))?;
+        crate::interrupt::remove_on_interrupt(making.path());
+        Ok(Folder { making, target: target.to_owned() })
+    }
+
+    /// Where files go meanwhile.
+    pub fn path(&self) -> &Path {
+        self.making.path()
+    }
+
+    /// Writes a small text file into the folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::NoSpace`].
+    pub fn write(&self, name: &str, text: &str) -> Result<(), Error> {
+        let path = self.path().join(name);
+        fs::write(&path, text).map_err(io_error(&path))
+    }
+
+    /// Moves the folder to its place, over what is there if that was allowed.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; what was there before is then still there.
+    pub fn commit(self) -> Result<(), Error> {
+        let target = &self.target;
+        if let Some(parent) = target.parent().filter(|p| !p.as_os_str().is_empty()) {
+            fs::create_dir_all(parent).map_err(io_error(parent))?;
+        }
+        let old = if fs::symlink_metadata(target).is_ok() {
+            let aside = tempfile::Builder::new().prefix(".clip-onnx-old-").tempdir_in(existing_ancestor(target));
+            let aside = aside.map_err(io_error(target))?;
+            let moved = aside.path().join("replaced");
+            fs::rename(target, &moved).map_err(io_error(target))?;
+            Some((aside, moved))
+        } else {
+            None
+        };
+        if let Err(error) = fs::rename(self.making.path(), target) {
+            if let Some((_, moved)) = &old {
+                // Best effort: the error below is the one to report.
+                let _ = fs::rename(moved, target);
+            }
+            return Err(io_error(target)(error));
+        }
+        // Renamed away: there is nothing left to remove.
+        let _ = self.making.keep();
+        Ok(())
+    }
+}
+
+/// A single file in the making, beside its final place; dropped, it disappears.
+pub struct OutputFile {
+    making: NamedTempFile,
+    target: PathBuf,
+}
+
+impl OutputFile {
+    /// Begins a file that will be `target`.
+    ///
+    /// # Errors
+    /// As [`Folder::create`]; with `force` any ordinary file is replaced.
+    pub fn create(target: &Path, force: bool) -> Result<OutputFile, Error> {
+        let path = target.display().to_string();
+        match fs::symlink_metadata(target) {
+            Ok(_) if !force => return Err(Error::Exists { path }),
+            Ok(found) if found.is_dir() => return Err(Error::NotOurs { path }),
+            _ => {}
+        }
+        let beside = existing_ancestor(target);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".clip-onnx-");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(fs::Permissions::from_mode(0o666));
+        }
+        let making = builder.tempfile_in(&beside).map_err(io_error(&beside))?;
+        crate::interrupt::remove_on_interrupt(making.path());
+        Ok(OutputFile { making, target: target.to_owned() })
+    }
+
+    /// The open file.
+    pub fn file(&mut self) -> &mut fs::File {
+        self.making.as_file_mut()
+    }
+
+    /// Moves the file to its place.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn commit(self) -> Result<(), Error> {
+        if let Some(parent) = self.target.parent().filter(|p| !p.as_os_str().is_empty()) {
+            fs::create_dir_all(parent).map_err(io_error(parent))?;
+        }
+        self.making.persist(&self.target).map_err(|e| io_error(&self.target)(e.error))?;
+        Ok(())
+    }
+}
+
+fn may_replace(target: &Path, force: bool) -> Result<(), Error> {
+    let path = target.display().to_string();
+    let Ok(found) = fs::symlink_metadata(target) else { return Ok(()) };
+    let empty = || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
+    if found.is_dir() && empty() {
+        return Ok(());
+    }
+    if !force {
+        return Err(Error::Exists { path });
+    }
+    let manifest = fs::read_to_string(target.join(MANIFEST)).unwrap_or_default();
+    let ours = serde_json::from_str::<serde_json::Value>(&manifest).is_ok_and(|m| m["tool"] == env!("CARGO_PKG_NAME"));
+    if found.is_dir() && ours { Ok(()) } else { Err(Error::NotOurs { path }) }
+}
+
+/// The nearest folder above `target` that exists, where temporary files can go and be renamed from.
+fn existing_ancestor(target: &Path) -> PathBuf {
+    let above = target.ancestors().skip(1).find(|a| !a.as_os_str().is_empty() && a.is_dir());
+    above.map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+/// `manifest.json`: everything in the folder but itself and the report, which may hold times.
+#[derive(Debug, Serialize)]
+pub struct Manifest {
+    pub tool: &'static str,
+    pub tool_version: &'static str,
+    /// What every file's metadata holds.
+    pub metadata: BTreeMap<String, String>,
+    /// The model as it was built, after `--image-size` and `--dialect`.
+    pub config: serde_json::Value,
+    pub options: BTreeMap<&'static str, serde_json::Value>,
+    pub files: Vec<ManifestFile>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ManifestFile {
+    pub path: String,
+    pub size: u64,
+    pub sha256: String,
+}

@@ -1,0 +1,226 @@
+//! Canonical parameters: one spelling for every checkpoint, PyTorch layouts, timm block names.
+//!
+//! A [`KeyMap`](keymap::KeyMap) renames the tensors of a file once; towers then read by canonical
+//! name and expected shape, strictly. What was read is remembered, so that a parameter nobody
+//! asked for is as much an error as one that is missing.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::checkpoint::Checkpoint;
+use crate::config::Naming;
+use crate::tensor::{self, Tensor};
+
+pub mod big_vision;
+pub mod keymap;
+pub mod open_clip;
+pub mod positions;
+
+use keymap::KeyMap;
+
+/// What can be wrong between a file's names and the parameters a model needs.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "no key map knows these {tensors} tensors (the first is `{first}`); expected {expected}"
+    )]
+    Unrecognised { tensors: usize, first: String, expected: String },
+    #[error(
+        "no row of the {map} key map for {count} of {total} tensors: {names}. Remove them from the file, or report the checkpoint"
+    )]
+    Unmapped { map: &'static str, count: usize, total: usize, names: String },
+    #[error("tensor `{absent}` is missing beside `{present}`; both are parts of `{canonical}`")]
+    Join { absent: String, present: String, canonical: String },
+    #[error("tensors `{first}` and `{second}` both give `{canonical}`; expected one of them")]
+    Twice { first: String, second: String, canonical: String },
+    #[error("tensor `{source_name}` has shape {found:?}, expected {expected}")]
+    Layout { source_name: String, found: Vec<usize>, expected: &'static str },
+    #[error("missing parameter `{name}`, expected shape {expected:?}{source_name}{near}")]
+    Missing { name: String, expected: Vec<usize>, source_name: String, near: String },
+    #[error("`{name}` has shape {found:?}, expected {expected:?}{source_name}")]
+    Shape { name: String, found: Vec<usize>, expected: Vec<usize>, source_name: String },
+    #[error("`{name}` is stored with {found} heads, expected {expected} from the configuration")]
+    Heads { name: String, found: usize, expected: usize },
+    #[error("{count} parameters are not used by this configuration: {names}")]
+    Unused { count: usize, names: String },
+    #[error("`{canonical}` has no {map} name")]
+    NoName { map: &'static str, canonical: String },
+    #[error(transparent)]
+    Tensor(#[from] tensor::Error),
+}
+
+/// A canonical parameter.
+struct Entry {
+    tensor: Tensor,
+    /// Attention heads, where the source's layout shows them.
+    heads: Option<usize>,
+}
+
+/// Canonical name → tensor.
+pub struct Params {
+    map: &'static KeyMap,
+    entries: BTreeMap<String, Entry>,
+    read: RefCell<BTreeSet<String>>,
+    /// Instead of reading, note what is asked for: see [`Params::recorder`].
+    recorded: Option<RefCell<BTreeMap<String, Wanted>>>,
+}
+
+/// What a tower asks of one parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    pub shape: Vec<usize>,
+    pub heads: Option<usize>,
+}
+
+impl Params {
+    /// Renames the tensors of `checkpoint`, by the key map that recognises them.
+    ///
+    /// # Errors
+    /// [`Error::Unrecognised`], [`Error::Unmapped`], [`Error::Join`], [`Error::Twice`] or
+    /// [`Error::Layout`].
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Params, Error> {
+        let tensors = checkpoint.tensors();
+        let Some(map) = maps().iter().find(|map| map.recognises(tensors)) else {
+            let expected: Vec<String> = maps().iter().map(KeyMap::describe).collect();
+            return Err(Error::Unrecognised {
+                tensors: tensors.len(),
+                first: tensors.first().map_or_else(String::new, |(name, _)| name.clone()),
+                expected: expected.join(" or "),
+            });
+        };
+        let entries = map.apply(tensors)?;
+        let entries = entries
+            .into_iter()
+            .map(|(name, mapped)| (name, Entry { tensor: mapped.tensor, heads: mapped.heads }))
+            .collect();
+        Ok(Params { map, entries, read: RefCell::default(), recorded: None })
+    }
+
+    /// Parameters that answer every request with zeros and remember it: building a tower over
+    /// them lists what its configuration needs, with no checkpoint at hand.
+    pub fn recorder() -> Params {
+        Params {
+            map: &maps()[0],
+            entries: BTreeMap::new(),
+            read: RefCell::default(),
+            recorded: Some(RefCell::default()),
+        }
+    }
+
+    /// What was asked of a [`Params::recorder`].
+    pub fn into_wanted(self) -> BTreeMap<String, Wanted> {
+        self.recorded.map(RefCell::into_inner).unwrap_or_default()
+    }
+
+    /// How the file names its tensors.
+    pub fn naming(&self) -> Naming {
+        self.map.naming
+    }
+
+    /// Names and shapes of everything mapped.
+    pub fn shapes(&self) -> impl Iterator<Item = (&str, Vec<usize>)> {
+        self.entries.iter().map(|(name, entry)| (name.as_str(), entry.tensor.shape()))
+    }
+
+    /// Names and tensors, in canonical order.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.entries.iter().map(|(name, entry)| (name.as_str(), &entry.tensor))
+    }
+
+    /// The parameter `name`, which must have `shape`.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] or [`Error::Shape`], naming the tensor of the file as well.
+    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
+        if let Some(recorded) = &self.recorded {
+            let wanted = Wanted { shape: shape.to_vec(), heads: None };
+            recorded.borrow_mut().insert(name.to_owned(), wanted);
+            return Ok(Tensor::zeros(shape));
+        }
+        let Some(entry) = self.entries.get(name) else {
+            return Err(Error::Missing {
+                name: name.to_owned(),
+                expected: shape.to_vec(),
+                source_name: self.source_note(name),
+                near: self.near(name),
+            });
+        };
+        let found = entry.tensor.shape();
+        if found != shape {
+            return Err(Error::Shape {
+                name: name.to_owned(),
+                found,
+                expected: shape.to_vec(),
+                source_name: format!(" (tensor `{}`)", entry.tensor.source_names().join("`, `")),
+            });
+        }
+        self.read.borrow_mut().insert(name.to_owned());
+        Ok(entry.tensor.clone())
+    }
+
+    fn replace(&mut self, name: &str, tensor: Tensor) {
+        if let Some(entry) = self.entries.get_mut(name) {
+            entry.tensor = tensor;
+        }
+    }
+
+    /// Checks the head count of an attention weight where its source stores heads apart.
+    ///
+    /// # Errors
+    /// [`Error::Heads`] when it differs.
+    pub fn expect_heads(&self, name: &str, expected: usize) -> Result<(), Error> {
+        if let Some(recorded) = &self.recorded {
+            if let Some(wanted) = recorded.borrow_mut().get_mut(name) {
+                wanted.heads = Some(expected);
+            }
+            return Ok(());
+        }
+        match self.heads(name) {
+            Some(found) if found != expected => Err(Error::Heads { name: name.to_owned(), found, expected }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Heads of an attention weight, where its source stores them apart.
+    pub fn heads(&self, name: &str) -> Option<usize> {
+        self.entries.get(name).and_then(|entry| entry.heads)
+    }
+
+    /// Checks that every parameter was read.
+    ///
+    /// # Errors
+    /// [`Error::Unused`] with the names that were not.
+    pub fn expect_all_read(&self) -> Result<(), Error> {
+        let read = self.read.borrow();
+        let unused: Vec<String> = self
+            .entries
+            .iter()
+            .filter(|(name, _)| !read.contains(*name))
+            .map(|(name, entry)| format!("{name} (tensor `{}`)", entry.tensor.source_names().join("`, `")))
+            .collect();
+        if unused.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Unused { count: unused.len(), names: keymap::some_of(&unused) })
+    }
+
+    fn source_note(&self, name: &str) -> String {
+        self.map.source_of(name).map_or_else(String::new, |source| format!(" (tensor `{source}`)"))
+    }
+
+    /// The name with the longest common start, when it is longer than the tower's own.
+    fn near(&self, name: &str) -> String {
+        let common = |other: &str| name.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+        let best = self.entries.keys().map(|other| (common(other), other)).max_by_key(|&(n, _)| n);
+        match best {
+            Some((n, other)) if n * 2 > name.len() => format!("; the nearest present is `{other}`"),
+            _ => String::new(),
+        }
+    }
+}
+
+/// The key maps, most specific first.
+pub fn maps() -> &'static [KeyMap] {
+    static MAPS: std::sync::OnceLock<Vec<KeyMap>> = std::sync::OnceLock::new();
+    MAPS.get_or_init(|| vec![big_vision::siglip(), open_clip::timm_vit()])
+}

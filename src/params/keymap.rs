@@ -1,0 +1,433 @@
+//! The small language the renaming tables are written in.
+//!
+//! A table row names a source tensor, the canonical parameter it becomes, and the layout the
+//! *source* stores it in. In names, `{i}` is the block index and `{a,b,c}` are tensors joined
+//! along the first axis, in that order. A map groups rows under a pair of prefixes, so one table
+//! of a transformer block serves both towers. Tables run backwards too, to write a file under
+//! another naming.
+//!
+//! `{i}` ranges over the indices *present in the file*: counting up until a name is absent would
+//! hide holes and blame the wrong tensor.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Error;
+use crate::config::Naming;
+use crate::tensor::Tensor;
+
+/// How a source stores what the canonical form has in PyTorch's layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// As it is.
+    Plain,
+    /// Flax `Dense` kernel (in, out).
+    Dense,
+    /// Flax patch embedding: `Conv` kernel (h, w, in, out), or the same flattened to (h·w·in, out).
+    Patch,
+    /// Flax attention kernel going in, (in, heads, head_dim).
+    HeadsIn,
+    /// Its bias, (heads, head_dim).
+    HeadsBias,
+    /// Flax attention kernel coming out, (heads, head_dim, out).
+    HeadsOut,
+    /// One number, as `[]` or `[1]`.
+    Scalar,
+    /// A leading axis of length one more than the canonical form.
+    Unsqueezed,
+}
+
+use Layout::{Dense, HeadsBias, HeadsIn, HeadsOut, Patch, Plain, Scalar, Unsqueezed};
+
+impl Layout {
+    /// The canonical form of a tensor stored in this layout, and the head count if it shows.
+    fn read(self, tensor: &Tensor) -> Result<(Tensor, Option<usize>), Error> {
+        let shape = tensor.shape();
+        let wrong = |expected| {
+            let source_name = tensor.source_names().join("`, `");
+            Err(Error::Layout { source_name, found: shape.clone(), expected })
+        };
+        Ok(match (self, &shape[..]) {
+            (Plain, _) => (tensor.clone(), None),
+            (Dense, [_, _]) => (tensor.permute(&[1, 0]), None),
+            (Dense, _) => return wrong("(in, out)"),
+            (Patch, [_, _, _, _]) => (tensor.permute(&[3, 2, 0, 1]), None),
+            (Patch, &[rows, out]) => {
+                let side = (rows / 3).isqrt();
+                if side * side * 3 != rows {
+                    return wrong("(patch·patch·3, out)");
+                }
+                (tensor.reshape(&[side, side, 3, out])?.permute(&[3, 2, 0, 1]), None)
+            }
+            (Patch, _) => return wrong("(patch, patch, 3, out) or (patch·patch·3, out)"),
+            (HeadsIn, &[d, heads, dim]) => (tensor.reshape(&[d, heads * dim])?.permute(&[1, 0]), Some(heads)),
+            (HeadsIn, _) => return wrong("(in, heads, head_dim)"),
+            (HeadsBias, &[heads, dim]) => (tensor.reshape(&[heads * dim])?, Some(heads)),
+            (HeadsBias, _) => return wrong("(heads, head_dim)"),
+            (HeadsOut, &[heads, dim, d]) => (tensor.reshape(&[heads * dim, d])?.permute(&[1, 0]), Some(heads)),
+            (HeadsOut, _) => return wrong("(heads, head_dim, out)"),
+            (Scalar, [] | [1]) => (tensor.reshape(&[])?, None),
+            (Scalar, _) => return wrong("one number"),
+            (Unsqueezed, [1, rest @ ..]) => (tensor.reshape(rest)?, None),
+            (Unsqueezed, _) => return wrong("a first axis of length 1"),
+        })
+    }
+
+    /// The stored form of a canonical tensor: [`Layout::read`] backwards, for the layouts whose
+    /// stored shape follows from the canonical one.
+    fn write(self, tensor: &Tensor) -> Option<Tensor> {
+        match self {
+            Plain | Scalar => Some(tensor.clone()),
+            Dense => Some(tensor.permute(&[1, 0])),
+            _ => None,
+        }
+    }
+}
+
+/// One line of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    source: &'static str,
+    canonical: &'static str,
+    layout: Layout,
+    /// Whether the tensor is added to what another row gives, rather than standing alone.
+    adds: bool,
+}
+
+/// `source`, stored as `layout`, is `canonical`.
+pub const fn row(source: &'static str, canonical: &'static str, layout: Layout) -> Row {
+    Row { source, canonical, layout, adds: false }
+}
+
+/// `source` is added to `canonical` when both are there.
+pub const fn added(source: &'static str, canonical: &'static str, layout: Layout) -> Row {
+    Row { source, canonical, layout, adds: true }
+}
+
+struct Section {
+    source: &'static str,
+    canonical: &'static str,
+    /// All blocks in one tensor, stacked on a leading axis.
+    stacked: bool,
+    rows: &'static [Row],
+}
+
+/// A tensor under its canonical name.
+pub struct Mapped {
+    pub tensor: Tensor,
+    pub heads: Option<usize>,
+}
+
+/// A naming: tables, what tells it from others, and what it leaves aside.
+pub struct KeyMap {
+    pub name: &'static str,
+    pub naming: Naming,
+    marks: Vec<&'static str>,
+    roots: Vec<&'static str>,
+    sections: Vec<Section>,
+    ignored: Vec<&'static str>,
+}
+
+impl KeyMap {
+    pub fn new(name: &'static str, naming: Naming) -> KeyMap {
+        KeyMap { name, naming, marks: vec![], roots: vec![], sections: vec![], ignored: vec![] }
+    }
+
+    /// A name that, under some root, tells this naming.
+    pub fn recognised_by(mut self, mark: &'static str) -> KeyMap {
+        self.marks.push(mark);
+        self
+    }
+
+    /// A prefix all parameters may share; the first one present is taken.
+    pub fn optional_root(mut self, root: &'static str) -> KeyMap {
+        self.roots.push(root);
+        self
+    }
+
+    /// Rows whose names follow the two prefixes.
+    pub fn under(mut self, source: &'static str, canonical: &'static str, rows: &'static [Row]) -> KeyMap {
+        self.sections.push(Section { source, canonical, stacked: false, rows });
+        self
+    }
+
+    /// As [`KeyMap::under`], where the source has every block in one tensor (Flax `nn.scan`).
+    pub fn stacked(mut self, source: &'static str, canonical: &'static str, rows: &'static [Row]) -> KeyMap {
+        self.sections.push(Section { source, canonical, stacked: true, rows });
+        self
+    }
+
+    /// Tensors that are no parameters; `*` at the end stands for anything.
+    pub fn ignore(mut self, pattern: &'static str) -> KeyMap {
+        self.ignored.push(pattern);
+        self
+    }
+
+    /// What a file of this naming has, for error messages.
+    pub fn describe(&self) -> String {
+        format!("{} names like `{}`", self.name, self.marks.join("` or `"))
+    }
+
+    fn root(&self, tensors: &[(String, Tensor)]) -> &'static str {
+        let has = |root: &&'static str| tensors.iter().any(|(name, _)| name.starts_with(*root));
+        self.roots.iter().copied().find(has).unwrap_or("")
+    }
+
+    /// Whether the names are of this naming.
+    pub fn recognises(&self, tensors: &[(String, Tensor)]) -> bool {
+        let root = self.root(tensors);
+        let marked = |name: &str| name.strip_prefix(root).is_some_and(|name| self.marks.contains(&name));
+        tensors.iter().any(|(name, _)| marked(name))
+    }
+
+    /// Renames everything.
+    ///
+    /// # Errors
+    /// As [`super::Params::from_checkpoint`].
+    pub fn apply(&self, tensors: &[(String, Tensor)]) -> Result<BTreeMap<String, Mapped>, Error> {
+        let root = self.root(tensors);
+        let stored: BTreeMap<&str, &Tensor> =
+            tensors.iter().filter_map(|(name, t)| Some((name.strip_prefix(root)?, t))).collect();
+        let mut used: BTreeSet<&str> = BTreeSet::new();
+        let mut out: BTreeMap<String, Mapped> = BTreeMap::new();
+        for section in &self.sections {
+            for row in section.rows {
+                for (index, parts) in present(section, row, &stored)? {
+                    used.extend(parts.iter().map(|(name, _)| *name));
+                    let canonical = format!("{}{}", section.canonical, row.canonical);
+                    if !section.stacked {
+                        let mapped = join(row, &parts, None)?;
+                        insert(&mut out, fill(&canonical, index), mapped, row.adds)?;
+                        continue;
+                    }
+                    let depth = parts.iter().map(|(_, t)| t.shape().first().copied().unwrap_or(0)).min();
+                    for layer in 0..depth.unwrap_or(0) {
+                        let mapped = join(row, &parts, Some(layer))?;
+                        insert(&mut out, fill(&canonical, Some(layer)), mapped, row.adds)?;
+                    }
+                }
+            }
+        }
+        let accounted = |name: &str| {
+            name.strip_prefix(root).is_some_and(|name| used.contains(name))
+                || self.ignored.iter().any(|pattern| matches(pattern, name))
+        };
+        let unmapped: Vec<String> =
+            tensors.iter().filter(|(name, _)| !accounted(name)).map(|(name, _)| name.clone()).collect();
+        if unmapped.is_empty() {
+            return Ok(out);
+        }
+        Err(Error::Unmapped {
+            map: self.name,
+            count: unmapped.len(),
+            total: tensors.len(),
+            names: some_of(&unmapped),
+        })
+    }
+
+    /// The source name of a canonical parameter, as an unstacked file without a root has it.
+    pub fn source_of(&self, canonical: &str) -> Option<String> {
+        self.row_of(canonical).map(|(section, row, index)| {
+            fill(&format!("{}{}", section.source, row.source), index)
+        })
+    }
+
+    /// A canonical tensor under this naming: the table backwards.
+    ///
+    /// # Errors
+    /// [`Error::NoName`] when the naming has no place for it.
+    pub fn backwards(&self, canonical: &str, tensor: &Tensor) -> Result<(String, Tensor), Error> {
+        let no_name = || Error::NoName { map: self.name, canonical: canonical.to_owned() };
+        let (section, row, index) = self.row_of(canonical).ok_or_else(no_name)?;
+        let source = fill(&format!("{}{}", section.source, row.source), index);
+        if source.contains('{') {
+            return Err(no_name());
+        }
+        Ok((source, row.layout.write(tensor).ok_or_else(no_name)?))
+    }
+
+    fn row_of(&self, canonical: &str) -> Option<(&Section, &Row, Option<usize>)> {
+        let rows = self.sections.iter().filter(|s| !s.stacked).flat_map(|s| s.rows.iter().map(move |r| (s, r)));
+        rows.filter(|(_, row)| !row.adds).find_map(|(section, row)| {
+            let index = index_in(&format!("{}{}", section.canonical, row.canonical), canonical)?;
+            Some((section, row, index))
+        })
+    }
+}
+
+/// The source tensors of a row, for each block index present: all alternatives, in order.
+type Present<'a> = BTreeMap<Option<usize>, Vec<(&'a str, &'a Tensor)>>;
+
+fn present<'a>(section: &Section, row: &Row, stored: &BTreeMap<&'a str, &'a Tensor>) -> Result<Present<'a>, Error> {
+    let patterns = alternatives(&format!("{}{}", section.source, row.source));
+    let mut indices: BTreeSet<Option<usize>> = BTreeSet::new();
+    for pattern in &patterns {
+        if pattern.contains("{i}") {
+            indices.extend(stored.keys().filter_map(|name| index_in(pattern, name)));
+        } else if stored.contains_key(pattern.as_str()) {
+            indices.insert(None);
+        }
+    }
+    let mut out = BTreeMap::new();
+    for index in indices {
+        let names: Vec<String> = patterns.iter().map(|pattern| fill(pattern, index)).collect();
+        let found: Vec<_> =
+            names.iter().filter_map(|name| stored.get_key_value(name.as_str())).map(|(n, t)| (*n, *t)).collect();
+        if found.len() < names.len() {
+            let absent = names.iter().find(|name| !stored.contains_key(name.as_str()));
+            return Err(Error::Join {
+                absent: absent.cloned().unwrap_or_default(),
+                present: found.first().map_or_else(String::new, |(name, _)| (*name).to_owned()),
+                canonical: fill(&format!("{}{}", section.canonical, row.canonical), index),
+            });
+        }
+        out.insert(index, found);
+    }
+    Ok(out)
+}
+
+fn join(row: &Row, parts: &[(&str, &Tensor)], layer: Option<usize>) -> Result<Mapped, Error> {
+    let mut tensors = Vec::with_capacity(parts.len());
+    let mut heads = None;
+    for (_, part) in parts {
+        let part = layer.map_or_else(|| (*part).clone(), |layer| part.index(layer));
+        let (tensor, part_heads) = row.layout.read(&part)?;
+        tensors.push(tensor);
+        heads = heads.or(part_heads);
+    }
+    let tensor = if let [tensor] = &tensors[..] { tensor.clone() } else { Tensor::concat(&tensors)? };
+    Ok(Mapped { tensor, heads })
+}
+
+fn insert(out: &mut BTreeMap<String, Mapped>, name: String, mapped: Mapped, adds: bool) -> Result<(), Error> {
+    match out.get_mut(&name) {
+        Some(first) if adds => first.tensor = first.tensor.sum(&mapped.tensor)?,
+        Some(first) => {
+            return Err(Error::Twice {
+                first: first.tensor.source_names().join("`, `"),
+                second: mapped.tensor.source_names().join("`, `"),
+                canonical: name,
+            });
+        }
+        None => {
+            out.insert(name, mapped);
+        }
+    }
+    Ok(())
+}
+
+/// `a{b,c}d` as `abd`, `acd`; `{i}` is left alone.
+fn alternatives(pattern: &str) -> Vec<String> {
+    let braces = pattern.match_indices('{').find_map(|(start, _)| {
+        let end = start + pattern[start..].find('}')?;
+        pattern[start..end].contains(',').then_some((start, end))
+    });
+    let Some((start, end)) = braces else { return vec![pattern.to_owned()] };
+    let (before, after) = (&pattern[..start], &pattern[end + 1..]);
+    pattern[start + 1..end].split(',').map(|word| format!("{before}{word}{after}")).collect()
+}
+
+/// The block index where `name` is `pattern`: None if it is not, `Some(None)` if there is no index.
+fn index_in(pattern: &str, name: &str) -> Option<Option<usize>> {
+    let Some((before, after)) = pattern.split_once("{i}") else {
+        return (pattern == name).then_some(None);
+    };
+    let digits = name.strip_prefix(before)?.strip_suffix(after)?;
+    let canonical = digits.len() == 1 || !digits.starts_with('0');
+    (canonical && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok().map(Some))?
+}
+
+fn fill(pattern: &str, index: Option<usize>) -> String {
+    index.map_or_else(|| pattern.to_owned(), |index| pattern.replace("{i}", &index.to_string()))
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
+}
+
+/// The first few of a list of names.
+pub fn some_of(names: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let mut out = names[..names.len().min(SHOWN)].join(", ");
+    if names.len() > SHOWN {
+        out += &format!(" and {} more", names.len() - SHOWN);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROWS: &[Row] = &[row("w_{a,b}", "w", Plain), row("k", "k", Dense)];
+
+    fn map() -> KeyMap {
+        KeyMap::new("test", Naming::BigVision)
+            .recognised_by("n")
+            .optional_root("params/")
+            .under("block_{i}/", "blocks.{i}.", ROWS)
+            .stacked("block/", "blocks.{i}.", ROWS)
+            .under("", "", const { &[row("n", "norm", Plain), added("n2", "norm", Plain)] })
+            .ignore("opt/*")
+    }
+
+    fn tensors(names: &[(&str, &[usize])]) -> Vec<(String, Tensor)> {
+        let values = |shape: &[usize]| (0..shape.iter().product()).map(|i| i as f32).collect::<Vec<_>>();
+        names.iter().map(|&(n, s)| (n.to_owned(), Tensor::from_f32(n, s, &values(s)))).collect()
+    }
+
+    #[test]
+    fn blocks_joins_and_stacks_meet_in_one_spelling() {
+        let apart = tensors(&[
+            ("params/block_0/w_a", &[2]),
+            ("params/block_0/w_b", &[2]),
+            ("params/block_0/k", &[2, 3]),
+            ("params/n", &[1]),
+            ("opt/n", &[9]),
+        ]);
+        let mapped = map().apply(&apart).unwrap();
+        assert_eq!(mapped.keys().collect::<Vec<_>>(), ["blocks.0.k", "blocks.0.w", "norm"]);
+        assert_eq!(mapped["blocks.0.w"].tensor.to_f32().unwrap(), [0.0, 1.0, 0.0, 1.0]);
+        assert_eq!(mapped["blocks.0.k"].tensor.to_f32().unwrap(), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
+
+        let stacked = tensors(&[("block/w_a", &[2, 2]), ("block/w_b", &[2, 2]), ("block/k", &[2, 2, 3]), ("n", &[1])]);
+        let mapped = map().apply(&stacked).unwrap();
+        assert_eq!(mapped["blocks.1.w"].tensor.to_f32().unwrap(), [2.0, 3.0, 2.0, 3.0]);
+        assert_eq!(mapped["blocks.1.k"].tensor.to_f32().unwrap(), [6.0, 9.0, 7.0, 10.0, 8.0, 11.0]);
+    }
+
+    #[test]
+    fn a_hole_is_left_for_the_reader_and_a_torn_join_is_named() {
+        let hole = tensors(&[("block_0/k", &[1, 1]), ("block_2/k", &[1, 1]), ("n", &[1])]);
+        let mapped = map().apply(&hole).unwrap();
+        assert!(mapped.contains_key("blocks.2.k") && !mapped.contains_key("blocks.1.k"));
+        let torn = tensors(&[("block_3/w_a", &[1]), ("n", &[1])]);
+        let error = map().apply(&torn).err().unwrap().to_string();
+        assert_eq!(error, "tensor `block_3/w_b` is missing beside `block_3/w_a`; both are parts of `blocks.3.w`");
+    }
+
+    #[test]
+    fn what_has_no_row_or_two_is_an_error() {
+        let extra = tensors(&[("n", &[1]), ("head/foo", &[1])]);
+        assert!(map().apply(&extra).err().unwrap().to_string().contains("1 of 2 tensors: head/foo"));
+        let twice = tensors(&[("block_0/k", &[1, 1]), ("block/k", &[1, 1, 1]), ("n", &[1])]);
+        assert!(matches!(map().apply(&twice), Err(Error::Twice { .. })));
+        let beside_root = tensors(&[("params/n", &[1]), ("n", &[1])]);
+        assert!(matches!(map().apply(&beside_root), Err(Error::Unmapped { .. })));
+    }
+
+    #[test]
+    fn an_added_row_adds() {
+        let both = tensors(&[("n", &[2]), ("n2", &[2])]);
+        assert_eq!(map().apply(&both).unwrap()["norm"].tensor.to_f32().unwrap(), [0.0, 2.0]);
+    }
+
+    #[test]
+    fn patch_kernels_agree_in_both_forms() {
+        let hwio = Tensor::from_f32("k", &[2, 2, 3, 5], &(0..60).map(|i| i as f32).collect::<Vec<_>>());
+        let flat = hwio.reshape(&[12, 5]).unwrap();
+        let (a, b) = (Patch.read(&hwio).unwrap().0, Patch.read(&flat).unwrap().0);
+        assert_eq!(a.shape(), [5, 3, 2, 2]);
+        assert_eq!(a.to_f32().unwrap(), b.to_f32().unwrap());
+        assert!(Patch.read(&Tensor::from_f32("k", &[11, 1], &[0.0; 11])).is_err());
+    }
+}

@@ -1,0 +1,149 @@
+//! Resampling a grid of positions to another image size.
+//!
+//! Which rule resamples is a matter of whose numbers are wanted: big_vision zooms with corners
+//! aligned (`scipy.ndimage.zoom`, order 1), open_clip and timm use antialiased bicubic with
+//! half-pixel centres (`F.interpolate`), and NaFlex antialiased bilinear.
+
+use super::{Error, Params};
+use crate::config::{Dialect, ModelConfig, VisionCfg};
+use crate::tensor::Tensor;
+
+/// How a grid becomes another size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// First and last samples stay where they are.
+    CornerAligned,
+    /// Triangle filter, widened when shrinking.
+    AntialiasedBilinear,
+    /// Cubic filter with a = -½, widened when shrinking.
+    AntialiasedBicubic,
+}
+
+impl Rule {
+    /// The rule the authors of a tower use, or those of the dialect it is run in.
+    pub fn of(vision: &VisionCfg, dialect: Dialect) -> Rule {
+        match (vision, dialect) {
+            (VisionCfg::NaflexVit(_), _) => Rule::AntialiasedBilinear,
+            (VisionCfg::Vit(_), Dialect::Original) => Rule::CornerAligned,
+            (VisionCfg::Vit(_), Dialect::OpenClip) => Rule::AntialiasedBicubic,
+        }
+    }
+
+    /// Weight of input sample `i` of `from` for output sample `o` of `to`, before they are
+    /// normalised to sum to one.
+    fn weight(self, o: usize, to: usize, i: usize, from: usize) -> f64 {
+        let (o, i) = (o as f64, i as f64);
+        if self == Rule::CornerAligned {
+            let spacing = if to > 1 { (from - 1) as f64 / (to - 1) as f64 } else { 0.0 };
+            return (1.0 - (o * spacing - i).abs()).max(0.0);
+        }
+        let ratio = from as f64 / to as f64;
+        let x = (((o + 0.5) * ratio - 0.5 - i) / ratio.max(1.0)).abs();
+        match self {
+            Rule::AntialiasedBicubic if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
+            Rule::AntialiasedBicubic if x < 2.0 => ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0,
+            Rule::AntialiasedBicubic => 0.0,
+            _ => (1.0 - x).max(0.0),
+        }
+    }
+
+    /// For each output sample, the normalised weights of all input samples.
+    fn matrix(self, from: usize, to: usize) -> Vec<Vec<f64>> {
+        let row = |o| {
+            let row: Vec<f64> = (0..from).map(|i| self.weight(o, to, i, from)).collect();
+            let sum: f64 = row.iter().sum();
+            row.iter().map(|w| w / sum).collect()
+        };
+        (0..to).map(row).collect()
+    }
+}
+
+impl Params {
+    /// Resamples the image tower's position table from what `from` has to what `to`, the same
+    /// model at another image size, needs. The class token's row stays as it is.
+    ///
+    /// # Errors
+    /// A table that is missing or not of `from`'s shape.
+    pub fn resize_positions(&mut self, from: &ModelConfig, to: &ModelConfig) -> Result<(), Error> {
+        const NAME: &str = "visual.pos_embed";
+        let (vision, width) = (&from.vision_cfg, from.vision_cfg.vit().width);
+        let ([rows, columns], grid) = (vision.vit().stored_grid(), to.vision_cfg.vit().stored_grid());
+        let prefix = usize::from(vision.vit().pos_embed_class);
+        let stored = match vision {
+            VisionCfg::NaflexVit(_) => self.get(NAME, &[rows, columns, width])?,
+            VisionCfg::Vit(_) => self.get(NAME, &[1, prefix + rows * columns, width])?,
+        };
+        let places = [1, prefix + grid[0] * grid[1], width];
+        let resized = if grid == [rows, columns] {
+            stored.reshape(&places)?
+        } else {
+            let values = stored.to_f32()?;
+            let (class, old) = values.split_at(prefix * width);
+            let name = stored.source_names().join("`, `");
+            let old = Tensor::from_f32(&name, &[rows, columns, width], old);
+            let new = resample(&old, grid, Rule::of(vision, from.dialect))?.to_f32()?;
+            Tensor::from_f32(&name, &places, &[class, &new].concat())
+        };
+        self.replace(NAME, resized);
+        Ok(())
+    }
+}
+
+/// `grid` `[rows, columns, width]` as `[to rows, to columns, width]`, in float64.
+///
+/// # Errors
+/// What reading the tensor reports.
+pub fn resample(grid: &Tensor, to: [usize; 2], rule: Rule) -> Result<Tensor, Error> {
+    let shape = grid.shape();
+    let (rows, columns, width) = (shape[0], shape[1], shape[2]);
+    let values = grid.to_f32()?;
+    let across = rule.matrix(columns, to[1]);
+    let mut wide = vec![0f64; rows * to[1] * width];
+    for (at, out) in wide.chunks_exact_mut(width).enumerate() {
+        let (row, column) = (at / to[1], at % to[1]);
+        for (i, &w) in across[column].iter().enumerate().filter(|&(_, &w)| w != 0.0) {
+            let from = &values[(row * columns + i) * width..][..width];
+            out.iter_mut().zip(from).for_each(|(out, &v)| *out += w * f64::from(v));
+        }
+    }
+    let down = rule.matrix(rows, to[0]);
+    let mut out = Vec::with_capacity(to[0] * to[1] * width);
+    for weights in &down {
+        let mut line = vec![0f64; to[1] * width];
+        for (i, &w) in weights.iter().enumerate().filter(|&(_, &w)| w != 0.0) {
+            let from = &wide[i * line.len()..][..line.len()];
+            line.iter_mut().zip(from).for_each(|(out, &v)| *out += w * v);
+        }
+        out.extend(line.iter().map(|&v| v as f32));
+    }
+    let name = grid.source_names().join("`, `");
+    Ok(Tensor::from_f32(&name, &[to[0], to[1], width], &out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Expected values are scipy's and torch's, printed by `scripts/resample_values.py`.
+    #[test]
+    fn a_ramp_with_a_bump_resamples_as_scipy_and_torch_do() {
+        let grid: Vec<f32> = (0..12).map(|i| i as f32 + if i == 5 { 3.0 } else { 0.0 }).collect();
+        let grid = Tensor::from_f32("grid", &[3, 4, 1], &grid);
+        for (rule, to, expected) in include!("../../tests/resample_values.in") {
+            let got = resample(&grid, to, rule).unwrap().to_f32().unwrap();
+            assert_eq!(got.len(), expected.len());
+            for (got, want) in got.iter().zip(expected) {
+                assert!((got - want).abs() < 2e-6, "{rule:?} {to:?}: {got} {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_rule_keeps_a_grid_of_its_own_size() {
+        let values: Vec<f32> = (0..30).map(|i| (i * i % 17) as f32).collect();
+        let grid = Tensor::from_f32("grid", &[3, 5, 2], &values);
+        for rule in [Rule::CornerAligned, Rule::AntialiasedBilinear, Rule::AntialiasedBicubic] {
+            assert_eq!(resample(&grid, [3, 5], rule).unwrap().to_f32().unwrap(), values, "{rule:?}");
+        }
+    }
+}

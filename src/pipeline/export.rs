@@ -1,0 +1,193 @@
+//! `clip-onnx export`: checkpoint → folder of ONNX files, verified.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::select::{Choice, Selected, select};
+use super::{Error, Progress, at_image_size, open};
+use crate::checkpoint::Checkpoint;
+use crate::config::ModelConfig;
+use crate::onnx::target::PORTABLE;
+use crate::onnx::write::{ExternalData, Written, weight_bytes, write};
+use crate::package::{Folder, MANIFEST, Manifest, ManifestFile, REPORT};
+use crate::params::Params;
+use crate::towers::{self, Logits};
+use crate::verify::{self, Report};
+
+/// What to export, and how.
+#[derive(Clone, Debug)]
+pub struct Export {
+    pub checkpoint: PathBuf,
+    /// The folder to write.
+    pub out: PathBuf,
+    /// Replace a folder that is there.
+    pub force: bool,
+    pub choice: Choice,
+    /// Height and width to build for instead of the model's own.
+    pub image_size: Option<[usize; 2]>,
+    /// L2-normalise the embeddings.
+    pub normalize: bool,
+    pub external_data: ExternalData,
+    /// Load and run what was written.
+    pub verify: bool,
+    pub reference: Option<PathBuf>,
+    pub batches: Vec<usize>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Exported {
+    pub selected: Selected,
+    pub files: Vec<Written>,
+    /// None when no verification was asked for.
+    pub report: Option<Report>,
+}
+
+/// Exports a checkpoint. The folder is there in the end, or it is not; a verification that fails
+/// leaves it, with `passed: false` in its report.
+///
+/// # Errors
+/// See [`Error`]; nothing is then left behind.
+pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Error> {
+    let path = &request.checkpoint;
+    let folder = Folder::create(&request.out, request.force)?;
+    let checkpoint = open(path)?;
+    let mut params = Params::from_checkpoint(&checkpoint)
+        .map_err(|source| Error::Params { path: path.display().to_string(), source, hint: String::new() })?;
+    let mut selected = select(&request.choice, &checkpoint, &params, progress)?;
+    at_image_size(&mut selected, &mut params, request.image_size, path)?;
+
+    let config = &selected.config;
+    let wrong = |source| selected.params_error(path, source);
+    let image = towers::image(config, &params, request.normalize).map_err(wrong)?;
+    let text = towers::text(config, &params, request.normalize).map_err(wrong)?;
+    let logits = towers::logits(config, &params).map_err(wrong)?;
+    params.expect_all_read().map_err(wrong)?;
+
+    progress.start("hashing the checkpoint", Some(checkpoint.size()));
+    let metadata = metadata(request, config, &checkpoint, &logits, &checkpoint.sha256(&|n| progress.advance(n)));
+    let mut files = Vec::new();
+    for (graph, own) in [(image, image_metadata(config)), (text, text_metadata(config))] {
+        metadata.iter().chain(&own).for_each(|(key, value)| graph.set_metadata(key, value));
+        let name = format!("{}.onnx", graph.name);
+        let parts = graph.into_parts();
+        progress.start(&format!("writing {name}"), Some(weight_bytes(&parts)));
+        let written = write(&parts, PORTABLE, &folder.path().join(&name), request.external_data, &|n| progress.advance(n));
+        files.extend(written.map_err(|source| Error::Write { path: path.display().to_string(), source })?);
+    }
+    folder.write(MANIFEST, &manifest(request, config, &metadata, &files))?;
+
+    let mut report = None;
+    if request.verify {
+        let models = files.iter().map(|f| f.path.clone()).filter(|p| p.extension().is_some_and(|e| e == "onnx"));
+        let request = verify::Request {
+            models: models.collect(),
+            reference: request.reference.clone(),
+            batches: request.batches.clone(),
+        };
+        let outcome = verify::verify(&request, &|what| progress.start(what, None))?;
+        folder.write(REPORT, &pretty(&outcome))?;
+        report = Some(outcome);
+    }
+    folder.commit()?;
+    for file in &mut files {
+        file.path = request.out.join(file_name(&file.path));
+    }
+    Ok(Exported { selected, files, report })
+}
+
+/// What both files say of themselves.
+fn metadata(
+    request: &Export,
+    config: &ModelConfig,
+    checkpoint: &Checkpoint,
+    logits: &Logits,
+    sha256: &str,
+) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    let mut set = |key: &str, value: String| out.insert(key.to_owned(), value);
+    set("tool", env!("CARGO_PKG_NAME").to_owned());
+    set("tool_version", env!("CARGO_PKG_VERSION").to_owned());
+    set("source_file", checkpoint.file_name());
+    set("source_sha256", sha256.to_owned());
+    set("model", config.model.clone());
+    set("family", config.family.to_string());
+    set("dialect", config.dialect.to_string());
+    set("target", PORTABLE.name.to_owned());
+    set("precision", "fp32".to_owned());
+    set("embed_dim", config.embed_dim.to_string());
+    set("normalized", request.normalize.to_string());
+    set("license", config.license.clone().unwrap_or_else(|| "unknown".to_owned()));
+    set("logit_scale", logits.logit_scale.to_string());
+    set("logit_scale_exp", logits.logit_scale_exp.to_string());
+    if let Some(bias) = logits.logit_bias {
+        set("logit_bias", bias.to_string());
+    }
+    out
+}
+
+fn image_metadata(config: &ModelConfig) -> BTreeMap<String, String> {
+    let vit = config.vision_cfg.vit();
+    let mut out = BTreeMap::from([
+        ("preprocess".to_owned(), json!(config.preprocess_cfg).to_string()),
+        ("patch_size".to_owned(), vit.patch_size.to_string()),
+    ]);
+    if let Some([height, width]) = vit.image_size {
+        out.insert("image_size".to_owned(), format!("{height}x{width}"));
+    }
+    out
+}
+
+fn text_metadata(config: &ModelConfig) -> BTreeMap<String, String> {
+    let text = &config.text_cfg;
+    let mut out = BTreeMap::from([
+        ("context_length".to_owned(), text.context_length.to_string()),
+        ("vocab_size".to_owned(), text.vocab_size.to_string()),
+        ("pad_id".to_owned(), text.pad_id.to_string()),
+        ("eot_id".to_owned(), text.eot_id.to_string()),
+    ]);
+    if let Some(id) = text.sot_id {
+        out.insert("sot_id".to_owned(), id.to_string());
+    }
+    out
+}
+
+fn manifest(
+    request: &Export,
+    config: &ModelConfig,
+    metadata: &BTreeMap<String, String>,
+    files: &[Written],
+) -> String {
+    let all = [metadata.clone(), image_metadata(config), text_metadata(config)];
+    let size = request.image_size.map(|[height, width]| format!("{height}x{width}"));
+    let manifest = Manifest {
+        tool: env!("CARGO_PKG_NAME"),
+        tool_version: env!("CARGO_PKG_VERSION"),
+        metadata: all.into_iter().flatten().collect(),
+        config: config.to_json(),
+        options: BTreeMap::from([
+            ("normalize", json!(request.normalize)),
+            ("image_size", json!(size)),
+            ("dialect", json!(request.choice.dialect)),
+            ("external_data", json!(request.external_data == ExternalData::Always)),
+            ("opset", json!(PORTABLE.opset)),
+            ("ir_version", json!(PORTABLE.ir_version)),
+        ]),
+        files: files
+            .iter()
+            .map(|f| ManifestFile { path: file_name(&f.path), size: f.size, sha256: f.sha256.clone() })
+            .collect(),
+    };
+    pretty(&manifest)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+}
+
+fn pretty(value: &impl serde::Serialize) -> String {
+    // Our own structs, with string keys: this cannot fail.
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}

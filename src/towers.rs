@@ -1,0 +1,100 @@
+//! Configuration + parameters → graphs. The one place where both meet.
+//!
+//! No tower asks which checkpoint its parameters came from: choices are fields of the
+//! configuration, and parameters are read strictly, by name and shape.
+
+use std::collections::BTreeMap;
+
+use crate::config::{Dialect, ModelConfig, VisionCfg};
+use crate::onnx::graph::{Dim, ElementType, Graph};
+use crate::onnx::{Ops, Value};
+use crate::params::{Error, Params, Wanted};
+
+mod layers;
+mod naflex;
+mod scope;
+mod text;
+mod vit;
+
+use scope::Scope;
+
+const BATCH: Dim = Dim::Named("batch_size");
+
+/// The image tower: `pixel_values [batch_size, 3, H, W]` (or NaFlex's four inputs) →
+/// `image_embeds [batch_size, embed_dim]`, L2-normalised if `normalize`.
+///
+/// # Errors
+/// A parameter that is missing or has another shape.
+pub fn image(config: &ModelConfig, params: &Params, normalize: bool) -> Result<Graph, Error> {
+    let graph = Graph::new("vision_model");
+    let s = Scope::root(&graph, params, "visual");
+    let embedding = match &config.vision_cfg {
+        VisionCfg::Vit(vit) => vit::tower(&s, vit, config.embed_dim)?,
+        VisionCfg::NaflexVit(vit) => naflex::tower(&s, vit, config.embed_dim)?,
+    };
+    finish(&s, embedding, "image_embeds", config, normalize);
+    Ok(graph)
+}
+
+/// The text tower: `input_ids` int64 `[batch_size, context_length]` →
+/// `text_embeds [batch_size, embed_dim]`.
+///
+/// # Errors
+/// As [`image`].
+pub fn text(config: &ModelConfig, params: &Params, normalize: bool) -> Result<Graph, Error> {
+    let graph = Graph::new("text_model");
+    let s = Scope::root(&graph, params, "text");
+    let embedding = text::tower(&s, &config.text_cfg, config.embed_dim)?;
+    finish(&s, embedding, "text_embeds", config, normalize);
+    Ok(graph)
+}
+
+/// What both towers of a configuration read, and the numbers beside them: names, shapes, heads.
+///
+/// # Errors
+/// None today: a recorder has every parameter.
+pub fn wanted(config: &ModelConfig) -> Result<BTreeMap<String, Wanted>, Error> {
+    let params = Params::recorder();
+    image(config, &params, true)?;
+    text(config, &params, true)?;
+    logits(config, &params)?;
+    Ok(params.into_wanted())
+}
+
+/// What turns two embeddings into logits: `scale.exp() * image @ textᵀ + bias`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Logits {
+    /// The stored parameter, a logarithm.
+    pub logit_scale: f32,
+    /// Its exponential, clamped where the model clamps it.
+    pub logit_scale_exp: f32,
+    pub logit_bias: Option<f32>,
+}
+
+/// Reads the logits' scale and bias.
+///
+/// # Errors
+/// A parameter that is missing, or a bias the configuration does not know of.
+pub fn logits(config: &ModelConfig, params: &Params) -> Result<Logits, Error> {
+    let number = |name: &str| -> Result<f32, Error> { Ok(params.get(name, &[])?.to_f32()?[0]) };
+    let logit_scale = number("logit_scale")?;
+    let logit_bias = if config.logit_bias { Some(number("logit_bias")?) } else { None };
+    let scale = logit_scale.exp();
+    let logit_scale_exp = config.logit_scale_max.map_or(scale, |max| scale.min(max));
+    Ok(Logits { logit_scale, logit_scale_exp, logit_bias })
+}
+
+fn finish(s: &Scope, embedding: Value, name: &str, config: &ModelConfig, normalize: bool) {
+    let embedding = if normalize { l2_normalize(s, embedding, config.dialect) } else { embedding };
+    s.graph().output(embedding, name, ElementType::Float, vec![BATCH, Dim::Fixed(config.embed_dim)]);
+}
+
+/// z / (‖z‖ + 1e-8) as big_vision has it, z / max(‖z‖, 1e-12) as torch's `normalize` does.
+fn l2_normalize(s: &Scope, z: Value, dialect: Dialect) -> Value {
+    let norm = s.reduce_l2(z, &[-1]);
+    let norm = match dialect {
+        Dialect::Original => s.add(norm, s.scalar(1e-8)),
+        Dialect::OpenClip => s.max(norm, s.scalar(1e-12)),
+    };
+    s.div(z, norm)
+}

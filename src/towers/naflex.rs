@@ -1,0 +1,76 @@
+//! NaFlex: a ViT over a variable sequence of patches, each image with its own height and width.
+//! Tschannen et al. 2025 (SigLIP 2), §2.4.2; `big_vision/models/proj/image_text/naflex_vit.py`.
+
+use super::scope::Scope;
+use super::{BATCH, vit};
+use crate::config::VitCfg;
+use crate::onnx::graph::{Dim, ElementType};
+use crate::onnx::{Ops, Value};
+use crate::params::Error;
+use crate::tensor::Tensor;
+
+/// `patches [B, N, P·P·3]` (y, x, channel), `patch_mask` (1 patch, 0 padding), `patch_y`,
+/// `patch_x` int64 `[B, N]` → embedding `[B, embed_dim]`.
+pub fn tower(s: &Scope, c: &VitCfg, embed_dim: usize) -> Result<Value, Error> {
+    let places = || vec![BATCH, Dim::Named("num_patches")];
+    let values = 3 * c.patch_size * c.patch_size;
+    let x = s.graph().input("patches", ElementType::Float, [places(), vec![Dim::Fixed(values)]].concat());
+    let mask = s.graph().input("patch_mask", ElementType::Int64, places());
+    let y_at = s.graph().input("patch_y", ElementType::Int64, places());
+    let x_at = s.graph().input("patch_x", ElementType::Int64, places());
+
+    let mask = s.named("mask", s.cast_float(mask)); // [B, N]
+    let x = patch_embed(&s.at("patch_embed"), x, c)?; // [B, N, D]
+    let x = s.add(x, pos_embed(&s.at("pos_embed"), s, c, mask, y_at, x_at)?);
+
+    // Padding is never looked at. The least float32 rather than -inf: a row that is all padding
+    // then attends evenly instead of giving NaN.
+    let hidden = s.mul(s.sub(s.scalar(1.0), mask), s.scalar(f32::MIN));
+    let hidden = s.named("padding_mask", s.unsqueeze(hidden, &[1, 2])); // [B, 1, 1, N]
+    vit::encode(s, x, c, embed_dim, None, Some(hidden))
+}
+
+/// The convolution's weights as a matrix over (y, x, channel).
+fn patch_embed(s: &Scope, x: Value, c: &VitCfg) -> Result<Value, Error> {
+    let (s, p) = (s.at("proj"), c.patch_size);
+    let weight = s.param("weight", &[c.width, 3, p, p])?;
+    let weight = weight.permute(&[2, 3, 1, 0]).reshape(&[p * p * 3, c.width])?;
+    let x = s.matmul(x, s.initializer("weight", weight));
+    if !c.patch_bias {
+        return Ok(x);
+    }
+    Ok(s.add(x, s.initializer("bias", s.param("bias", &[c.width])?)))
+}
+
+/// Positions of an image of h × w patches: the stored grid resampled to h × w, bilinear with
+/// antialias, looked up at (y, x). Resampling is linear and separable, so the position of a patch
+/// is Σ wy·wx·grid over the grid, and every image of the batch has its own h and w.
+fn pos_embed(at: &Scope, s: &Scope, c: &VitCfg, mask: Value, y: Value, x: Value) -> Result<Value, Error> {
+    let [rows, columns] = c.stored_grid();
+    let grid = s.param("pos_embed", &[rows, columns, c.width])?;
+    let grid = s.initializer("pos_embed", grid.reshape(&[rows * columns, c.width])?);
+    let wy = axis_weights(&at.at("y"), y, mask, rows); // [B, N, rows]
+    let wx = axis_weights(&at.at("x"), x, mask, columns); // [B, N, columns]
+    let weights = at.mul(at.unsqueeze(wy, &[3]), at.unsqueeze(wx, &[2])); // [B, N, rows, columns]
+    let weights = at.reshape(weights, &[0, 0, (rows * columns) as i64]);
+    Ok(at.matmul(weights, grid)) // [B, N, D]
+}
+
+/// Weight of grid line i for a patch at `place` of n: max(0, 1 − |(place+½)·g/n − ½ − i| / max(g/n, 1)),
+/// normalised over i, where n = max(place) + 1 over the image's patches.
+fn axis_weights(s: &Scope, place: Value, mask: Value, grid: usize) -> Value {
+    let half = s.scalar(0.5);
+    let one = s.scalar(1.0);
+    let g = s.scalar(grid as f32);
+    let place = s.mul(s.cast_float(place), mask); // padding at 0, so that it cannot stretch the image
+    let n = s.add(s.reduce_max(place, &[1]), one); // [B, 1]
+    // Multiplied before it is divided, so that an image on the grid hits it exactly.
+    let centre = s.sub(s.div(s.mul(s.add(place, half), g), n), half); // [B, N]
+    let lines: Vec<f32> = (0..grid).map(|i| i as f32).collect();
+    let lines = s.initializer("lines", Tensor::from_f32("grid lines", &[grid], &lines));
+    let distance = s.abs(s.sub(s.unsqueeze(centre, &[2]), lines)); // [B, N, g]
+    let reach = s.unsqueeze(s.max(s.div(g, n), one), &[2]); // [B, 1, 1]
+    let weight = s.max(s.sub(one, s.div(distance, reach)), s.scalar(0.0));
+    s.div(weight, s.reduce_sum(weight, &[2]))
+}
+

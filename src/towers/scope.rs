@@ -1,0 +1,56 @@
+//! What every builder receives: a graph, parameters, and the prefix it works under.
+//!
+//! One prefix names everything: under `visual.blocks.3.attn` the parameter is
+//! `visual.blocks.3.attn.qkv.weight` and the node `visual/blocks/3/attn/MatMul`.
+
+use crate::onnx::{Graph, Ops, Value};
+use crate::params::{Error, Params};
+use crate::tensor::Tensor;
+
+pub struct Scope<'a> {
+    graph: &'a Graph,
+    params: &'a Params,
+    prefix: String,
+    path: String,
+}
+
+impl Ops for Scope<'_> {
+    fn graph(&self) -> &Graph {
+        self.graph
+    }
+
+    fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+impl<'a> Scope<'a> {
+    pub fn root(graph: &'a Graph, params: &'a Params, name: &str) -> Scope<'a> {
+        Scope { graph, params, prefix: name.to_owned(), path: name.to_owned() }
+    }
+
+    /// The scope one level down.
+    pub fn at(&self, name: impl std::fmt::Display) -> Scope<'a> {
+        let (prefix, path) = (format!("{}.{name}", self.prefix), format!("{}/{name}", self.path));
+        Scope { graph: self.graph, params: self.params, prefix, path }
+    }
+
+    /// The parameter `name` of this scope.
+    pub fn param(&self, name: &str, shape: &[usize]) -> Result<Tensor, Error> {
+        self.params.get(&self.full(name), shape)
+    }
+
+    /// Checks an attention weight's head count where its source shows it.
+    pub fn expect_heads(&self, name: &str, heads: usize) -> Result<(), Error> {
+        self.params.expect_heads(&self.full(name), heads)
+    }
+
+    /// Puts a tensor into the graph under a name of this scope.
+    pub fn initializer(&self, name: &str, tensor: Tensor) -> Value {
+        self.graph.initializer(&self.full(name), tensor)
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+}

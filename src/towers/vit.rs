@@ -1,0 +1,86 @@
+//! ViT over an image of fixed size. Dosovitskiy et al. 2021; timm's `VisionTransformer`.
+
+use super::layers::{self, Transformer};
+use super::scope::Scope;
+use super::BATCH;
+use crate::config::{Proj, VisionPool, VitCfg};
+use crate::onnx::graph::{Dim, ElementType};
+use crate::onnx::{Ops, Value};
+use crate::params::Error;
+use crate::tensor::Tensor;
+
+/// `pixel_values [B, 3, H, W]` → embedding `[B, embed_dim]`.
+pub fn tower(s: &Scope, c: &VitCfg, embed_dim: usize) -> Result<Value, Error> {
+    let size = c.image_size.unwrap_or_default();
+    let [rows, columns] = c.grid_of(size);
+    let patches = rows * columns;
+
+    let dims = vec![BATCH, Dim::Fixed(3), Dim::Fixed(size[0]), Dim::Fixed(size[1])];
+    let x = s.graph().input("pixel_values", ElementType::Float, dims);
+    let x = patch_embed(&s.at("patch_embed"), x, c, patches)?; // [B, N, D]
+
+    let positions = s.param("pos_embed", &[1, usize::from(c.pos_embed_class) + patches, c.width])?;
+    let (x, places) = if c.class_token {
+        // A row of zeros in front, then one table that holds the token and all positions:
+        // no Expand to the batch.
+        let token = s.param("cls_token", &[1, 1, c.width])?.to_f32()?;
+        let mut table = positions.to_f32()?;
+        if c.pos_embed_class {
+            table.iter_mut().zip(&token).for_each(|(at, token)| *at += token);
+        } else {
+            table.splice(..0, token);
+        }
+        let table = Tensor::from_f32("class token and positions", &[1, patches + 1, c.width], &table);
+        let x = s.pad_front(x, 3, 1);
+        (s.add(x, s.initializer("pos_embed", table)), patches + 1)
+    } else {
+        (s.add(x, s.initializer("pos_embed", positions)), patches)
+    };
+
+    encode(s, x, c, embed_dim, Some(places), None)
+}
+
+/// Embedded patches → blocks → pooling → projection: all that comes after positions.
+/// `mask` is added to attention scores, in blocks and in pooling.
+pub fn encode(
+    s: &Scope,
+    x: Value,
+    c: &VitCfg,
+    embed_dim: usize,
+    places: Option<usize>,
+    mask: Option<Value>,
+) -> Result<Value, Error> {
+    let transformer = Transformer {
+        width: c.width,
+        layers: c.layers,
+        heads: c.heads,
+        mlp_dim: c.mlp_dim,
+        act: c.act,
+        norm_eps: c.norm_eps,
+        places,
+        mask,
+    };
+    let x = if c.pre_norm { layers::layer_norm(&s.at("norm_pre"), x, c.width, c.norm_eps)? } else { x };
+    let x = layers::blocks(s, x, &transformer)?;
+    let x = if c.final_norm { layers::layer_norm(&s.at("norm"), x, c.width, c.norm_eps)? } else { x };
+
+    let x = match (c.pool, c.map_heads, c.map_mlp_dim) {
+        (VisionPool::Map, Some(heads), Some(mlp_dim)) => {
+            layers::map_head(&s.at("attn_pool"), x, &transformer, heads, mlp_dim)?
+        }
+        (VisionPool::Avg, ..) => s.reduce_mean(x, &[1], false),
+        // A configuration with `map` and no heads does not pass its check.
+        (VisionPool::Token | VisionPool::Map, ..) => s.index(x, 0, 1),
+    }; // [B, D]
+    layers::head(s, x, c.width, embed_dim, c.proj == Proj::Linear, c.proj_bias)
+}
+
+/// Each patch times one matrix, as a convolution whose stride is its kernel.
+fn patch_embed(s: &Scope, x: Value, c: &VitCfg, patches: usize) -> Result<Value, Error> {
+    let s = s.at("proj");
+    let weight = s.initializer("weight", s.param("weight", &[c.width, 3, c.patch_size, c.patch_size])?);
+    let bias = if c.patch_bias { Some(s.initializer("bias", s.param("bias", &[c.width])?)) } else { None };
+    let x = s.conv(x, weight, bias, c.patch_size, c.patch_size); // [B, D, rows, columns]
+    let x = s.reshape(x, &[-1, c.width as i64, patches as i64]);
+    Ok(s.transpose(x, &[0, 2, 1])) // [B, N, D]
+}

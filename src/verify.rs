@@ -1,0 +1,210 @@
+//! Proof of a written file: load it with tract, run it, compare with a reference.
+//!
+//! What is checked is the *file*, not the graph that was in memory. With a reference, embeddings
+//! and logits are held to named tolerances. Without one, outputs must still be finite, of unit
+//! length where the file says so, and the same whatever else is in the batch; the report then
+//! says plainly that nothing was compared.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+mod agreement;
+mod inputs;
+mod reference;
+pub mod report;
+mod tower;
+
+pub use agreement::Agreement;
+pub use reference::Reference;
+pub use report::Report;
+
+use report::{BatchReport, Compared, LogitsReport, TowerReport};
+use tower::{Array, Kind, Tower};
+
+/// A bound on a figure of the report, with its reason.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    pub name: &'static str,
+    pub bound: f64,
+}
+
+/// Largest absolute difference over the RMS of the reference. Rounding of float32 stays under
+/// 7e-6 between independent implementations; a wrong LayerNorm eps or GELU does not.
+pub const EMBEDDING: Tolerance = Tolerance { name: "embedding relative error", bound: 2e-5 };
+/// Largest absolute difference of logits over `exp(logit_scale)`: both embeddings may be off.
+pub const LOGITS: Tolerance = Tolerance { name: "logits over logit_scale_exp", bound: 4e-5 };
+/// How far from 1 the length of a normalised embedding may be.
+pub const UNIT_NORM: Tolerance = Tolerance { name: "unit norm", bound: 1e-5 };
+/// Relative error between a row alone and the same row in a batch.
+pub const BATCH: Tolerance = Tolerance { name: "batch consistency", bound: 1e-5 };
+
+/// What can keep a verification from being carried out; a failed one is no error.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Onnx(#[from] crate::onnx::read::Error),
+    #[error("{path}: {reason}")]
+    Reference { path: String, reason: String },
+    #[error("{path} is no tower this tool can feed: {reason}")]
+    Tower { path: String, reason: String },
+    #[error("tract could not {step} {path}: {reason}")]
+    Tract { path: String, step: &'static str, reason: String },
+    #[error("{path} holds no .onnx file; name the folder an export wrote, or the files themselves")]
+    NoModels { path: String },
+}
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// ONNX files.
+    pub models: Vec<PathBuf>,
+    pub reference: Option<PathBuf>,
+    /// Batch sizes, each run at least once.
+    pub batches: Vec<usize>,
+}
+
+/// Batch sizes run when none are named.
+pub const BATCHES: [usize; 3] = [1, 2, 3];
+
+/// The ONNX files of a folder, its own level and `onnx/` below, sorted.
+///
+/// # Errors
+/// [`Error::NoModels`] when there are none.
+pub fn models_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut out = Vec::new();
+    for folder in [folder.to_owned(), folder.join("onnx")] {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        out.extend(entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "onnx")));
+    }
+    out.sort();
+    if out.is_empty() {
+        return Err(Error::NoModels { path: folder.display().to_string() });
+    }
+    Ok(out)
+}
+
+/// Loads and runs every model, and compares where there is a reference.
+/// `step` is told what is being done.
+///
+/// # Errors
+/// When a file cannot be read, loaded or fed; disagreement is not an error but a report that
+/// has not passed.
+pub fn verify(request: &Request, step: &dyn Fn(&str)) -> Result<Report, Error> {
+    let reference = request.reference.as_deref().map(Reference::read).transpose()?;
+    let mut towers = Vec::new();
+    let mut embeddings: [Option<Array>; 2] = [None, None];
+    let mut logit_parameters = None;
+    for path in &request.models {
+        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        step(&format!("loading {name}"));
+        let started = Instant::now();
+        let tower = Tower::open(path)?;
+        let load_seconds = started.elapsed().as_secs_f64();
+        let (report, all) = run(&tower, reference.as_ref(), &request.batches, step, load_seconds)?;
+        embeddings[usize::from(tower.kind == Kind::Text)] = all;
+        logit_parameters = logit_parameters.or(tower.logits());
+        towers.push(report);
+    }
+    let logits = match (&reference, &embeddings) {
+        (Some(reference), [Some(image), Some(text)]) => logits(reference, image, text, logit_parameters),
+        _ => None,
+    };
+    Ok(Report::new(request, reference.as_ref(), towers, logits))
+}
+
+/// Runs one tower at every batch size; gives its embeddings of all reference rows too.
+fn run(
+    tower: &Tower,
+    reference: Option<&Reference>,
+    batches: &[usize],
+    step: &dyn Fn(&str),
+    load_seconds: f64,
+) -> Result<(TowerReport, Option<Array>), Error> {
+    let inputs = match reference {
+        Some(reference) => reference.inputs(tower)?,
+        None => inputs::fixed(tower, batches.iter().copied().max().unwrap_or(1)),
+    };
+    let rows = inputs[0].shape[0];
+    let sizes: Vec<usize> = tower.fixed_batch.map_or_else(|| batches.to_vec(), |batch| vec![batch]);
+    let largest = sizes.iter().copied().max().unwrap_or(1);
+
+    let mut reports = Vec::new();
+    let mut all: Option<Array> = None;
+    let mut first: Option<(Array, usize)> = None;
+    let mut normalized = tower.normalized;
+    for &batch in &sizes {
+        step(&format!("running {} at batch {batch}", tower.name));
+        let started = Instant::now();
+        let runnable = tower.at_batch(batch, &inputs)?;
+        // Every row once at the largest batch, the first rows at the others.
+        let runs = if batch == largest { rows.div_ceil(batch) } else { 1 };
+        let mut out: Option<Array> = None;
+        for run in 0..runs {
+            let taken: Vec<usize> = (0..batch).map(|i| (run * batch + i) % rows).collect();
+            let rows: Vec<Array> = inputs.iter().map(|array| array.rows(&taken)).collect();
+            let got = runnable.run(&rows)?;
+            out = Some(match out {
+                None => got,
+                Some(out) => out.followed_by(&got),
+            });
+        }
+        let Some(out) = out else { continue };
+        let covered: Vec<usize> = (0..out.shape[0]).map(|i| i % rows).collect();
+        let is_normalized = *normalized.get_or_insert_with(|| inputs::unit_norm_error(&out) < 1e-3);
+        let compared = match reference {
+            Some(reference) => Some(Compared::new(&out, &reference.embedding(tower, is_normalized)?.rows(&covered))),
+            None => None,
+        };
+        let consistency = match &first {
+            None => None,
+            Some((first, first_batch)) => {
+                let n = out.shape[0].min(*first_batch);
+                let rows: Vec<usize> = (0..n).collect();
+                Some(Agreement::between(&out.rows(&rows), &first.rows(&rows)).relative_error)
+            }
+        };
+        reports.push(BatchReport {
+            batch,
+            rows: covered.len(),
+            seconds: started.elapsed().as_secs_f64(),
+            finite: out.values.iter().all(|v| v.is_finite()),
+            unit_norm_error: is_normalized.then(|| inputs::unit_norm_error(&out)),
+            consistency,
+            compared,
+        });
+        first.get_or_insert_with(|| (out.clone(), batch));
+        if batch == largest {
+            all = Some(out.rows(&(0..rows.min(out.shape[0])).collect::<Vec<_>>()));
+        }
+    }
+    let report = TowerReport::new(tower, normalized.unwrap_or(false), load_seconds, reports);
+    Ok((report, all.filter(|_| reference.is_some())))
+}
+
+/// Logits of all reference images and texts from the towers' own embeddings.
+fn logits(
+    reference: &Reference,
+    image: &Array,
+    text: &Array,
+    stored: Option<(f64, f64)>,
+) -> Option<LogitsReport> {
+    let expected = reference.logits()?;
+    let from_reference = || Some((reference.number("logit_scale_exp")?, reference.number("logit_bias").unwrap_or(0.0)));
+    let (scale, bias) = stored.or_else(from_reference)?;
+    let unit = |a: &Array, row: usize| -> Vec<f64> {
+        let row = a.row(row);
+        let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+        row.iter().map(|&v| f64::from(v) / norm).collect()
+    };
+    let texts: Vec<Vec<f64>> = (0..text.shape[0]).map(|row| unit(text, row)).collect();
+    let mut max_abs = 0f64;
+    for row in 0..image.shape[0] {
+        let image = unit(image, row);
+        for (column, text) in texts.iter().enumerate() {
+            let dot: f64 = image.iter().zip(text).map(|(a, b)| a * b).sum();
+            let got = scale * dot + bias;
+            max_abs = max_abs.max((got - f64::from(*expected.row(row).get(column)?)).abs());
+        }
+    }
+    Some(LogitsReport::new(max_abs, scale, bias))
+}

@@ -1,0 +1,67 @@
+//! How close two sets of embeddings are.
+
+use serde::Serialize;
+
+use super::tower::Array;
+
+/// Figures of one comparison; all are always reported, [`Agreement::relative_error`] decides.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Agreement {
+    /// Largest absolute difference over the RMS of the reference: reads the same at every width,
+    /// normalised or not.
+    pub relative_error: f64,
+    pub max_abs: f64,
+    pub mean_abs: f64,
+    /// Smallest cosine of any row.
+    pub cosine: f64,
+}
+
+impl Agreement {
+    /// Compares rows of `got` with rows of `reference`, which has the same shape.
+    /// Anything that is not a number makes every figure infinite.
+    pub fn between(got: &Array, reference: &Array) -> Agreement {
+        let pairs = || got.values.iter().zip(&reference.values).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+        let count = reference.values.len().max(1) as f64;
+        let rms = (pairs().map(|(_, b)| b * b).sum::<f64>() / count).sqrt();
+        let difference = |(a, b): (f64, f64)| if a.is_finite() { (a - b).abs() } else { f64::INFINITY };
+        let max_abs = pairs().map(difference).fold(0.0, f64::max);
+        let mean_abs = pairs().map(difference).sum::<f64>() / count;
+        let cosine = (0..got.shape[0])
+            .map(|row| cosine(got.row(row), reference.row(row)))
+            .fold(f64::INFINITY, |least, c| if c.is_finite() { least.min(c) } else { f64::NEG_INFINITY });
+        let relative_error = if rms > 0.0 { max_abs / rms } else { f64::INFINITY };
+        Agreement { relative_error, max_abs, mean_abs, cosine }
+    }
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn array(rows: usize, values: &[f32]) -> Array {
+        Array { shape: vec![rows, values.len() / rows], values: values.to_vec(), ids: vec![] }
+    }
+
+    #[test]
+    fn figures_are_those_of_the_definition() {
+        let got = array(2, &[1.0, 2.0, 3.0, 4.5]);
+        let reference = array(2, &[1.0, 2.0, 3.0, 4.0]);
+        let agreement = Agreement::between(&got, &reference);
+        assert_eq!(agreement.max_abs, 0.5);
+        assert_eq!(agreement.mean_abs, 0.125);
+        assert!((agreement.relative_error - 0.5 / (30f64 / 4.0).sqrt()).abs() < 1e-12);
+        assert!((agreement.cosine - 27.0 / (29.25f64 * 25.0).sqrt()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_is_not_a_number_never_agrees() {
+        let agreement = Agreement::between(&array(1, &[f32::NAN, 0.0]), &array(1, &[1.0, 0.0]));
+        assert!(agreement.relative_error > super::super::EMBEDDING.bound);
+        assert!(!(agreement.cosine > 0.0));
+    }
+}

@@ -1,0 +1,216 @@
+//! `report.json`: what was run, what came out, and whether it passed.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::tower::{Array, Kind, Tower};
+use super::{Agreement, BATCH, EMBEDDING, LOGITS, Reference, Request, UNIT_NORM};
+
+/// The outcome of a verification.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub passed: bool,
+    /// Whether there was a reference to compare with.
+    pub compared: bool,
+    /// One sentence saying what the outcome rests on.
+    pub summary: String,
+    pub engine: String,
+    pub reference: Option<ReferenceReport>,
+    pub towers: Vec<TowerReport>,
+    pub logits: Option<LogitsReport>,
+    pub tolerances: Vec<ToleranceReport>,
+    /// Everything that did not pass, one line each.
+    pub failures: Vec<String>,
+    /// Seconds per phase; the only part that differs between runs.
+    pub seconds: std::collections::BTreeMap<String, f64>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ReferenceReport {
+    pub file: String,
+    pub sha256: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ToleranceReport {
+    pub name: &'static str,
+    pub bound: f64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct TowerReport {
+    pub file: String,
+    pub tower: &'static str,
+    pub output: String,
+    pub normalized: bool,
+    /// Batch size the file is frozen to; null when it is free.
+    pub fixed_batch: Option<usize>,
+    pub load_seconds: f64,
+    pub batches: Vec<BatchReport>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct BatchReport {
+    pub batch: usize,
+    /// Rows run.
+    pub rows: usize,
+    pub seconds: f64,
+    pub finite: bool,
+    /// Largest distance from 1 of an embedding's length, where the file normalises.
+    pub unit_norm_error: Option<f64>,
+    /// Relative error against the same rows in the first batch size.
+    pub consistency: Option<f64>,
+    pub compared: Option<Compared>,
+}
+
+/// Comparison with the reference, or why there was none to be made.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Compared {
+    Agreement(Agreement),
+    Width { found: usize, expected: usize },
+}
+
+impl Compared {
+    pub fn new(got: &Array, reference: &Array) -> Compared {
+        if got.shape == reference.shape {
+            return Compared::Agreement(Agreement::between(got, reference));
+        }
+        Compared::Width { found: got.shape[1], expected: reference.shape[1] }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct LogitsReport {
+    pub max_abs: f64,
+    /// `max_abs` over `logit_scale_exp`, which decides.
+    pub over_scale: f64,
+    pub logit_scale_exp: f64,
+    pub logit_bias: f64,
+}
+
+impl LogitsReport {
+    pub fn new(max_abs: f64, scale: f64, bias: f64) -> LogitsReport {
+        LogitsReport { max_abs, over_scale: max_abs / scale, logit_scale_exp: scale, logit_bias: bias }
+    }
+}
+
+impl TowerReport {
+    pub(super) fn new(tower: &Tower, normalized: bool, load_seconds: f64, batches: Vec<BatchReport>) -> TowerReport {
+        TowerReport {
+            file: tower.name.clone(),
+            tower: if tower.kind == Kind::Text { "text" } else { "image" },
+            output: tower.output_name.clone(),
+            normalized,
+            fixed_batch: tower.fixed_batch,
+            load_seconds,
+            batches,
+        }
+    }
+}
+
+/// `value <= bound`, and a line of the report where it is not. A NaN is not.
+fn within(failures: &mut Vec<String>, value: f64, tolerance: super::Tolerance, at: &str) {
+    // `!(a <= b)`: what is not a number must fail.
+    if !(value <= tolerance.bound) {
+        failures.push(format!("{at}: {} {value:.2e}, allowed {:.0e}", tolerance.name, tolerance.bound));
+    }
+}
+
+impl Report {
+    pub(super) fn new(
+        request: &Request,
+        reference: Option<&Reference>,
+        towers: Vec<TowerReport>,
+        logits: Option<LogitsReport>,
+    ) -> Report {
+        let mut failures = Vec::new();
+        let mut seconds = std::collections::BTreeMap::new();
+        for tower in &towers {
+            seconds.insert(format!("load {}", tower.file), tower.load_seconds);
+            for batch in &tower.batches {
+                let at = format!("{} at batch {}", tower.file, batch.batch);
+                seconds.insert(format!("run {at}"), batch.seconds);
+                if !batch.finite {
+                    failures.push(format!("{at}: output is not finite"));
+                }
+                if let Some(error) = batch.unit_norm_error {
+                    within(&mut failures, error, UNIT_NORM, &at);
+                }
+                if let Some(error) = batch.consistency {
+                    within(&mut failures, error, BATCH, &at);
+                }
+                match &batch.compared {
+                    Some(Compared::Agreement(agreement)) => {
+                        within(&mut failures, agreement.relative_error, EMBEDDING, &at);
+                    }
+                    Some(Compared::Width { found, expected }) => {
+                        failures.push(format!("{at}: embeddings have width {found}, the reference {expected}"));
+                    }
+                    None => {}
+                }
+            }
+        }
+        if let Some(logits) = &logits {
+            within(&mut failures, logits.over_scale, LOGITS, "logits");
+        }
+        let passed = failures.is_empty();
+        let batches: Vec<String> = request.batches.iter().map(usize::to_string).collect();
+        let summary = match (reference, passed) {
+            (Some(r), true) => format!("agrees with {} at batch {}", r.file_name, batches.join(", ")),
+            (Some(r), false) => format!("does NOT agree with {}", r.file_name),
+            (None, true) => format!(
+                "nothing was compared: no reference was given. Both checks without one passed at batch {} (finite, unit norm where normalised; rows independent of the batch)",
+                batches.join(", ")
+            ),
+            (None, false) => "nothing was compared, and the checks that need no reference failed".to_owned(),
+        };
+        Report {
+            passed,
+            compared: reference.is_some(),
+            summary,
+            engine: "tract 0.23.9".to_owned(),
+            reference: reference.map(|r| ReferenceReport { file: r.file_name.clone(), sha256: r.sha256.clone() }),
+            towers,
+            logits,
+            tolerances: [EMBEDDING, LOGITS, UNIT_NORM, BATCH]
+                .map(|t| ToleranceReport { name: t.name, bound: t.bound })
+                .to_vec(),
+            failures,
+            seconds,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let header = ["tower", "batch", "rows", "relative", "max abs", "mean abs", "cosine"];
+        let (a, b, c, d, e, g, h) =
+            (header[0], header[1], header[2], header[3], header[4], header[5], header[6]);
+        writeln!(f, "{a:<20} {b:>5} {c:>5} {d:>10} {e:>10} {g:>10} {h:>12}")?;
+        for tower in &self.towers {
+            for batch in &tower.batches {
+                write!(f, "{:<20} {:>5} {:>5} ", tower.file, batch.batch, batch.rows)?;
+                match &batch.compared {
+                    Some(Compared::Agreement(a)) => writeln!(
+                        f,
+                        "{:>10.2e} {:>10.2e} {:>10.2e} {:>12.9}",
+                        a.relative_error, a.max_abs, a.mean_abs, a.cosine
+                    )?,
+                    Some(Compared::Width { found, expected }) => {
+                        writeln!(f, "width {found}, reference has {expected}")?;
+                    }
+                    None => writeln!(f, "not compared")?,
+                }
+            }
+        }
+        if let Some(logits) = &self.logits {
+            writeln!(f, "{:<20} {:>5} {:>5} {:>10.2e} {:>10.2e}", "logits", "", "", logits.over_scale, logits.max_abs)?;
+        }
+        for failure in &self.failures {
+            writeln!(f, "failed: {failure}")?;
+        }
+        write!(f, "{}: {}", if self.passed { "passed" } else { "FAILED" }, self.summary)
+    }
+}

@@ -1,0 +1,285 @@
+//! One ONNX file as tract runs it: ours, or any third-party tower.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use tract_core::internal::{DatumType, IntoRunnable, Symbol, TDim, ToDim, TypedModel, TypedRunnableModel};
+use tract_onnx::prelude::{Framework, InferenceModelExt, IntoTValue, TValue, Tensor, tvec};
+
+use super::Error;
+use crate::onnx::read::{Port, Summary, summary};
+
+/// Rows of numbers or of ids; the first axis is the batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    pub shape: Vec<usize>,
+    /// Float contents; empty for ids.
+    pub values: Vec<f32>,
+    /// Integer contents; empty for floats.
+    pub ids: Vec<i64>,
+}
+
+impl Array {
+    fn row_len(&self) -> usize {
+        self.shape[1..].iter().product()
+    }
+
+    /// A row of floats.
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.row_len()..][..self.row_len()]
+    }
+
+    /// The rows at these places, in this order.
+    pub fn rows(&self, places: &[usize]) -> Array {
+        let n = self.row_len();
+        let shape = [&[places.len()], &self.shape[1..]].concat();
+        let values = if self.values.is_empty() {
+            vec![]
+        } else {
+            places.iter().flat_map(|&p| self.values[p * n..][..n].iter().copied()).collect()
+        };
+        let ids = if self.ids.is_empty() {
+            vec![]
+        } else {
+            places.iter().flat_map(|&p| self.ids[p * n..][..n].iter().copied()).collect()
+        };
+        Array { shape, values, ids }
+    }
+
+    /// These rows, then those.
+    pub fn followed_by(mut self, other: &Array) -> Array {
+        self.shape[0] += other.shape[0];
+        self.values.extend_from_slice(&other.values);
+        self.ids.extend_from_slice(&other.ids);
+        self
+    }
+}
+
+/// What a tower takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Pixels, one float input of four axes.
+    Image,
+    /// NaFlex's patches, mask and coordinates.
+    Naflex,
+    /// One integer input of two axes.
+    Text,
+}
+
+/// A loaded tower.
+pub struct Tower {
+    pub name: String,
+    path: String,
+    pub kind: Kind,
+    summary: Summary,
+    /// Which output is the embedding.
+    output: usize,
+    pub output_name: String,
+    /// Batch size the file is frozen to.
+    pub fixed_batch: Option<usize>,
+    /// Whether the file says its embeddings are normalised; None when it says nothing.
+    pub normalized: Option<bool>,
+    model: TypedModel,
+}
+
+/// A tower bound to one batch size.
+pub struct Runnable<'a> {
+    tower: &'a Tower,
+    plan: Arc<TypedRunnableModel>,
+}
+
+impl Tower {
+    /// Reads the file's own description, then loads it with tract.
+    ///
+    /// # Errors
+    /// [`Error::Onnx`], [`Error::Tower`] or [`Error::Tract`].
+    pub fn open(path: &Path) -> Result<Tower, Error> {
+        let summary = summary(path)?;
+        let path_text = path.display().to_string();
+        let unfit = |reason: String| Error::Tower { path: path_text.clone(), reason };
+        let kind = kind(&summary.inputs).map_err(unfit)?;
+        let output = embedding_output(&summary.outputs).map_err(unfit)?;
+        let fixed_batch = summary.inputs[0].fixed(0);
+        let model = guarded(&path_text, "load", || {
+            let model = tract_onnx::onnx().with_ignore_value_info(true).model_for_path(path)?;
+            model.into_typed()?.into_decluttered()
+        })?;
+        Ok(Tower {
+            name: path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
+            path: path_text,
+            kind,
+            output,
+            output_name: summary.outputs[output].name.clone(),
+            fixed_batch,
+            normalized: summary.metadata.get("normalized").map(|v| v == "true"),
+            summary,
+            model,
+        })
+    }
+
+    /// The tower optimised for one batch size; other free axes take their lengths from `inputs`.
+    ///
+    /// # Errors
+    /// [`Error::Tower`] when an input does not fit, [`Error::Tract`] when tract fails.
+    pub fn at_batch(&self, batch: usize, inputs: &[Array]) -> Result<Runnable<'_>, Error> {
+        let mut bound: HashMap<Symbol, TDim> = HashMap::new();
+        for (at, (input, array)) in self.summary.inputs.iter().zip(inputs).enumerate() {
+            let fact = guarded(&self.path, "inspect", || Ok(self.model.input_fact(at)?.clone()))?;
+            let lengths: Vec<usize> = std::iter::once(batch).chain(array.shape[1..].iter().copied()).collect();
+            let fits = fact.shape.rank() == lengths.len()
+                && fact.shape.iter().zip(&lengths).all(|(dim, &len)| match dim {
+                    TDim::Sym(symbol) => bound.insert(symbol.clone(), len.to_dim()).is_none_or(|was| was == len.to_dim()),
+                    dim => dim.to_i64().is_ok_and(|n| n == len as i64),
+                });
+            if !fits {
+                return Err(Error::Tower {
+                    path: self.path.clone(),
+                    reason: format!(
+                        "input `{}` is [{}], the reference has {:?}",
+                        input.name,
+                        input.shape.join(", "),
+                        array.shape
+                    ),
+                });
+            }
+        }
+        let plan = guarded(&self.path, "optimise", || {
+            let model = if bound.is_empty() { self.model.clone() } else { self.model.set_symbols(&bound)? };
+            model.into_decluttered()?.into_optimized()?.into_runnable()
+        })?;
+        Ok(Runnable { tower: self, plan })
+    }
+
+    fn metadata<T: std::str::FromStr>(&self, key: &str) -> Option<T> {
+        self.summary.metadata.get(key).and_then(|v| v.parse().ok())
+    }
+
+    /// `exp(logit_scale)` and the bias, where the file carries them.
+    pub fn logits(&self) -> Option<(f64, f64)> {
+        Some((self.metadata("logit_scale_exp")?, self.metadata("logit_bias").unwrap_or(0.0)))
+    }
+
+    /// Channels, height and width; 3 and 224 where the file leaves them free.
+    pub fn image_shape(&self) -> [usize; 3] {
+        let input = &self.summary.inputs[0];
+        [input.fixed(1).unwrap_or(3), input.fixed(2).unwrap_or(224), input.fixed(3).unwrap_or(224)]
+    }
+
+    /// Numbers per patch.
+    pub fn patch_values(&self) -> usize {
+        self.summary.inputs[0].fixed(2).unwrap_or(768)
+    }
+
+    /// Interval the tower's pixels lie in, 0..1 where the file says nothing.
+    pub fn value_range(&self) -> [f32; 2] {
+        let range = self.summary.metadata.get("preprocess").and_then(|text| {
+            let preprocess: crate::config::PreprocessCfg = serde_json::from_str(text).ok()?;
+            preprocess.value_range
+        });
+        range.map_or([0.0, 1.0], |range| range.map(|v| v as f32))
+    }
+
+    /// Places in a row of ids.
+    pub fn context_length(&self) -> usize {
+        self.summary.inputs[0].fixed(1).or_else(|| self.metadata("context_length")).unwrap_or(64)
+    }
+
+    /// Size of the vocabulary; a safe small one where the file says nothing.
+    pub fn vocab_size(&self) -> usize {
+        self.metadata("vocab_size").unwrap_or(1000)
+    }
+
+    /// Ids of start, end and padding.
+    pub fn special_ids(&self) -> [Option<i64>; 3] {
+        [self.metadata("sot_id"), self.metadata("eot_id"), self.metadata("pad_id")]
+    }
+}
+
+impl Runnable<'_> {
+    /// Runs one batch; gives the embeddings.
+    ///
+    /// # Errors
+    /// [`Error::Tract`], or [`Error::Tower`] when the output is no matrix of floats.
+    pub fn run(&self, inputs: &[Array]) -> Result<Array, Error> {
+        let path = &self.tower.path;
+        guarded(path, "run", || {
+            let mut values = tvec!();
+            for (at, array) in inputs.iter().enumerate() {
+                let wanted = self.tower.model.input_fact(at)?.datum_type;
+                values.push(value(array, wanted)?);
+            }
+            let outputs = self.plan.run(values)?;
+            let view = outputs[self.tower.output].to_plain_array_view::<f32>()?;
+            Ok(Array { shape: view.shape().to_vec(), values: view.iter().copied().collect(), ids: vec![] })
+        })
+        .and_then(|array| {
+            if array.shape.len() == 2 && array.shape[0] == inputs[0].shape[0] {
+                return Ok(array);
+            }
+            let reason = format!("output `{}` has shape {:?}, expected [batch, width]", self.tower.output_name, array.shape);
+            Err(Error::Tower { path: path.clone(), reason })
+        })
+    }
+}
+
+fn value(array: &Array, wanted: DatumType) -> Result<TValue, tract_core::internal::TractError> {
+    let tensor = match wanted {
+        DatumType::F32 => Tensor::from_shape(&array.shape, &array.values)?,
+        DatumType::I32 => {
+            let ids: Vec<i32> = array.ids.iter().map(|&id| id as i32).collect();
+            Tensor::from_shape(&array.shape, &ids)?
+        }
+        _ => Tensor::from_shape(&array.shape, &array.ids)?,
+    };
+    Ok(tensor.into_tvalue())
+}
+
+/// Runs tract code that may fail or, on a graph it does not expect, panic.
+fn guarded<T>(
+    path: &str,
+    step: &'static str,
+    run: impl FnOnce() -> Result<T, tract_core::internal::TractError>,
+) -> Result<T, Error> {
+    let failed = |reason: String| Error::Tract { path: path.to_owned(), step, reason };
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => result.map_err(|e| failed(format!("{e:#}").replace('\n', " "))),
+        Err(_) => Err(failed("it panicked".to_owned())),
+    }
+}
+
+fn kind(inputs: &[Port]) -> Result<Kind, String> {
+    let is_id = |port: &Port| matches!(port.element_type.as_str(), "int64" | "int32");
+    let shapes: Vec<(bool, usize)> = inputs.iter().map(|port| (is_id(port), port.shape.len())).collect();
+    let floats = inputs.iter().filter(|port| port.element_type == "float").count();
+    match shapes[..] {
+        [(false, 4)] if floats == 1 => Ok(Kind::Image),
+        [(true, 2)] => Ok(Kind::Text),
+        [(false, 3), (true, 2), (true, 2), (true, 2)] if floats == 1 => Ok(Kind::Naflex),
+        _ => {
+            let found: Vec<String> = inputs
+                .iter()
+                .map(|port| format!("{} {} [{}]", port.name, port.element_type, port.shape.join(", ")))
+                .collect();
+            Err(format!(
+                "it takes {}; expected one float image of four axes, or one row of integer ids",
+                found.join(", ")
+            ))
+        }
+    }
+}
+
+/// The embedding among a file's outputs: by name, else the only one with two axes.
+fn embedding_output(outputs: &[Port]) -> Result<usize, String> {
+    let named = |name: &str| {
+        let name = name.to_lowercase();
+        ["embed", "pooler_output", "features"].iter().any(|part| name.contains(part))
+    };
+    let flat: Vec<usize> = (0..outputs.len()).filter(|&at| matches!(outputs[at].shape.len(), 0 | 2)).collect();
+    let by_name = flat.iter().copied().find(|&at| named(&outputs[at].name));
+    by_name.or(if let [only] = flat[..] { Some(only) } else { None }).ok_or_else(|| {
+        let names: Vec<&str> = outputs.iter().map(|port| port.name.as_str()).collect();
+        format!("none of its outputs ({}) is an embedding [batch, width]", names.join(", "))
+    })
+}
