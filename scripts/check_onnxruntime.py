@@ -1,0 +1,74 @@
+"""Checks exported folders the way their users run them: onnx's checker and ONNX Runtime.
+
+    pip install numpy onnx onnxruntime
+    python scripts/check_onnxruntime.py OUT=REFERENCE.npz [OUT=REFERENCE.npz ...]
+
+For every .onnx file of each folder: `onnx.checker` with full_check, strict shape inference, and
+embeddings at batch 1, 2, 3 and 7 against the reference, held to the same bound as in clip-onnx
+(largest absolute difference over the RMS of the reference, 2e-5). Exits 1 if anything fails.
+"""
+import pathlib
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+BOUND = 2e-5
+BATCHES = (1, 2, 3, 7)
+
+
+def feeds(session, reference):
+    names = [i.name for i in session.get_inputs()]
+    if names == ["pixel_values"]:
+        return {"pixel_values": reference["image"]}, "image_embedding"
+    if names == ["input_ids"]:
+        return {"input_ids": reference["tokens"].astype(np.int64)}, "text_embedding"
+    assert names == ["patches", "patch_mask", "patch_y", "patch_x"], names
+    keys = ["naflex_patches", "naflex_type", "naflex_y", "naflex_x"]
+    arrays = [reference[k] for k in keys]
+    return {n: a if a.dtype == np.float32 else a.astype(np.int64) for n, a in zip(names, arrays)}, "image_embedding"
+
+
+def check(path, reference):
+    onnx.checker.check_model(str(path), full_check=True)
+    model = onnx.load(str(path), load_external_data=False)
+    onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    normalized = {p.key: p.value for p in model.metadata_props}["normalized"] == "true"
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert session.get_outputs()[0].shape[0] == "batch_size"
+    inputs, key = feeds(session, reference)
+    expected = reference[key + ("_normalized" if normalized else "")]
+    rows = len(expected)
+    worst = 0.0
+    for batch in BATCHES:
+        for start in range(0, rows, batch):
+            taken = [(start + i) % rows for i in range(batch)]
+            [got] = session.run(None, {n: a[taken] for n, a in inputs.items()})
+            want = expected[taken]
+            worst = max(worst, float(np.abs(got - want).max() / np.sqrt((want.astype(np.float64) ** 2).mean())))
+    return worst
+
+
+def main():
+    print(f"onnx {onnx.__version__}, onnxruntime {ort.__version__}, bound {BOUND:.0e}")
+    failed = checked = 0
+    for argument in sys.argv[1:]:
+        folder, _, reference = argument.partition("=")
+        reference = dict(np.load(reference))
+        for path in sorted(pathlib.Path(folder).glob("*.onnx")):
+            checked += 1
+            try:
+                worst = check(path, reference)
+                good = worst <= BOUND
+                print(f"{'ok  ' if good else 'FAIL'} {worst:8.2e} {path}")
+            except Exception as error:  # noqa: BLE001 - every file is reported
+                good = False
+                print(f"FAIL {path}: {error}")
+            failed += not good
+    print(f"{checked - failed} passed, {failed} failed")
+    sys.exit(1 if failed or not checked else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+//! Every configuration field that reaches the graph, flipped one at a time, is noticed: some
+//! fixture leaves the bound, or the change is refused by name.
+//!
+//! A field that could be flipped unnoticed is one nobody can rely on.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clip_onnx::pipeline::{Silent, export};
+use clip_onnx::verify::EMBEDDING;
+use common::{Fixture, fixtures, worst};
+use serde_json::{Value, json};
+
+/// Fields that say what the model is or how its inputs are made, and do not reach the graph.
+const DESCRIPTIVE: &[&str] = &[
+    "/model",
+    "/family",
+    "/naming",
+    "/license",
+    "/preprocess_cfg",
+    // The tokenizer's; only pool_type `eos` looks at eot_id, and no SigLIP model pools so.
+    "/text_cfg/pad_id",
+    "/text_cfg/sot_id",
+    "/text_cfg/eot_id",
+    // How the source stores the kernel: a convolution or a matrix, the same product either way.
+    "/vision_cfg/patch_embed",
+    // Told apart by the norm's operator: `eps_and_norm_are_those_of_the_configuration`.
+    "/dialect",
+];
+
+/// Other values for a field.
+fn flips(pointer: &str, value: &Value) -> Vec<Value> {
+    let field = pointer.rsplit('/').next().unwrap();
+    match (field, value) {
+        ("norm_eps", _) => vec![json!(1e-5)],
+        ("act", _) => vec![json!("gelu"), json!("quick_gelu")],
+        ("pool", _) => vec![json!("token"), json!("avg")],
+        ("pool_type", _) => vec![json!("first"), json!("argmax"), json!("eos")],
+        ("proj", Value::String(s)) => vec![json!(if s == "none" { "linear" } else { "none" })],
+        ("model_type", Value::String(s)) if s == "vit" => vec![json!("naflexvit")],
+        ("model_type", Value::String(s)) if s == "naflexvit" => vec![json!("vit")],
+        ("model_type", _) => vec![json!("mct")],
+        ("logit_scale_max", _) => vec![json!(10.0)],
+        ("image_size" | "pos_grid", Value::Array(side)) => {
+            let (a, b) = (side[0].as_u64().unwrap(), side[1].as_u64().unwrap());
+            vec![json!([a * 2, b]), json!([b * 2, a * 3])]
+        }
+        (_, Value::Bool(b)) => vec![json!(!b)],
+        // Another divisor where there is one, and another number.
+        (_, Value::Number(n)) => vec![json!(n.as_u64().unwrap() * 2), json!(n.as_u64().unwrap() + 1)],
+        _ => panic!("no flip for {pointer} = {value}"),
+    }
+}
+
+fn leaves(at: &str, value: &Value, out: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            fields.iter().for_each(|(key, value)| leaves(&format!("{at}/{key}"), value, out));
+        }
+        _ => {
+            out.insert(at.to_owned());
+        }
+    }
+}
+
+enum Outcome {
+    Refused(String),
+    Error(f64),
+    LogitsOff,
+}
+
+fn outcome(fixture: &Fixture, config: &Value) -> Outcome {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    std::fs::write(&path, config.to_string()).unwrap();
+    let mut request = fixture.export_to(&folder.path().join("out"));
+    request.choice.config = Some(path);
+    request.batches = vec![2];
+    match export(&request, &Silent) {
+        Err(error) => Outcome::Refused(error.to_string()),
+        Ok(exported) => {
+            let report = exported.report.unwrap();
+            match worst(&report) {
+                error if error <= EMBEDDING.bound && !report.passed => Outcome::LogitsOff,
+                error => Outcome::Error(error),
+            }
+        }
+    }
+}
+
+#[test]
+fn every_field_that_reaches_the_graph_is_noticed_when_it_is_wrong() {
+    let cases = fixtures();
+    let mut fields = BTreeSet::new();
+    for fixture in &cases {
+        leaves("", &fixture.config_json(), &mut fields);
+    }
+    fields.retain(|f| !DESCRIPTIVE.iter().any(|d| f == d || f.starts_with(&format!("{d}/"))));
+    assert!(fields.len() > 35, "{fields:?}");
+
+    // Numbers differ from fixture to fixture; a word or a bool must each be noticed on its own.
+    let mut noticed: BTreeMap<String, bool> = BTreeMap::new();
+    let mut unseen = Vec::new();
+    for field in &fields {
+        for fixture in &cases {
+            let right = fixture.config_json();
+            let Some(value) = right.pointer(field) else { continue };
+            for flip in flips(field, value).into_iter().filter(|flip| flip != value) {
+                let mut wrong = right.clone();
+                *wrong.pointer_mut(field).unwrap() = flip.clone();
+                let named = field.rsplit('/').next().unwrap();
+                let key = if flip.is_string() || flip.is_boolean() { format!("{field} {flip}") } else { field.clone() };
+                let noticed = noticed.entry(key).or_insert(false);
+                match outcome(fixture, &wrong) {
+                    // Refused: by the field's name, or by a tensor that is missing, of another
+                    // shape, or left over because of it.
+                    Outcome::Refused(error) => {
+                        assert!(
+                            error.contains(named) || error.contains('`'),
+                            "{field} = {flip} on {}: {error}",
+                            fixture.name
+                        );
+                        *noticed = true;
+                    }
+                    Outcome::LogitsOff => *noticed = true,
+                    Outcome::Error(error) if error > EMBEDDING.bound => *noticed = true,
+                    Outcome::Error(error) => unseen.push(format!("{field} {flip} {}: {error:.1e}", fixture.name)),
+                }
+            }
+        }
+    }
+    let unnoticed: Vec<&String> = noticed.iter().filter(|&(_, &seen)| !seen).map(|(key, _)| key).collect();
+    assert!(unnoticed.is_empty(), "{unnoticed:#?}; {unseen:#?}");
+}
+
+#[test]
+fn the_right_eps_gives_the_smaller_error_everywhere() {
+    for fixture in fixtures() {
+        for tower in ["vision_cfg", "text_cfg"] {
+            let right = fixture.config_json();
+            let mut wrong = right.clone();
+            wrong[tower]["norm_eps"] = json!(1e-5);
+            let (Outcome::Error(good), Outcome::Error(bad)) = (outcome(&fixture, &right), outcome(&fixture, &wrong))
+            else {
+                panic!("{} {tower}: refused", fixture.name)
+            };
+            assert!(good < bad, "{} {tower}: {good:.1e} with 1e-6, {bad:.1e} with 1e-5", fixture.name);
+        }
+    }
+}
