@@ -23,7 +23,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// A table of file stems and included texts, sorted by name.
 fn models(folder: &Path) -> Result<String, Box<dyn std::error::Error>> {
-    let mut files: Vec<PathBuf> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     files.retain(|path| path.extension().is_some_and(|e| e == "json"));
     files.sort();
     let mut text = "const KNOWN: &[(&str, &str)] = &[\n".to_owned();

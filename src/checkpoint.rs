@@ -43,9 +43,7 @@ pub enum Error {
     Empty,
     #[error("is a directory; name the checkpoint file in it")]
     Directory,
-    #[error(
-        "is a Git LFS pointer, not the checkpoint; run `git lfs pull`, or download the file itself"
-    )]
+    #[error("is a Git LFS pointer, not the checkpoint; run `git lfs pull`, or download the file itself")]
     LfsPointer,
     #[error("is an HTML page, not a checkpoint; the download did not give the file itself")]
     Html,
@@ -55,7 +53,9 @@ pub enum Error {
         "is neither .npz (zip) nor .safetensors: it starts with {found}; expected a zip archive of .npy arrays or a safetensors header"
     )]
     Unknown { found: String },
-    #[error("is not a whole zip archive ({reason}); expected an .npz as `numpy.savez` writes it. It may be truncated: compare its size with the published one")]
+    #[error(
+        "is not a whole zip archive ({reason}); expected an .npz as `numpy.savez` writes it. It may be truncated: compare its size with the published one"
+    )]
     Zip { reason: String },
     #[error("is not a whole safetensors file ({reason}). It may be truncated: compare its size with the published one")]
     Safetensors { reason: String },

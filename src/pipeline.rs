@@ -40,7 +40,9 @@ pub enum Error {
     Package(#[from] package::Error),
     #[error(transparent)]
     Verify(#[from] verify::Error),
-    #[error("{path}: no known model has these shapes; {closest}. Give --model NAME or --config FILE (`clip-onnx inspect {path}` compares, `clip-onnx models` lists)")]
+    #[error(
+        "{path}: no known model has these shapes; {closest}. Give --model NAME or --config FILE (`clip-onnx inspect {path}` compares, `clip-onnx models` lists)"
+    )]
     NoFit { path: String, closest: String },
     #[error("{path}: {count} known models have these shapes: {names}; choose with --model NAME")]
     Ambiguous { path: String, count: usize, names: String },
@@ -80,9 +82,8 @@ fn at_image_size(
 ) -> Result<(), Error> {
     let Some(size) = size else { return Ok(()) };
     let config: &ModelConfig = &selected.config;
-    let resized = config
-        .at_image_size(size)
-        .map_err(|problem| Error::ImageSize { model: config.model.clone(), problem })?;
+    let resized =
+        config.at_image_size(size).map_err(|problem| Error::ImageSize { model: config.model.clone(), problem })?;
     params.resize_positions(config, &resized).map_err(|source| selected.params_error(path, source))?;
     selected.config = resized;
     Ok(())

@@ -182,12 +182,7 @@ fn run(
 }
 
 /// Logits of all reference images and texts from the towers' own embeddings.
-fn logits(
-    reference: &Reference,
-    image: &Array,
-    text: &Array,
-    stored: Option<(f64, f64)>,
-) -> Option<LogitsReport> {
+fn logits(reference: &Reference, image: &Array, text: &Array, stored: Option<(f64, f64)>) -> Option<LogitsReport> {
     let expected = reference.logits()?;
     let from_reference = || Some((reference.number("logit_scale_exp")?, reference.number("logit_bias").unwrap_or(0.0)));
     let (scale, bias) = stored.or_else(from_reference)?;

@@ -71,9 +71,7 @@ impl<'a> Literal<'a> {
             }
         }
         match (dtype, fortran_order, shape) {
-            (Some(dtype), Some(fortran_order), Some(shape)) => {
-                Ok(Header { dtype, fortran_order, shape, length: 0 })
-            }
+            (Some(dtype), Some(fortran_order), Some(shape)) => Ok(Header { dtype, fortran_order, shape, length: 0 }),
             _ => Err("has a .npy header without descr, fortran_order or shape".to_owned()),
         }
     }
@@ -162,9 +160,7 @@ impl<'a> Literal<'a> {
             (_, "u1") => DType::U8,
             (_, "b1") => DType::Bool,
             _ => {
-                return Err(format!(
-                    "has dtype `{text}`; expected `<f4`, `<f2` or `<V2` (bfloat16)"
-                ));
+                return Err(format!("has dtype `{text}`; expected `<f4`, `<f2` or `<V2` (bfloat16)"));
             }
         })
     }

@@ -20,6 +20,10 @@ pub fn read(file: &Bytes) -> Result<Vec<(String, Tensor)>, Error> {
     if archive.file_names().any(|name| name.ends_with("/data.pkl") || name == "data.pkl") {
         return Err(Error::PyTorch);
     }
+    // The crate keeps the last of two members of one name; the end record counts both.
+    if let Some(count) = member_count(file).filter(|&count| count != archive.len()) {
+        return Err(Error::Zip { reason: format!("it lists {count} members under {} names", archive.len()) });
+    }
     // Clones share the directory and the mapped bytes; a deflated member needs one to read itself.
     let shared = archive.clone();
     let mut tensors = Vec::with_capacity(archive.len());
@@ -59,13 +63,8 @@ pub fn read(file: &Bytes) -> Result<Vec<(String, Tensor)>, Error> {
                 let header = npy::parse(&prefix).map_err(wrong)?;
                 let size = usize::try_from(size).map_err(|_| wrong(format!("claims {size} bytes")))?;
                 let available = size.saturating_sub(header.length);
-                let deflated = Deflated {
-                    archive: shared.clone(),
-                    at,
-                    size,
-                    skip: header.length,
-                    inflated: OnceLock::new(),
-                };
+                let deflated =
+                    Deflated { archive: shared.clone(), at, size, skip: header.length, inflated: OnceLock::new() };
                 tensor(&name, &header, Storage::Deferred(Arc::new(deflated)), available)?
             }
             other => return Err(wrong(format!("is compressed with {other}; expected stored or deflated"))),
@@ -73,6 +72,15 @@ pub fn read(file: &Bytes) -> Result<Vec<(String, Tensor)>, Error> {
         tensors.push((name, tensor));
     }
     Ok(tensors)
+}
+
+/// Members according to the end-of-central-directory record; None where that is a zip64 one.
+fn member_count(file: &[u8]) -> Option<usize> {
+    // The record is 22 bytes and a comment of at most 64 KiB.
+    let tail = &file[file.len().saturating_sub(22 + 0xffff)..];
+    let at = tail.windows(4).rposition(|bytes| bytes == b"PK\x05\x06")?;
+    let count = u16::from_le_bytes([*tail.get(at + 10)?, *tail.get(at + 11)?]);
+    (count != 0xffff).then_some(usize::from(count))
 }
 
 fn tensor(name: &str, header: &npy::Header, storage: Storage, available: usize) -> Result<Tensor, Error> {

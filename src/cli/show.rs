@@ -77,7 +77,9 @@ fn checkpoint(out: &mut impl Write, report: &CheckpointReport, filter: Option<&s
     let millions: BTreeMap<String, String> = report
         .parameters
         .iter()
-        .map(|(tower, &n)| (tower.clone(), if n < 100_000 { n.to_string() } else { format!("{:.1} M", n as f64 / 1e6) }))
+        .map(|(tower, &n)| {
+            (tower.clone(), if n < 100_000 { n.to_string() } else { format!("{:.1} M", n as f64 / 1e6) })
+        })
         .collect();
     if !millions.is_empty() {
         line(out, "parameters", counts(&millions))?;
@@ -118,7 +120,11 @@ fn onnx(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     for output in &summary.outputs {
         line(out, "output", port(output))?;
     }
-    line(out, "parameters", format!("{:.1} M in {} initializers", summary.parameters as f64 / 1e6, summary.initializers))?;
+    line(
+        out,
+        "parameters",
+        format!("{:.1} M in {} initializers", summary.parameters as f64 / 1e6, summary.initializers),
+    )?;
     line(out, "nodes", format!("{} ({})", summary.nodes, counts(&summary.operators)))?;
     if !summary.metadata.is_empty() {
         writeln!(out, "metadata:")?;
@@ -130,7 +136,11 @@ fn onnx(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
 }
 
 pub fn models(out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "{:<32} {:<8} {:>9} {:>6} {:>7} {:>8} {:>5}  dialects", "model", "family", "image", "patch", "context", "vocab", "dim")?;
+    writeln!(
+        out,
+        "{:<32} {:<8} {:>9} {:>6} {:>7} {:>8} {:>5}  dialects",
+        "model", "family", "image", "patch", "context", "vocab", "dim"
+    )?;
     for config in known() {
         let vit = config.vision_cfg.vit();
         let image = match (&config.vision_cfg, vit.image_size) {

@@ -171,9 +171,7 @@ impl Graph {
 
     /// A number; equal ones are shared.
     pub fn scalar(&self, value: f32) -> Value {
-        self.constant(format!("constants/float_{value:e}"), || {
-            Data::Float(Tensor::from_f32("constant", &[], &[value]))
-        })
+        self.constant(format!("constants/float_{value:e}"), || Data::Float(Tensor::from_f32("constant", &[], &[value])))
     }
 
     fn constant(&self, name: String, data: impl FnOnce() -> Data) -> Value {

@@ -13,14 +13,16 @@ use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
 use sha2::{Digest, Sha256};
 
+use super::Target;
 use super::graph::{Attribute, Data, Dim, ElementType, Initializer, Node, Parts, Port};
 use super::proto::tensor_proto::{DataLocation, DataType};
 use super::proto::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
-    TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto::AttributeType,
-    tensor_shape_proto::{Dimension, dimension}, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+    TensorShapeProto, TypeProto, ValueInfoProto,
+    attribute_proto::AttributeType,
+    tensor_shape_proto::{Dimension, dimension},
+    type_proto,
 };
-use super::Target;
 use crate::checkpoint::hex;
 use crate::tensor;
 

@@ -216,19 +216,12 @@ impl KeyMap {
         if unmapped.is_empty() {
             return Ok(out);
         }
-        Err(Error::Unmapped {
-            map: self.name,
-            count: unmapped.len(),
-            total: tensors.len(),
-            names: some_of(&unmapped),
-        })
+        Err(Error::Unmapped { map: self.name, count: unmapped.len(), total: tensors.len(), names: some_of(&unmapped) })
     }
 
     /// The source name of a canonical parameter, as an unstacked file without a root has it.
     pub fn source_of(&self, canonical: &str) -> Option<String> {
-        self.row_of(canonical).map(|(section, row, index)| {
-            fill(&format!("{}{}", section.source, row.source), index)
-        })
+        self.row_of(canonical).map(|(section, row, index)| fill(&format!("{}{}", section.source, row.source), index))
     }
 
     /// A canonical tensor under this naming: the table backwards.

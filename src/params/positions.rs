@@ -133,7 +133,8 @@ mod tests {
             let got = resample(&grid, to, rule).unwrap().to_f32().unwrap();
             assert_eq!(got.len(), expected.len());
             for (got, want) in got.iter().zip(expected) {
-                assert!((got - want).abs() < 2e-6, "{rule:?} {to:?}: {got} {want}");
+                // torch sums in float32: two units in the last place of the largest value, 11.
+                assert!((got - want).abs() < 2.0 * f32::EPSILON * 11.0, "{rule:?} {to:?}: {got} {want}");
             }
         }
     }

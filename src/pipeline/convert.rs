@@ -40,8 +40,11 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
     let path = &request.checkpoint;
     let mut out = OutputFile::create(&request.out, request.force)?;
     let checkpoint = open(path)?;
-    let mut params = Params::from_checkpoint(&checkpoint)
-        .map_err(|source| Error::Params { path: path.display().to_string(), source, hint: String::new() })?;
+    let mut params = Params::from_checkpoint(&checkpoint).map_err(|source| Error::Params {
+        path: path.display().to_string(),
+        source,
+        hint: String::new(),
+    })?;
     let mut selected = select(&request.choice, &checkpoint, &params, progress)?;
     at_image_size(&mut selected, &mut params, request.image_size, path)?;
     let config = &selected.config;
@@ -84,10 +87,9 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
     let target = request.out.display().to_string();
     let failed = |source| match source {
         write::Error::Tensor(source) => Error::Tensor { path: path.display().to_string(), source },
-        write::Error::Io(source) => Error::Write {
-            path: path.display().to_string(),
-            source: WriteError::Io { path: target.clone(), source },
-        },
+        write::Error::Io(source) => {
+            Error::Write { path: path.display().to_string(), source: WriteError::Io { path: target.clone(), source } }
+        }
     };
     let mut buffered = BufWriter::with_capacity(1 << 20, out.file());
     safetensors(&mut buffered, &metadata, &tensors, &|n| progress.advance(n)).map_err(failed)?;

@@ -54,8 +54,11 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     let path = &request.checkpoint;
     let folder = Folder::create(&request.out, request.force)?;
     let checkpoint = open(path)?;
-    let mut params = Params::from_checkpoint(&checkpoint)
-        .map_err(|source| Error::Params { path: path.display().to_string(), source, hint: String::new() })?;
+    let mut params = Params::from_checkpoint(&checkpoint).map_err(|source| Error::Params {
+        path: path.display().to_string(),
+        source,
+        hint: String::new(),
+    })?;
     let mut selected = select(&request.choice, &checkpoint, &params, progress)?;
     at_image_size(&mut selected, &mut params, request.image_size, path)?;
 
@@ -74,7 +77,8 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         let name = format!("{}.onnx", graph.name);
         let parts = graph.into_parts();
         progress.start(&format!("writing {name}"), Some(weight_bytes(&parts)));
-        let written = write(&parts, PORTABLE, &folder.path().join(&name), request.external_data, &|n| progress.advance(n));
+        let written =
+            write(&parts, PORTABLE, &folder.path().join(&name), request.external_data, &|n| progress.advance(n));
         files.extend(written.map_err(|source| Error::Write { path: path.display().to_string(), source })?);
     }
     folder.write(MANIFEST, &manifest(request, config, &metadata, &files))?;
@@ -154,12 +158,7 @@ fn text_metadata(config: &ModelConfig) -> BTreeMap<String, String> {
     out
 }
 
-fn manifest(
-    request: &Export,
-    config: &ModelConfig,
-    metadata: &BTreeMap<String, String>,
-    files: &[Written],
-) -> String {
+fn manifest(request: &Export, config: &ModelConfig, metadata: &BTreeMap<String, String>, files: &[Written]) -> String {
     let all = [metadata.clone(), image_metadata(config), text_metadata(config)];
     let size = request.image_size.map(|[height, width]| format!("{height}x{width}"));
     let manifest = Manifest {

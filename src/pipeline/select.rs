@@ -86,7 +86,8 @@ pub fn select(
         return Ok(Selected { config: in_dialect(ModelConfig::read(path)?)?, found: Found::File });
     }
     let recorded = recorded(checkpoint)?;
-    let dialect = choice.dialect.or(recorded.as_ref().map(|config| config.dialect)).unwrap_or(params.naming().dialect());
+    let dialect =
+        choice.dialect.or(recorded.as_ref().map(|config| config.dialect)).unwrap_or(params.naming().dialect());
     if let Some(name) = &choice.model {
         return Ok(Selected { config: ModelConfig::named(name)?.in_dialect(dialect)?, found: Found::Named });
     }

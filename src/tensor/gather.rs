@@ -87,11 +87,7 @@ impl Tensor {
             return Ok(());
         }
         let at = block.iter().position(|v| !v.is_finite()).unwrap_or(0);
-        Err(Error::NotFinite {
-            source_name: self.source_names().join("`, `"),
-            value: block[at],
-            index: start + at,
-        })
+        Err(Error::NotFinite { source_name: self.source_names().join("`, `"), value: block[at], index: start + at })
     }
 }
 

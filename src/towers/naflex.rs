@@ -73,4 +73,3 @@ fn axis_weights(s: &Scope, place: Value, mask: Value, grid: usize) -> Value {
     let weight = s.max(s.sub(one, s.div(distance, reach)), s.scalar(0.0));
     s.div(weight, s.reduce_sum(weight, &[2]))
 }
-

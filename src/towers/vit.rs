@@ -1,8 +1,8 @@
 //! ViT over an image of fixed size. Dosovitskiy et al. 2021; timm's `VisionTransformer`.
 
+use super::BATCH;
 use super::layers::{self, Transformer};
 use super::scope::Scope;
-use super::BATCH;
 use crate::config::{Proj, VisionPool, VitCfg};
 use crate::onnx::graph::{Dim, ElementType};
 use crate::onnx::{Ops, Value};

@@ -39,9 +39,8 @@ impl Reference {
             .map_err(|e| wrong(format!("is not a whole .npz ({e}); expected what scripts/make_reference.py writes")))?;
         let mut arrays = BTreeMap::new();
         for key in npz.names().map_err(|e| wrong(e.to_string()))? {
-            let array = read(&mut npz, &key).map_err(|e| {
-                wrong(format!("array `{key}` is not float32, float64, int32 or int64 ({e})"))
-            })?;
+            let array = read(&mut npz, &key)
+                .map_err(|e| wrong(format!("array `{key}` is not float32, float64, int32 or int64 ({e})")))?;
             arrays.insert(key, array);
         }
         let file_name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
@@ -82,7 +81,9 @@ impl Reference {
     /// [`Error::Reference`] when it is missing or has another number of rows than the inputs.
     pub fn embedding(&self, tower: &Tower, normalized: bool) -> Result<&Array, Error> {
         let (key, inputs) = match tower.kind {
-            Kind::Image | Kind::Naflex => ("image_embedding", if tower.kind == Kind::Image { "image" } else { "naflex_patches" }),
+            Kind::Image | Kind::Naflex => {
+                ("image_embedding", if tower.kind == Kind::Image { "image" } else { "naflex_patches" })
+            }
             Kind::Text => ("text_embedding", "tokens"),
         };
         let key = if normalized { format!("{key}_normalized") } else { key.to_owned() };

@@ -186,8 +186,7 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let header = ["tower", "batch", "rows", "relative", "max abs", "mean abs", "cosine"];
-        let (a, b, c, d, e, g, h) =
-            (header[0], header[1], header[2], header[3], header[4], header[5], header[6]);
+        let (a, b, c, d, e, g, h) = (header[0], header[1], header[2], header[3], header[4], header[5], header[6]);
         writeln!(f, "{a:<20} {b:>5} {c:>5} {d:>10} {e:>10} {g:>10} {h:>12}")?;
         for tower in &self.towers {
             for batch in &tower.batches {

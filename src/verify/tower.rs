@@ -130,7 +130,9 @@ impl Tower {
             let lengths: Vec<usize> = std::iter::once(batch).chain(array.shape[1..].iter().copied()).collect();
             let fits = fact.shape.rank() == lengths.len()
                 && fact.shape.iter().zip(&lengths).all(|(dim, &len)| match dim {
-                    TDim::Sym(symbol) => bound.insert(symbol.clone(), len.to_dim()).is_none_or(|was| was == len.to_dim()),
+                    TDim::Sym(symbol) => {
+                        bound.insert(symbol.clone(), len.to_dim()).is_none_or(|was| was == len.to_dim())
+                    }
                     dim => dim.to_i64().is_ok_and(|n| n == len as i64),
                 });
             if !fits {
@@ -218,7 +220,8 @@ impl Runnable<'_> {
             if array.shape.len() == 2 && array.shape[0] == inputs[0].shape[0] {
                 return Ok(array);
             }
-            let reason = format!("output `{}` has shape {:?}, expected [batch, width]", self.tower.output_name, array.shape);
+            let reason =
+                format!("output `{}` has shape {:?}, expected [batch, width]", self.tower.output_name, array.shape);
             Err(Error::Tower { path: path.clone(), reason })
         })
     }

@@ -1,0 +1,406 @@
+//! The real binary in a fresh folder: output, files, exit codes, and what it says of bad input.
+
+mod common;
+#[path = "common/npz.rs"]
+mod npz;
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use common::{Fixture, root};
+use npz::{Array, Arrays, Zip, get, read, write};
+use tempfile::TempDir;
+
+/// A folder with `checkpoint.npz`, `config.json` and `reference.npz` of a fixture.
+struct Bench {
+    folder: TempDir,
+    fixture: Fixture,
+}
+
+impl Bench {
+    fn new(fixture: &str) -> Bench {
+        let bench = Bench { folder: tempfile::tempdir().unwrap(), fixture: Fixture::named(fixture) };
+        for file in ["checkpoint.npz", "config.json", "reference.npz"] {
+            std::fs::copy(bench.fixture.folder.join(file), bench.path(file)).unwrap();
+        }
+        bench
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn run(&self, line: &str) -> Outcome {
+        let mut command = Command::cargo_bin("clip-onnx").unwrap();
+        let output = command.current_dir(self.folder.path()).args(line.split_whitespace()).output().unwrap();
+        Outcome {
+            line: line.to_owned(),
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    fn rewrite(&self, change: impl FnOnce(&mut Arrays)) {
+        let mut arrays = read(&self.fixture.checkpoint());
+        change(&mut arrays);
+        write(&self.path("checkpoint.npz"), &arrays, Zip::Stored);
+    }
+
+    /// Everything in the folder, hidden files too.
+    fn entries(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+struct Outcome {
+    line: String,
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Outcome {
+    /// Refused with one line that has all of `parts`.
+    fn refused(&self, parts: &[&str]) {
+        assert_eq!(self.code, Some(2), "{}: {}{}", self.line, self.out, self.err);
+        assert_eq!(self.err.lines().count(), 1, "{}: {}", self.line, self.err);
+        assert!(self.err.starts_with("clip-onnx: "), "{}", self.err);
+        for part in parts {
+            assert!(self.err.contains(part), "{}: no `{part}` in: {}", self.line, self.err);
+        }
+    }
+
+    fn succeeded(&self) -> &Outcome {
+        assert_eq!(self.code, Some(0), "{}: {}{}", self.line, self.out, self.err);
+        self
+    }
+
+    fn says(&self, parts: &[&str]) {
+        for part in parts {
+            assert!(self.out.contains(part), "{}: no `{part}` in: {}", self.line, self.out);
+        }
+    }
+}
+
+const EXPORT: &str = "export checkpoint.npz --config config.json --out out";
+const INPUTS: [&str; 3] = ["checkpoint.npz", "config.json", "reference.npz"];
+
+#[test]
+fn export_writes_a_folder_and_prints_the_table() {
+    let bench = Bench::new("siglip_tiny");
+    let outcome = bench.run(&format!("{EXPORT} --reference reference.npz"));
+    outcome.succeeded().says(&["siglip_tiny", "vision_model.onnx", "relative", "passed: agrees with reference.npz"]);
+    assert!(outcome.err.is_empty(), "silent when not a terminal: {}", outcome.err);
+    let out = bench.path("out");
+    let mut files: Vec<String> =
+        std::fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    files.sort();
+    assert_eq!(files, ["manifest.json", "report.json", "text_model.onnx", "vision_model.onnx"]);
+    let json =
+        |name: &str| -> serde_json::Value { serde_json::from_slice(&std::fs::read(out.join(name)).unwrap()).unwrap() };
+    assert_eq!(json("report.json")["passed"], true);
+    let manifest = json("manifest.json");
+    for (at, name) in ["vision_model.onnx", "text_model.onnx"].iter().enumerate() {
+        let bytes = std::fs::read(out.join(name)).unwrap();
+        let entry = &manifest["files"][at];
+        assert_eq!(entry["path"], *name);
+        assert_eq!(entry["size"], bytes.len());
+        let digest = <sha2::Sha256 as sha2::Digest>::digest(&bytes);
+        assert_eq!(entry["sha256"], clip_onnx::checkpoint::hex(&digest));
+    }
+    assert_eq!(manifest["metadata"]["model"], "siglip_tiny");
+    assert_eq!(manifest["options"]["normalize"], true);
+    let source = <sha2::Sha256 as sha2::Digest>::digest(std::fs::read(bench.path("checkpoint.npz")).unwrap());
+    assert_eq!(manifest["metadata"]["source_sha256"], clip_onnx::checkpoint::hex(&source));
+
+    bench.run("verify out --reference reference.npz --batches 1,7").succeeded().says(&["passed"]);
+    bench.run("verify out/vision_model.onnx --json").succeeded().says(&["\"compared\": false", "nothing was compared"]);
+    bench.run("inspect out/text_model.onnx").succeeded().says(&[
+        "input_ids int64 [batch_size, 16]",
+        "ai.onnx 17",
+        "LayerNormalization 5",
+    ]);
+    bench
+        .run("inspect checkpoint.npz --config config.json --tensors MAPHead")
+        .succeeded()
+        .says(&["siglip_tiny (from --config)", "img/MAPHead_0/probe"]);
+    bench.run("inspect checkpoint.npz --json").succeeded().says(&["\"differences\""]);
+}
+
+#[test]
+fn existing_output_is_kept_unless_forced_and_never_when_foreign() {
+    let bench = Bench::new("siglip_tiny");
+    let short = format!("{EXPORT} --no-verify");
+    bench.run(&short).succeeded();
+    bench.run(&short).refused(&["out exists", "--force"]);
+    bench.run(&format!("{short} --force")).succeeded();
+    std::fs::create_dir(bench.path("photos")).unwrap();
+    std::fs::write(bench.path("photos/a.jpg"), "a photo").unwrap();
+    bench
+        .run("export checkpoint.npz --config config.json --no-verify --force --out photos")
+        .refused(&["no folder of clip-onnx"]);
+    assert!(bench.path("photos/a.jpg").exists());
+    bench.run("convert checkpoint.npz --config config.json -o a.safetensors").succeeded();
+    bench
+        .run("convert checkpoint.npz --config config.json -o a.safetensors")
+        .refused(&["a.safetensors exists", "--force"]);
+    bench.run("convert checkpoint.npz --config config.json -o a.safetensors --force").succeeded();
+    assert_eq!(bench.entries(), ["a.safetensors", "checkpoint.npz", "config.json", "out", "photos", "reference.npz"]);
+}
+
+#[test]
+fn a_failed_verification_leaves_the_folder_and_says_so() {
+    let bench = Bench::new("siglip_tiny");
+    bench.rewrite(|arrays| get(arrays, "txt/head/bias").values[0] += 0.01);
+    let outcome = bench.run(&format!("{EXPORT} --reference reference.npz"));
+    assert_eq!(outcome.code, Some(1), "{}{}", outcome.out, outcome.err);
+    outcome.says(&["FAILED", "failed: text_model.onnx at batch 1: embedding relative error"]);
+    let report = std::fs::read_to_string(bench.path("out/report.json")).unwrap();
+    assert!(report.contains("\"passed\": false"));
+    let outcome = bench.run("verify out --reference reference.npz");
+    assert_eq!(outcome.code, Some(1));
+}
+
+#[test]
+fn files_that_are_no_checkpoint_are_named_for_what_they_are() {
+    let bench = Bench::new("siglip_tiny");
+    let whole = std::fs::read(bench.path("checkpoint.npz")).unwrap();
+    let cases: Vec<(Vec<u8>, &[&str])> = vec![
+        (vec![], &["is empty"]),
+        (b"hello, I am text".to_vec(), &["neither .npz (zip) nor .safetensors"]),
+        (b"<!DOCTYPE html><html>".to_vec(), &["HTML page"]),
+        (b"version https://git-lfs.github.com/spec/v1\n".to_vec(), &["Git LFS pointer"]),
+        (whole[..whole.len() / 2].to_vec(), &["not a whole zip archive", "truncated"]),
+        (whole[..whole.len() - 10].to_vec(), &["not a whole zip archive"]),
+        (whole[..3].to_vec(), &["neither"]),
+        (vec![0x80, 2, b'}', b'q'], &["PyTorch"]),
+        ([&(u64::MAX.to_le_bytes())[..], b"{}"].concat(), &["safetensors"]),
+        ([&(2u64.to_le_bytes())[..], b"{"].concat(), &["safetensors"]),
+    ];
+    for (bytes, parts) in cases {
+        std::fs::write(bench.path("checkpoint.npz"), bytes).unwrap();
+        for command in [EXPORT, "inspect checkpoint.npz", "convert checkpoint.npz -o c.safetensors"] {
+            bench.run(command).refused(&[&["checkpoint.npz"], parts].concat());
+        }
+        assert_eq!(bench.entries(), INPUTS);
+    }
+    bench.run("export nowhere.npz --out out").refused(&["nowhere.npz", "No such file"]);
+    bench.run("export . --out out").refused(&["is a directory"]);
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_named() {
+    type Change = Box<dyn Fn(&mut Arrays)>;
+    let drop = |name: &'static str| -> Change { Box::new(move |a| a.retain(|(n, _)| n != name)) };
+    let retype = |name: &'static str, descr: &'static str| -> Change { Box::new(move |a| get(a, name).descr = descr) };
+    let set = |name: &'static str, value: f32| -> Change { Box::new(move |a| get(a, name).values[5] = value) };
+    let reshape = |name: &'static str, shape: &'static [usize]| -> Change {
+        Box::new(move |a| *get(a, name) = Array::new(shape, vec![0.5; shape.iter().product()]))
+    };
+    let bench = Bench::new("siglip_tiny");
+    let cases: Vec<(Change, &[&str])> = vec![
+        (
+            drop("img/Transformer/encoderblock_1/MlpBlock_0/Dense_0/bias"),
+            &[
+                "missing parameter `visual.blocks.1.mlp.fc1.bias`",
+                "[128]",
+                "`img/Transformer/encoderblock_1/MlpBlock_0/Dense_0/bias`",
+            ],
+        ),
+        (drop("txt/Embed_0/embedding"), &["`text.token_embedding.weight`", "[512, 64]"]),
+        (drop("t"), &["`logit_scale`"]),
+        (
+            drop("img/MAPHead_0/MultiHeadDotProductAttention_0/value/bias"),
+            &["value/bias` is missing beside", "`visual.attn_pool.kv.bias`"],
+        ),
+        (Box::new(|a| a.push(("img/cls".to_owned(), Array::new(&[1], vec![0.0])))), &["no row", "img/cls"]),
+        (
+            Box::new(|a| a.push(("img/head/bias".to_owned(), Array::new(&[64], vec![0.0; 64])))),
+            &["not used", "img/head/bias"],
+        ),
+        (reshape("img/pos_embedding", &[1, 25, 64]), &["[1, 25, 64]", "expected [1, 16, 64]", "`img/pos_embedding`"]),
+        (reshape("txt/head/kernel", &[64, 65]), &["`text.head.weight`", "[65, 64]", "expected [64, 64]"]),
+        (reshape("txt/head/kernel", &[64]), &["`txt/head/kernel`", "expected (in, out)"]),
+        (
+            reshape("img/Transformer/encoderblock_0/MultiHeadDotProductAttention_0/query/kernel", &[64, 2, 32]),
+            &["stored with 2 heads", "expected 4"],
+        ),
+        (retype("img/embedding/kernel", "<f8"), &["`img/embedding/kernel` is float64", "expected float32"]),
+        (retype("t", "<i4"), &["`t` is int32", "expected float32"]),
+        (retype("img/embedding/bias", ">f4"), &["`img/embedding/bias`", "big-endian"]),
+        (set("txt/head/bias", f32::NAN), &["`txt/head/bias` holds NaN at flat index 5"]),
+        (set("txt/Embed_0/embedding", f32::INFINITY), &["`txt/Embed_0/embedding` holds inf", "finite"]),
+        (
+            set("img/Transformer/encoderblock_0/LayerNorm_0/scale", f32::NEG_INFINITY),
+            &["encoderblock_0/LayerNorm_0/scale", "-inf"],
+        ),
+    ];
+    for (change, parts) in cases {
+        bench.rewrite(change);
+        bench.run(EXPORT).refused(&[&["checkpoint.npz: "], parts].concat());
+        bench
+            .run("convert checkpoint.npz --config config.json -o c.safetensors")
+            .refused(&[&["checkpoint.npz: "], parts].concat());
+        assert_eq!(bench.entries(), INPUTS, "nothing half-written");
+    }
+}
+
+#[test]
+fn heads_joined_with_a_different_split_are_refused() {
+    let bench = Bench::new("siglip_tiny");
+    bench.rewrite(|a| {
+        get(a, "img/Transformer/encoderblock_0/MultiHeadDotProductAttention_0/key/kernel").shape = vec![64, 2, 32]
+    });
+    bench.run(EXPORT).refused(&["encoderblock_0/MultiHeadDotProductAttention_0", "heads"]);
+}
+
+#[test]
+fn configurations_that_do_not_fit_are_named() {
+    let bench = Bench::new("siglip_tiny");
+    let cases: &[(&str, serde_json::Value, &[&str])] = &[
+        ("/vision_cfg/heads", 5.into(), &["config.json", "vision_cfg.heads is 5", "divisor of width 64"]),
+        ("/vision_cfg/layers", 0.into(), &["vision_cfg.layers is 0"]),
+        ("/vision_cfg/layers", (-1).into(), &["config.json", "invalid value"]),
+        ("/vision_cfg/patch_size", 0.into(), &["vision_cfg.patch_size is 0"]),
+        ("/vision_cfg/act", "relu".into(), &["config.json", "relu", "quick_gelu"]),
+        ("/vision_cfg/patch_embed", "conv_stem".into(), &["conv_stem"]),
+        ("/vision_cfg/norm_eps", 0.into(), &["vision_cfg.norm_eps is 0"]),
+        ("/vision_cfg/model_type", "naflexvit".into(), &["vision_cfg.image_size is given"]),
+        ("/vision_cfg/image_size", serde_json::json!([4, 32]), &["4x32", "at least one patch"]),
+        ("/text_cfg/proj", "none".into(), &["text_cfg.proj"]),
+        ("/text_cfg/eot_id", 512.into(), &["text_cfg.eot_id is 512", "vocab_size 512"]),
+        ("/embed_dim", 0.into(), &["embed_dim is 0"]),
+        ("/embed_dim", "64".into(), &["config.json", "embed_dim"]),
+    ];
+    let right = bench.fixture.config_json();
+    for (pointer, value, parts) in cases {
+        let mut wrong = right.clone();
+        *wrong.pointer_mut(pointer).unwrap() = value.clone();
+        std::fs::write(bench.path("config.json"), wrong.to_string()).unwrap();
+        bench.run(EXPORT).refused(parts);
+    }
+    for (text, parts) in [("{", "config.json is not a model configuration"), ("{\"model\": 1}", "config.json")] {
+        std::fs::write(bench.path("config.json"), text).unwrap();
+        bench.run(EXPORT).refused(&[parts]);
+    }
+    let mut typo = right.clone();
+    typo["vision_cfg"]["head"] = 4.into();
+    std::fs::write(bench.path("config.json"), typo.to_string()).unwrap();
+    bench.run(EXPORT).refused(&["unknown field `head`"]);
+    bench.run("export checkpoint.npz --config none.json --out out").refused(&["none.json cannot be read"]);
+    bench
+        .run("export checkpoint.npz --model ViT-B-16-SigLIP --out out")
+        .refused(&["expected", "ViT-B-16-SigLIP was chosen"]);
+    bench.run("export checkpoint.npz --model ViT-B-16-SigLIP-99 --out out").refused(&["did you mean"]);
+    bench.run("export checkpoint.npz --out out").refused(&[
+        "no known model has these shapes",
+        "the closest is ViT-",
+        "--config",
+    ]);
+    assert_eq!(bench.entries(), INPUTS);
+}
+
+#[test]
+fn references_that_do_not_fit_are_named() {
+    let bench = Bench::new("siglip_tiny");
+    let line = format!("{EXPORT} --reference other.npz");
+    bench.run(&line).refused(&["other.npz", "cannot be read"]);
+    std::fs::write(bench.path("other.npz"), "not a zip").unwrap();
+    bench.run(&line).refused(&["other.npz", "not a whole .npz"]);
+    let arrays = |names: &[&str]| {
+        let mut arrays = read(&bench.fixture.reference());
+        arrays.retain(|(n, _)| names.contains(&n.as_str()));
+        arrays
+    };
+    write(&bench.path("other.npz"), &arrays(&["image_embedding"]), Zip::Stored);
+    bench.run(&line).refused(
+        &["other.npz has no array `image`", "it has image_embedding"].map(|s| s.trim_start_matches("other.npz ")),
+    );
+    std::fs::copy(Fixture::named("siglip_tiny_rect").reference(), bench.path("other.npz")).unwrap();
+    bench.run(&line).refused(&["`pixel_values`", "[4, 3, 48, 80]"]);
+    let mut names = INPUTS.to_vec();
+    names.insert(2, "other.npz");
+    assert_eq!(bench.entries(), names, "an export that cannot be verified as asked is not left behind");
+}
+
+#[test]
+fn places_that_cannot_be_written_are_named() {
+    let bench = Bench::new("siglip_tiny");
+    bench.run("export checkpoint.npz --config config.json --out checkpoint.npz").refused(&["checkpoint.npz exists"]);
+    bench
+        .run("export checkpoint.npz --config config.json --out checkpoint.npz --force")
+        .refused(&["no folder of clip-onnx"]);
+    bench.run("export checkpoint.npz --config config.json --out checkpoint.npz/sub").refused(&["checkpoint.npz"]);
+    assert_eq!(bench.entries(), INPUTS);
+    if Path::new("/proc/self").exists() {
+        bench.run("export checkpoint.npz --config config.json --out /proc/out").refused(&["/proc cannot be written"]);
+    }
+    bench.run("export checkpoint.npz --config config.json --no-verify --out a/b/out").succeeded();
+    assert!(bench.path("a/b/out/manifest.json").exists());
+}
+
+#[test]
+fn damaged_archives_are_refused_whole() {
+    let bench = Bench::new("siglip_tiny");
+    // Two members of one name.
+    bench.rewrite(|_| {});
+    let mut bytes = std::fs::read(bench.path("checkpoint.npz")).unwrap();
+    for at in 0..bytes.len() - 5 {
+        if &bytes[at..at + 5] == b"t.npy" {
+            bytes[at] = b'b';
+        }
+    }
+    std::fs::write(bench.path("checkpoint.npz"), &bytes).unwrap();
+    bench.run(EXPORT).refused(&["checkpoint.npz", "members under"]);
+
+    // A deflated member with a flipped byte fails its check when it is read.
+    write(&bench.path("checkpoint.npz"), &read(&bench.fixture.checkpoint()), Zip::Deflated);
+    let mut bytes = std::fs::read(bench.path("checkpoint.npz")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(bench.path("checkpoint.npz"), &bytes).unwrap();
+    bench.run(EXPORT).refused(&["checkpoint.npz", "does not inflate"]);
+    assert_eq!(bench.entries(), INPUTS);
+
+    // Every truncation is an error, none a panic.
+    let whole = std::fs::read(bench.fixture.checkpoint()).unwrap();
+    for end in (0..whole.len()).step_by(whole.len() / 23 + 1) {
+        std::fs::write(bench.path("checkpoint.npz"), &whole[..end]).unwrap();
+        bench.run("inspect checkpoint.npz").refused(&["checkpoint.npz"]);
+    }
+}
+
+#[test]
+fn naflex_sizes_must_be_whole_patches() {
+    let bench = Bench::new("siglip2_naflex_tiny");
+    bench.run(&format!("{EXPORT} --image-size 30x32")).refused(&[
+        "--image-size",
+        "30x32",
+        "multiples of the patch size 8",
+        "24x32",
+    ]);
+    bench.run(&format!("{EXPORT} --image-size 4")).refused(&["4x4", "at least one patch"]);
+    bench.run(&format!("{EXPORT} --image-size 40x16")).succeeded().says(&["nothing was compared"]);
+    bench.run("inspect out/vision_model.onnx").succeeded().says(&["pixel_values float [batch_size, 3, 40, 16]"]);
+}
+
+#[test]
+fn the_manual_the_models_and_the_completions_are_there() {
+    let bench = Bench::new("siglip_tiny");
+    bench.run("--help").succeeded().says(&["Examples:", "Exit codes", "export", "inspect"]);
+    for command in ["export", "verify", "convert", "inspect"] {
+        bench.run(&format!("{command} --help")).succeeded().says(&["Examples:"]);
+    }
+    bench.run("models").succeeded().says(&["ViT-B-16-SigLIP ", "ViT-SO400M-16-SigLIP2-NaFlex", "any"]);
+    let listed = bench.run("models --json");
+    let listed: Vec<serde_json::Value> = serde_json::from_str(&listed.succeeded().out).unwrap();
+    let files = std::fs::read_dir(root().join("models")).unwrap().count();
+    assert_eq!(listed.len(), files);
+    bench.run("completions bash").succeeded().says(&["_clip-onnx"]);
+    assert_eq!(bench.run("export").code, Some(2));
+    assert_eq!(bench.run("export checkpoint.npz --out out --image-size big").code, Some(2));
+}

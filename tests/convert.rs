@@ -1,0 +1,86 @@
+//! Every fixture to open_clip's names and back: the same graphs.
+
+mod common;
+
+use clip_onnx::checkpoint::{Checkpoint, Format};
+use clip_onnx::config::ModelConfig;
+use clip_onnx::pipeline::{Choice, Convert, Silent, convert, export};
+use common::{Fixture, fixtures, model};
+use prost::Message;
+
+fn request(fixture: &Fixture, out: &std::path::Path, image_size: Option<[usize; 2]>) -> Convert {
+    Convert {
+        checkpoint: fixture.checkpoint(),
+        out: out.to_owned(),
+        force: false,
+        choice: Choice { config: Some(fixture.config()), ..Choice::default() },
+        image_size,
+    }
+}
+
+#[test]
+fn exporting_a_converted_checkpoint_gives_the_same_graphs() {
+    for fixture in fixtures() {
+        let folder = tempfile::tempdir().unwrap();
+        let converted = folder.path().join("open_clip.safetensors");
+        let size = fixture.is_naflex().then(|| if fixture.name.ends_with("resized") { [24, 48] } else { [32, 32] });
+        convert(&request(&fixture, &converted, size), &Silent).unwrap();
+
+        let mut direct = fixture.export_to(&folder.path().join("direct"));
+        direct.image_size = size;
+        assert!(export(&direct, &Silent).unwrap().report.unwrap().passed);
+        // Nothing but the file: its model and dialect are recorded in it.
+        let mut through = fixture.export_to(&folder.path().join("through"));
+        through.checkpoint = converted.clone();
+        through.choice = Choice::default();
+        let exported = export(&through, &Silent).unwrap();
+        assert!(exported.report.unwrap().passed, "{}", fixture.name);
+        for file in ["vision_model.onnx", "text_model.onnx"] {
+            let [a, b] = [&direct, &through].map(|request| {
+                let mut model = model(&request.out.join(file));
+                model.metadata_props.retain(|p| !p.key().starts_with("source_"));
+                model.encode_to_vec()
+            });
+            assert!(a == b, "{}/{file}", fixture.name);
+        }
+    }
+}
+
+#[test]
+fn a_converted_file_has_open_clips_names_and_the_stored_precision() {
+    let fixture = Fixture::named("siglip_tiny_bf16");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("open_clip.safetensors");
+    convert(&request(&fixture, &out, None), &Silent).unwrap();
+    let file = Checkpoint::open(&out).unwrap();
+    assert_eq!(file.format(), Format::Safetensors);
+    assert_eq!(file.metadata()["clip_onnx.dialect"], "original");
+    assert_eq!(file.metadata()["format"], "pt");
+    let recorded = ModelConfig::parse("recorded", &file.metadata()["clip_onnx.config"]).unwrap();
+    assert_eq!(recorded, ModelConfig::read(&fixture.config()).unwrap());
+    for (name, shape) in [
+        ("visual.trunk.patch_embed.proj.weight", vec![64, 3, 8, 8]),
+        ("visual.trunk.attn_pool.kv.weight", vec![128, 64]),
+        ("visual.trunk.pos_embed", vec![1, 16, 64]),
+        ("text.transformer.resblocks.1.attn.in_proj_weight", vec![192, 64]),
+        ("text.positional_embedding", vec![16, 64]),
+        ("text.text_projection.bias", vec![64]),
+        ("logit_scale", vec![]),
+    ] {
+        let (_, tensor) = file.tensors().iter().find(|(n, _)| n == name).unwrap_or_else(|| panic!("{name}"));
+        assert_eq!((tensor.shape(), tensor.dtype().name()), (shape, "bfloat16"), "{name}");
+    }
+    let again = folder.path().join("again.safetensors");
+    convert(&request(&fixture, &again, None), &Silent).unwrap();
+    assert!(std::fs::read(&out).unwrap() == std::fs::read(&again).unwrap(), "the same bytes");
+}
+
+#[test]
+fn naflex_converts_only_when_frozen() {
+    let fixture = Fixture::named("siglip2_naflex_tiny");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("open_clip.safetensors");
+    let error = convert(&request(&fixture, &out, None), &Silent).unwrap_err().to_string();
+    assert!(error.contains("--image-size"), "{error}");
+    assert!(!out.exists());
+}

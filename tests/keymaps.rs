@@ -1,0 +1,134 @@
+//! Every published checkpoint's list of names and shapes: nothing unmapped, nothing missing, the
+//! model found, both towers built. No weights, milliseconds.
+
+mod common;
+
+use std::path::Path;
+
+use clip_onnx::checkpoint::Checkpoint;
+use clip_onnx::config::{Dialect, ModelConfig, names};
+use clip_onnx::params::{Params, big_vision, open_clip};
+use clip_onnx::pipeline::{Choice, Inspected, inspect};
+use clip_onnx::tensor::Tensor;
+use clip_onnx::towers;
+use common::root;
+
+fn keys(name: &str) -> Vec<(String, Tensor)> {
+    let text = std::fs::read_to_string(root().join(format!("tests/keys/{name}.txt"))).unwrap();
+    let line = |line: &str| {
+        let (name, shape) = line.split_once(' ').unwrap();
+        let shape: Vec<usize> = shape.split(',').map(|n| n.parse().unwrap()).collect();
+        (name.to_owned(), Tensor::zeros(&shape))
+    };
+    text.lines().map(line).collect()
+}
+
+/// Parameters in millions, image and text, as published.
+const PUBLISHED: &[(&str, u64, u64)] = &[
+    ("ViT-B-16-SigLIP", 93, 110),
+    ("ViT-L-16-SigLIP-256", 316, 336),
+    ("ViT-SO400M-14-SigLIP", 428, 450),
+    ("ViT-SO400M-14-SigLIP-384", 428, 450),
+    ("ViT-B-16-SigLIP-i18n-256", 93, 278),
+    ("ViT-SO400M-16-SigLIP-i18n-256", 428, 700),
+    ("ViT-B-16-SigLIP2", 93, 282),
+    ("ViT-B-32-SigLIP2-256", 95, 282),
+    ("ViT-L-16-SigLIP2-256", 316, 566),
+    ("ViT-SO400M-14-SigLIP2-378", 428, 708),
+    ("ViT-gopt-16-SigLIP2-256", 1164, 708),
+    ("ViT-B-16-SigLIP2-NaFlex", 93, 282),
+    ("ViT-SO400M-16-SigLIP2-NaFlex", 428, 708),
+];
+
+#[test]
+fn every_known_model_is_found_from_its_names_and_shapes() {
+    assert!(names().len() >= 27);
+    for name in names() {
+        let params = Params::from_checkpoint(&Checkpoint::from_tensors(Path::new(name), keys(name))).unwrap();
+        let config = ModelConfig::named(name).unwrap();
+        towers::image(config, &params, true).unwrap_or_else(|e| panic!("{name}: {e}"));
+        towers::text(config, &params, true).unwrap_or_else(|e| panic!("{name}: {e}"));
+        towers::logits(config, &params).unwrap();
+        params.expect_all_read().unwrap_or_else(|e| panic!("{name}: {e}"));
+
+        let wanted = |config: &ModelConfig| -> Vec<_> {
+            let wanted = towers::wanted(config).unwrap().into_iter();
+            wanted.filter(|(_, w)| w.heads.is_some()).map(|(n, w)| (n, w.heads)).collect()
+        };
+        assert!(wanted(config).iter().all(|(n, heads)| params.heads(n) == *heads), "{name}: heads");
+
+        let fitting: Vec<&str> = names()
+            .into_iter()
+            .filter(|other| {
+                let wanted = towers::wanted(ModelConfig::named(other).unwrap()).unwrap();
+                wanted.len() == params.shapes().count()
+                    && params.shapes().all(|(n, shape)| wanted.get(n).is_some_and(|w| w.shape == shape))
+            })
+            .collect();
+        assert_eq!(fitting, [name]);
+    }
+}
+
+#[test]
+fn parameter_counts_are_the_published_ones() {
+    for &(name, image, text) in PUBLISHED {
+        let params = Params::from_checkpoint(&Checkpoint::from_tensors(Path::new(name), keys(name))).unwrap();
+        let millions = |tower: &str| {
+            let shapes = params.shapes().filter(|(n, _)| n.starts_with(tower));
+            let count: usize = shapes.map(|(_, s)| s.iter().product::<usize>()).sum();
+            (count as f64 / 1e6).round() as u64
+        };
+        assert_eq!((millions("visual."), millions("text.")), (image, text), "{name}");
+    }
+}
+
+/// The table of open_clip's names, backwards and forwards, covers what big_vision's gives.
+#[test]
+fn both_namings_meet_in_the_same_parameters() {
+    let (from, to) = (big_vision::siglip(), open_clip::timm_vit());
+    for name in names().into_iter().filter(|name| !name.contains("NaFlex")) {
+        let canonical = from.apply(&keys(name)).unwrap();
+        let renamed: Vec<(String, Tensor)> =
+            canonical.iter().map(|(n, mapped)| to.backwards(n, &mapped.tensor).unwrap()).collect();
+        let back = to.apply(&renamed).unwrap();
+        assert!(canonical.keys().eq(back.keys()), "{name}");
+        assert!(canonical.iter().all(|(n, m)| m.tensor.shape() == back[n].tensor.shape()), "{name}");
+    }
+}
+
+/// open_clip's SigLIP names follow open_clip's GELU, which is exact for B/16.
+#[test]
+fn dialects_change_what_the_table_says_they_change() {
+    use clip_onnx::config::Act::{Gelu, GeluTanh};
+    for (name, vision, text) in [
+        ("ViT-B-16-SigLIP", Gelu, Gelu),
+        ("ViT-B-16-SigLIP2-512", Gelu, GeluTanh),
+        ("ViT-B-32-SigLIP2-256", GeluTanh, GeluTanh),
+        ("ViT-L-16-SigLIP2-384", Gelu, GeluTanh),
+        ("ViT-L-16-SigLIP2-512", GeluTanh, GeluTanh),
+        ("ViT-SO400M-14-SigLIP2-378", Gelu, GeluTanh),
+        ("ViT-SO400M-16-SigLIP-i18n-256", GeluTanh, Gelu),
+        ("ViT-gopt-16-SigLIP2-384", GeluTanh, GeluTanh),
+    ] {
+        let original = ModelConfig::named(name).unwrap();
+        let open_clip = original.in_dialect(Dialect::OpenClip).unwrap();
+        assert_eq!((original.vision_cfg.vit().act, original.text_cfg.act), (GeluTanh, GeluTanh));
+        assert_eq!((open_clip.vision_cfg.vit().act, open_clip.text_cfg.act), (vision, text), "{name}");
+    }
+}
+
+#[test]
+fn inspect_tells_what_keeps_a_checkpoint_from_being_a_model() {
+    let fixture = common::Fixture::named("siglip_tiny");
+    let Inspected::Checkpoint(report) = inspect(&fixture.checkpoint(), &Choice::default()).unwrap() else {
+        panic!("a checkpoint")
+    };
+    assert_eq!((report.format.as_str(), report.naming.as_deref()), ("npz", Some("big_vision")));
+    assert!(report.model.is_none() && report.problem.is_some() && !report.differences.is_empty());
+    let choice = Choice { config: Some(fixture.config()), ..Choice::default() };
+    let Inspected::Checkpoint(report) = inspect(&fixture.checkpoint(), &choice).unwrap() else {
+        panic!("a checkpoint")
+    };
+    assert_eq!(report.model.as_deref(), Some("siglip_tiny"));
+    assert!(report.differences.is_empty());
+}
