@@ -1,4 +1,4 @@
-//! Parse, run, print the error chain on one line, choose the exit code:
+//! Parse, run, print the error on one line, choose the exit code:
 //! 0 fine; 1 written, but verification failed; 2 could not do it.
 
 use std::process::ExitCode;
@@ -10,7 +10,8 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            eprintln!("clip-onnx: {error:#}");
+            // Each error names its cause in its own sentence.
+            eprintln!("clip-onnx: {error}");
             ExitCode::from(2)
         }
     }

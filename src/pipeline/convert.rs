@@ -70,7 +70,6 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
         .collect::<Result<Vec<_>, _>>()
         .map_err(wrong)?;
     tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
-    warn_of_other_numbers(config, progress);
 
     progress.start("hashing the checkpoint", Some(checkpoint.size()));
     let sha256 = checkpoint.sha256(&|n| progress.advance(n));
@@ -96,6 +95,7 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
     buffered.flush().map_err(|e| failed(e.into()))?;
     drop(buffered);
     out.commit()?;
+    warn_of_other_numbers(config, progress);
     Ok(Converted { tensors: tensors.len(), selected })
 }
 
