@@ -24,5 +24,5 @@ for rule, resample in RULES.items():
     for to in [(5, 7), (2, 3), (6, 2), (1, 4), (3, 9)]:
         values = resample(to)
         assert values.shape == to
-        print(f"    (Rule::{rule}, {list(to)}, vec![{', '.join(f'{v:.9}' for v in values.astype(np.float64).ravel())}f32]),")
+        print(f"    (Rule::{rule}, {list(to)}, vec![{', '.join(np.format_float_positional(v, trim='0') for v in values.ravel())}f32]),")
 print("]")

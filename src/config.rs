@@ -21,8 +21,8 @@ pub use known::{known, names};
 pub enum Error {
     #[error("{path} cannot be read: {source}")]
     Read { path: String, source: std::io::Error },
-    #[error("{path} is not a model configuration: {source}")]
-    Parse { path: String, source: serde_json::Error },
+    #[error("{path} is not a model configuration: {field}: {source}")]
+    Parse { path: String, field: String, source: serde_json::Error },
     #[error("{path}: {problem}")]
     Check { path: String, problem: Problem },
     #[error("no model is named `{name}`; {hint}")]
@@ -318,8 +318,12 @@ impl ModelConfig {
     /// # Errors
     /// [`Error::Parse`] or [`Error::Check`].
     pub fn parse(origin: &str, text: &str) -> Result<ModelConfig, Error> {
-        let config: ModelConfig =
-            serde_json::from_str(text).map_err(|source| Error::Parse { path: origin.to_owned(), source })?;
+        let mut json = serde_json::Deserializer::from_str(text);
+        let config: ModelConfig = serde_path_to_error::deserialize(&mut json).map_err(|e| Error::Parse {
+            path: origin.to_owned(),
+            field: e.path().to_string(),
+            source: e.into_inner(),
+        })?;
         config.check().map_err(|problem| Error::Check { path: origin.to_owned(), problem })?;
         Ok(config)
     }
@@ -337,8 +341,7 @@ impl ModelConfig {
                 std::iter::once(&self.dialect).chain(self.dialects.keys()).map(Dialect::to_string).collect();
             return Err(Error::NoDialect { model: self.model.clone(), dialect, known: known.join(", ") });
         };
-        let parse_error = |source| Error::Parse { path: format!("{} in dialect {dialect}", self.model), source };
-        let mut value = serde_json::to_value(self).map_err(parse_error)?;
+        let mut value = self.to_json();
         overlay(&mut value, patch);
         value["dialect"] = serde_json::Value::String(dialect.to_string());
         if let Some(fields) = value.as_object_mut() {

@@ -1,6 +1,6 @@
 //! Canonical parameters: one spelling for every checkpoint, PyTorch layouts, timm block names.
 //!
-//! A [`KeyMap`](keymap::KeyMap) renames the tensors of a file once; towers then read by canonical
+//! A [`KeyMap`] renames the tensors of a file once; towers then read by canonical
 //! name and expected shape, strictly. What was read is remembered, so that a parameter nobody
 //! asked for is as much an error as one that is missing.
 
@@ -39,6 +39,8 @@ pub enum Error {
     Shape { name: String, found: Vec<usize>, expected: Vec<usize>, source_name: String },
     #[error("`{name}` is stored with {found} heads, expected {expected} from the configuration")]
     Heads { name: String, found: usize, expected: usize },
+    #[error("tensor `{source_name}` has {found} heads, the tensors it is joined with {expected}")]
+    HeadsApart { source_name: String, found: usize, expected: usize },
     #[error("{count} parameters are not used by this configuration: {names}")]
     Unused { count: usize, names: String },
     #[error("`{canonical}` has no {map} name")]

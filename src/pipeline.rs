@@ -27,7 +27,7 @@ pub enum Error {
     #[error("{path}: {source}")]
     Checkpoint { path: String, source: checkpoint::Error },
     #[error("{path}: {source}{hint}")]
-    Params { path: String, source: params::Error, hint: String },
+    Params { path: String, source: Box<params::Error>, hint: String },
     #[error("{path}: {source}")]
     Tensor { path: String, source: tensor::Error },
     #[error(transparent)]
@@ -67,6 +67,12 @@ impl Progress for Silent {
     fn start(&self, _: &str, _: Option<u64>) {}
     fn advance(&self, _: u64) {}
     fn warn(&self, _: &str) {}
+}
+
+impl Error {
+    fn params(path: &Path, source: params::Error) -> Error {
+        Error::Params { path: path.display().to_string(), source: Box::new(source), hint: String::new() }
+    }
 }
 
 fn open(path: &Path) -> Result<Checkpoint, Error> {

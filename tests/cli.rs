@@ -226,7 +226,7 @@ fn tensors_that_do_not_fit_are_named() {
         (reshape("txt/head/kernel", &[64, 65]), &["`text.head.weight`", "[65, 64]", "expected [64, 64]"]),
         (reshape("txt/head/kernel", &[64]), &["`txt/head/kernel`", "expected (in, out)"]),
         (
-            reshape("img/Transformer/encoderblock_0/MultiHeadDotProductAttention_0/query/kernel", &[64, 2, 32]),
+            reshape("img/MAPHead_0/MultiHeadDotProductAttention_0/query/kernel", &[64, 2, 32]),
             &["stored with 2 heads", "expected 4"],
         ),
         (retype("img/embedding/kernel", "<f8"), &["`img/embedding/kernel` is float64", "expected float32"]),
@@ -400,7 +400,7 @@ fn the_manual_the_models_and_the_completions_are_there() {
     let listed: Vec<serde_json::Value> = serde_json::from_str(&listed.succeeded().out).unwrap();
     let files = std::fs::read_dir(root().join("models")).unwrap().count();
     assert_eq!(listed.len(), files);
-    bench.run("completions bash").succeeded().says(&["_clip-onnx"]);
+    bench.run("completions bash").succeeded().says(&["complete -F", " clip-onnx"]);
     assert_eq!(bench.run("export").code, Some(2));
     assert_eq!(bench.run("export checkpoint.npz --out out --image-size big").code, Some(2));
 }

@@ -137,7 +137,7 @@ fn check_text(text: &TextCfg, embed_dim: usize) -> Result<(), Problem> {
 }
 
 fn divides(at: &str, field: &str, heads: usize, width: usize) -> Result<(), Problem> {
-    ensure(width % heads == 0, &format!("{at}{field}"), heads, format!("a divisor of width {width}"))
+    ensure(width.is_multiple_of(heads), &format!("{at}{field}"), heads, format!("a divisor of width {width}"))
 }
 
 fn eps(at: &str, eps: f32) -> Result<(), Problem> {

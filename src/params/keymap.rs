@@ -285,6 +285,12 @@ fn join(row: &Row, parts: &[(&str, &Tensor)], layer: Option<usize>) -> Result<Ma
         let part = layer.map_or_else(|| (*part).clone(), |layer| part.index(layer));
         let (tensor, part_heads) = row.layout.read(&part)?;
         tensors.push(tensor);
+        if let (Some(expected), Some(found)) = (heads, part_heads)
+            && expected != found
+        {
+            let source_name = part.source_names().join("`, `");
+            return Err(Error::HeadsApart { source_name, found, expected });
+        }
         heads = heads.or(part_heads);
     }
     let tensor = if let [tensor] = &tensors[..] { tensor.clone() } else { Tensor::concat(&tensors)? };

@@ -40,11 +40,7 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
     let path = &request.checkpoint;
     let mut out = OutputFile::create(&request.out, request.force)?;
     let checkpoint = open(path)?;
-    let mut params = Params::from_checkpoint(&checkpoint).map_err(|source| Error::Params {
-        path: path.display().to_string(),
-        source,
-        hint: String::new(),
-    })?;
+    let mut params = Params::from_checkpoint(&checkpoint).map_err(|source| Error::params(path, source))?;
     let mut selected = select(&request.choice, &checkpoint, &params, progress)?;
     at_image_size(&mut selected, &mut params, request.image_size, path)?;
     let config = &selected.config;

@@ -54,11 +54,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     let path = &request.checkpoint;
     let folder = Folder::create(&request.out, request.force)?;
     let checkpoint = open(path)?;
-    let mut params = Params::from_checkpoint(&checkpoint).map_err(|source| Error::Params {
-        path: path.display().to_string(),
-        source,
-        hint: String::new(),
-    })?;
+    let mut params = Params::from_checkpoint(&checkpoint).map_err(|source| Error::params(path, source))?;
     let mut selected = select(&request.choice, &checkpoint, &params, progress)?;
     at_image_size(&mut selected, &mut params, request.image_size, path)?;
 

@@ -64,7 +64,7 @@ impl Selected {
                 path.display()
             ),
         };
-        Error::Params { path: path.display().to_string(), source, hint }
+        Error::Params { path: path.display().to_string(), source: Box::new(source), hint }
     }
 }
 

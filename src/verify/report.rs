@@ -112,8 +112,9 @@ impl TowerReport {
 
 /// `value <= bound`, and a line of the report where it is not. A NaN is not.
 fn within(failures: &mut Vec<String>, value: f64, tolerance: super::Tolerance, at: &str) {
-    // `!(a <= b)`: what is not a number must fail.
-    if !(value <= tolerance.bound) {
+    // Asked this way round, what is not a number fails.
+    let good = value <= tolerance.bound;
+    if !good {
         failures.push(format!("{at}: {} {value:.2e}, allowed {:.0e}", tolerance.name, tolerance.bound));
     }
 }
@@ -185,9 +186,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = ["tower", "batch", "rows", "relative", "max abs", "mean abs", "cosine"];
-        let (a, b, c, d, e, g, h) = (header[0], header[1], header[2], header[3], header[4], header[5], header[6]);
-        writeln!(f, "{a:<20} {b:>5} {c:>5} {d:>10} {e:>10} {g:>10} {h:>12}")?;
+        writeln!(
+            f,
+            "{:<20} {:>5} {:>5} {:>10} {:>10} {:>10} {:>12}",
+            "tower", "batch", "rows", "relative", "max abs", "mean abs", "cosine"
+        )?;
         for tower in &self.towers {
             for batch in &tower.batches {
                 write!(f, "{:<20} {:>5} {:>5} ", tower.file, batch.batch, batch.rows)?;
