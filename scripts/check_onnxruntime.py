@@ -2,13 +2,16 @@
 
     pip install numpy onnx onnxruntime
     python scripts/check_onnxruntime.py OUT=REFERENCE.npz [OUT=REFERENCE.npz ...]
+    python scripts/check_onnxruntime.py --fixtures       (exports every fixture first, in all variants)
 
 For every .onnx file of each folder: `onnx.checker` with full_check, strict shape inference, and
 embeddings at batch 1, 2, 3 and 7 against the reference, held to the same bound as in clip-onnx
 (largest absolute difference over the RMS of the reference, 2e-5). Exits 1 if anything fails.
 """
 import pathlib
+import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import onnx
@@ -50,18 +53,51 @@ def check(path, reference):
     return worst
 
 
+def fixtures(scratch):
+    """Exports every fixture with the release binary; yields folders and references."""
+    root = pathlib.Path(__file__).resolve().parent.parent
+    binary = root / "target/release/clip-onnx"
+
+    def export(name, checkpoint, *flags):
+        out = scratch / name
+        command = [binary, "export", checkpoint, "--out", out, "--no-verify", *flags]
+        subprocess.run(command, check=True, capture_output=True)
+        return out
+
+    for case in sorted((root / "tests/fixtures").iterdir()):
+        reference, [checkpoint] = case / "reference.npz", case.glob("checkpoint.*")
+        config = ["--config", case / "config.json"]
+        yield export(case.name, checkpoint, *config), reference
+        yield export(f"{case.name}_raw", checkpoint, *config, "--no-normalize"), reference
+        yield export(f"{case.name}_external", checkpoint, *config, "--external-data"), reference
+        size = []
+        if "naflex" in case.name:
+            size = ["--image-size", "{}x{}".format(*np.load(reference)["image"].shape[2:])]
+            yield export(f"{case.name}_frozen", checkpoint, *config, *size), reference
+        converted = scratch / f"{case.name}.safetensors"
+        subprocess.run([binary, "convert", checkpoint, *config, "-o", converted, *size], check=True, capture_output=True)
+        yield export(f"{case.name}_converted", converted), reference
+
+
 def main():
+    with tempfile.TemporaryDirectory() as scratch:
+        if sys.argv[1:] == ["--fixtures"]:
+            run(fixtures(pathlib.Path(scratch)))
+        else:
+            run((pathlib.Path(folder), reference) for folder, _, reference in (a.partition("=") for a in sys.argv[1:]))
+
+
+def run(cases):
     print(f"onnx {onnx.__version__}, onnxruntime {ort.__version__}, bound {BOUND:.0e}")
     failed = checked = 0
-    for argument in sys.argv[1:]:
-        folder, _, reference = argument.partition("=")
+    for folder, reference in cases:
         reference = dict(np.load(reference))
-        for path in sorted(pathlib.Path(folder).glob("*.onnx")):
+        for path in sorted(folder.glob("*.onnx")):
             checked += 1
             try:
                 worst = check(path, reference)
                 good = worst <= BOUND
-                print(f"{'ok  ' if good else 'FAIL'} {worst:8.2e} {path}")
+                print(f"{'ok  ' if good else 'FAIL'} {worst:8.2e} {folder.name}/{path.name}")
             except Exception as error:  # noqa: BLE001 - every file is reported
                 good = False
                 print(f"FAIL {path}: {error}")

@@ -78,6 +78,8 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         files.extend(written.map_err(|source| Error::Write { path: path.display().to_string(), source })?);
     }
     folder.write(MANIFEST, &manifest(request, config, &metadata, &files))?;
+    // What was read is not needed to prove what was written: let go of the mapped file.
+    drop((params, checkpoint));
 
     let mut report = None;
     if request.verify {
