@@ -13,9 +13,12 @@ use sha2::{Digest, Sha256};
 
 use crate::tensor::{self, Tensor};
 
+mod archive;
 mod npy;
 mod npz;
+mod pickle;
 mod safetensors;
+mod torch;
 pub mod write;
 
 /// Containers read.
@@ -23,6 +26,10 @@ pub mod write;
 pub enum Format {
     Npz,
     Safetensors,
+    /// PyTorch's zip container, or a TorchScript archive.
+    Torch,
+    /// PyTorch's form of before 1.6.
+    TorchLegacy,
 }
 
 impl std::fmt::Display for Format {
@@ -30,6 +37,8 @@ impl std::fmt::Display for Format {
         f.write_str(match self {
             Format::Npz => "npz",
             Format::Safetensors => "safetensors",
+            Format::Torch => "torch",
+            Format::TorchLegacy => "torch (before 1.6)",
         })
     }
 }
@@ -47,14 +56,14 @@ pub enum Error {
     LfsPointer,
     #[error("is an HTML page, not a checkpoint; the download did not give the file itself")]
     Html,
-    #[error("is a PyTorch file; this version reads .npz (big_vision) and .safetensors")]
-    PyTorch,
+    #[error("is a PyTorch file that cannot be read: {reason}")]
+    Pickle { reason: String },
     #[error(
-        "is neither .npz (zip) nor .safetensors: it starts with {found}; expected a zip archive of .npy arrays or a safetensors header"
+        "is neither .npz nor .pt (zip) nor .safetensors: it starts with {found}; expected a zip archive, a safetensors header or a PyTorch pickle"
     )]
     Unknown { found: String },
     #[error(
-        "is not a whole zip archive ({reason}); expected an .npz as `numpy.savez` writes it. It may be truncated: compare its size with the published one"
+        "is not a whole zip archive ({reason}); expected an .npz or a PyTorch file. It may be truncated: compare its size with the published one"
     )]
     Zip { reason: String },
     #[error("is not a whole safetensors file ({reason}). It may be truncated: compare its size with the published one")]
@@ -85,15 +94,25 @@ impl Checkpoint {
         let file = map(path)?;
         let (format, metadata, tensors) = match &file[..] {
             [] => return Err(Error::Empty),
-            [b'P', b'K', 3 | 5, 4 | 6, ..] => (Format::Npz, BTreeMap::new(), npz::read(&file)?),
+            [b'P', b'K', 3 | 5, 4 | 6, ..] => {
+                let members = archive::members(&file)?;
+                let is_torch = torch::is_torch(&members);
+                let format = if is_torch { Format::Torch } else { Format::Npz };
+                (format, BTreeMap::new(), if is_torch { torch::read_zip(&members)? } else { npz::read(&members)? })
+            }
+            bytes if bytes.starts_with(&torch::LEGACY_MAGIC) => {
+                (Format::TorchLegacy, BTreeMap::new(), torch::read_legacy(&file)?)
+            }
             bytes if bytes.starts_with(b"version https://git-lfs") => return Err(Error::LfsPointer),
             bytes if bytes.trim_ascii_start().starts_with(b"<") => return Err(Error::Html),
             bytes if bytes.len() > 8 && bytes[8] == b'{' => {
                 let (metadata, tensors) = safetensors::read(&file)?;
                 (Format::Safetensors, metadata, tensors)
             }
-            // A pickle: protocol opcode, then two more opcodes of torch's legacy container.
-            [0x80, 2..=5, ..] => return Err(Error::PyTorch),
+            [0x80, 2..=5, ..] => {
+                let reason = "it is a bare pickle, not what torch.save writes".to_owned();
+                return Err(Error::Pickle { reason });
+            }
             bytes => {
                 return Err(Error::Unknown { found: format!("{:02x?}", &bytes[..bytes.len().min(8)]) });
             }

@@ -172,6 +172,33 @@ impl Tensor {
         Ok(Tensor { parts: vec![view], axis: 0 })
     }
 
+    /// A tensor at `offset` elements into its storage, with lengths and steps of its axes.
+    ///
+    /// # Errors
+    /// [`Error::Extent`] when it reaches beyond the `available` bytes, or claims more elements
+    /// than they can hold: no parameter is an expanded view.
+    pub fn strided(
+        source_name: &str,
+        dtype: DType,
+        (shape, steps): (&[usize], &[usize]),
+        offset: usize,
+        storage: Storage,
+        available: usize,
+    ) -> Result<Tensor, Error> {
+        let elements = shape.iter().fold(1u128, |n, &len| n.saturating_mul(len as u128));
+        let last = shape.iter().zip(steps).fold(offset as u128, |at, (&len, &step)| {
+            at.saturating_add((len.max(1) as u128 - 1).saturating_mul(step as u128))
+        });
+        let held = (available / dtype.size()) as u128;
+        let widest = shape.iter().map(|&n| n as u128).max().unwrap_or(0);
+        if elements > held || widest > held.max(1) || (elements > 0 && last >= held) {
+            return Err(Error::Extent { source_name: source_name.to_owned(), elements, dtype, available });
+        }
+        let axes = shape.iter().zip(steps).map(|(&len, &step)| vec![Factor { len, step }]).collect();
+        let view = View { source_name: source_name.into(), dtype, storage, offset, axes };
+        Ok(Tensor { parts: vec![view], axis: 0 })
+    }
+
     /// A computed tensor. `values` are row-major and fill `shape`.
     pub fn from_f32(source_name: &str, shape: &[usize], values: &[f32]) -> Tensor {
         assert_eq!(shape.iter().product::<usize>(), values.len(), "{source_name}: values fill the shape");

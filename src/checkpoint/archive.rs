@@ -1,0 +1,150 @@
+//! Zip archives: what both `.npz` and PyTorch files are.
+//!
+//! Stored members are slices of the mapped file. Deflated ones are inflated once, when first read.
+
+use std::io::{Cursor, Read};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use zip::{CompressionMethod, ZipArchive};
+
+use super::Error;
+use crate::tensor::{Deferred, Storage};
+
+/// Deflate cannot shrink further than this; a member that claims more is a zip bomb.
+const MAX_DEFLATE_RATIO: u64 = 1032;
+
+type Zip = ZipArchive<Cursor<Bytes>>;
+
+/// One file of the archive.
+pub struct Member {
+    pub name: String,
+    /// Bytes once inflated.
+    pub size: usize,
+    contents: Contents,
+}
+
+enum Contents {
+    Stored(Bytes),
+    Deflated { archive: Zip, at: usize },
+}
+
+/// All members, in the directory's order.
+///
+/// # Errors
+/// [`Error::Zip`] for a damaged archive, [`Error::Member`] for one member.
+pub fn members(file: &Bytes) -> Result<Vec<Member>, Error> {
+    let zip_error = |e: zip::result::ZipError| Error::Zip { reason: e.to_string() };
+    let mut archive = ZipArchive::new(Cursor::new(file.clone())).map_err(zip_error)?;
+    // The crate keeps the last of two members of one name; the end record counts both.
+    if let Some(count) = member_count(file).filter(|&count| count != archive.len()) {
+        return Err(Error::Zip { reason: format!("it lists {count} members under {} names", archive.len()) });
+    }
+    // Clones share the directory and the mapped bytes; a deflated member needs one to read itself.
+    let shared = archive.clone();
+    let mut out = Vec::with_capacity(archive.len());
+    for at in 0..archive.len() {
+        let member = archive.by_index(at).map_err(zip_error)?;
+        let name = member.name().to_owned();
+        let wrong = |reason: String| Error::Member { name: name.clone(), reason };
+        let (start, stored, size) = (member.data_start(), member.compressed_size(), member.size());
+        let end = start.checked_add(stored).filter(|&end| end <= file.len() as u64);
+        let Some(end) = end else {
+            return Err(wrong(format!("has {stored} bytes at {start}, beyond the end of the file")));
+        };
+        let bytes = file.slice(start as usize..end as usize);
+        let contents = match member.compression() {
+            CompressionMethod::Stored => Contents::Stored(bytes),
+            CompressionMethod::Deflated if size > stored.saturating_mul(MAX_DEFLATE_RATIO) + 64 => {
+                return Err(wrong(format!(
+                    "claims {size} bytes from {stored} deflated ones; deflate cannot, so the file is damaged or hostile"
+                )));
+            }
+            CompressionMethod::Deflated => Contents::Deflated { archive: shared.clone(), at },
+            other => return Err(wrong(format!("is compressed with {other}; expected stored or deflated"))),
+        };
+        let size = match &contents {
+            Contents::Stored(bytes) => bytes.len(),
+            Contents::Deflated { .. } => usize::try_from(size).map_err(|_| wrong(format!("claims {size} bytes")))?,
+        };
+        out.push(Member { name, size, contents });
+    }
+    Ok(out)
+}
+
+impl Member {
+    /// The first `most` bytes, or all there are.
+    ///
+    /// # Errors
+    /// [`Error::Member`] when they do not inflate.
+    pub fn prefix(&self, most: usize) -> Result<Bytes, Error> {
+        let most = most.min(self.size);
+        match &self.contents {
+            Contents::Stored(bytes) => Ok(bytes.slice(..most)),
+            Contents::Deflated { archive, at } => {
+                let inflate = || -> Result<Vec<u8>, String> {
+                    let mut out = Vec::new();
+                    let mut archive = archive.clone();
+                    let member = archive.by_index(*at).map_err(|e| e.to_string())?;
+                    member.take(most as u64).read_to_end(&mut out).map_err(|e| e.to_string())?;
+                    Ok(out)
+                };
+                let wrong = |reason| Error::Member {
+                    name: self.name.clone(),
+                    reason: format!("does not inflate: {reason}"),
+                };
+                Ok(Bytes::from(inflate().map_err(wrong)?))
+            }
+        }
+    }
+
+    /// The member's bytes after the first `skip`.
+    pub fn storage(&self, skip: usize) -> Storage {
+        match &self.contents {
+            Contents::Stored(bytes) => Storage::Ready(bytes.slice(skip.min(bytes.len())..)),
+            Contents::Deflated { archive, at } => Storage::Deferred(Arc::new(Deflated {
+                archive: archive.clone(),
+                at: *at,
+                size: self.size,
+                skip,
+                inflated: OnceLock::new(),
+            })),
+        }
+    }
+}
+
+/// Members according to the end-of-central-directory record; None where that is a zip64 one.
+fn member_count(file: &[u8]) -> Option<usize> {
+    // The record is 22 bytes and a comment of at most 64 KiB.
+    let tail = &file[file.len().saturating_sub(22 + 0xffff)..];
+    let at = tail.windows(4).rposition(|bytes| bytes == b"PK\x05\x06")?;
+    let count = u16::from_le_bytes([*tail.get(at + 10)?, *tail.get(at + 11)?]);
+    (count != 0xffff).then_some(usize::from(count))
+}
+
+/// A deflated member, inflated when first asked for and kept.
+struct Deflated {
+    archive: Zip,
+    at: usize,
+    size: usize,
+    skip: usize,
+    inflated: OnceLock<Result<Bytes, String>>,
+}
+
+impl Deferred for Deflated {
+    fn bytes(&self) -> Result<Bytes, String> {
+        let inflate = || {
+            let mut archive = self.archive.clone();
+            let member = archive.by_index(self.at).map_err(|e| e.to_string())?;
+            let mut out = Vec::new();
+            // Reading to the end also checks the member's CRC.
+            let read = member.take(self.size as u64 + 1).read_to_end(&mut out);
+            read.map_err(|e| format!("does not inflate: {e}"))?;
+            if out.len() != self.size {
+                return Err(format!("inflates to {} bytes, expected {}", out.len(), self.size));
+            }
+            Ok(Bytes::from(out).slice(self.skip.min(self.size)..))
+        };
+        self.inflated.get_or_init(inflate).clone()
+    }
+}

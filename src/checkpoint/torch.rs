@@ -1,0 +1,172 @@
+//! PyTorch files: the zip container, TorchScript archives, and the form of before 1.6.
+//!
+//! What `torch.save` wrote is a pickle beside raw storages. The pickle machine gives tensors as
+//! places in storages; here they become views of the mapped file, and the state dict is found in
+//! what was saved around it.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use super::Error;
+use super::archive::Member;
+use super::pickle::{self, Node, Pickle, StorageRef, TensorRef, Value};
+use crate::tensor::{Storage, Tensor};
+
+/// Keys under which training scripts put the weights, in the order tried.
+const WRAPPERS: &[&str] = &["state_dict", "model_state_dict", "model"];
+
+/// Nested modules of a TorchScript archive, at most.
+const MAX_DEPTH: usize = 64;
+
+/// The first pickle of a pre-1.6 file: protocol 2, then this number as a ten-byte integer.
+pub const LEGACY_MAGIC: [u8; 14] =
+    [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+
+type Tensors = Vec<(String, Tensor)>;
+
+/// Where the bytes of each storage are.
+type Storages = HashMap<String, (Storage, usize)>;
+
+/// Whether an archive is one of PyTorch's.
+pub fn is_torch(members: &[Member]) -> bool {
+    members.iter().any(|m| m.name == "data.pkl" || m.name.ends_with("/data.pkl"))
+}
+
+/// Reads a zip container or a TorchScript archive.
+///
+/// # Errors
+/// [`Error::Pickle`], [`Error::Member`], or what a tensor's extent reports.
+pub fn read_zip(members: &[Member]) -> Result<Tensors, Error> {
+    let program = members.iter().find(|m| m.name == "data.pkl" || m.name.ends_with("/data.pkl"));
+    let program = program.ok_or_else(|| Error::Pickle { reason: "it has no data.pkl".to_owned() })?;
+    let root = program.name.strip_suffix("data.pkl").unwrap_or_default();
+    let mut storages = Storages::new();
+    for member in members {
+        let Some(rest) = member.name.strip_prefix(root) else { continue };
+        if rest == "byteorder" && &member.prefix(16)?[..] != b"little" {
+            return Err(Error::Pickle { reason: "its storages are big-endian; save it on a little-endian machine".to_owned() });
+        }
+        if let Some(key) = rest.strip_prefix("data/") {
+            storages.insert(key.to_owned(), (member.storage(0), member.size));
+        }
+    }
+    let pickle = pickle::run(&program.prefix(usize::MAX)?).map_err(|reason| Error::Pickle { reason })?;
+    tensors(&pickle, &storages)
+}
+
+/// Reads a file of before 1.6: five pickles, then the storages one after another.
+///
+/// # Errors
+/// As [`read_zip`].
+pub fn read_legacy(file: &Bytes) -> Result<Tensors, Error> {
+    let wrong = |reason: String| Error::Pickle { reason };
+    let mut at = 0;
+    let mut programs = Vec::new();
+    for part in ["magic number", "protocol", "system", "object", "storage keys"] {
+        let pickle = pickle::run(&file[at..]).map_err(|reason| wrong(format!("{part}: {reason}")))?;
+        at += pickle.length;
+        programs.push(pickle);
+    }
+    let (Some(keys), Some(object)) = (programs.pop(), programs.pop()) else {
+        return Err(wrong("it has no object".to_owned()));
+    };
+    let mut dtypes: HashMap<&str, &StorageRef> = HashMap::new();
+    for node in &object.nodes {
+        if let Node::Storage(storage) = node {
+            dtypes.insert(&storage.key, storage);
+        }
+    }
+    let Some(Node::List(listed)) = keys.node(keys.value) else {
+        return Err(wrong("it has no list of storages".to_owned()));
+    };
+    let mut storages = Storages::new();
+    for &key in listed {
+        let key = keys.text(key).ok_or_else(|| wrong("a storage key is no string".to_owned()))?;
+        let Some(storage) = dtypes.get(key) else {
+            return Err(wrong(format!("storage `{key}` is listed and not used")));
+        };
+        let cut = || wrong(format!("it ends at byte {} inside storage `{key}`; it may be truncated", file.len()));
+        let count = file.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes).ok_or_else(cut)?;
+        at += 8;
+        let size = usize::try_from(count).ok().and_then(|n| n.checked_mul(storage.dtype.size())).ok_or_else(cut)?;
+        let end = at.checked_add(size).filter(|&end| end <= file.len()).ok_or_else(cut)?;
+        storages.insert(key.to_owned(), (Storage::Ready(file.slice(at..end)), size));
+        at = end;
+    }
+    tensors(&object, &storages)
+}
+
+/// The state dict in what was saved, as names and views.
+fn tensors(pickle: &Pickle, storages: &Storages) -> Result<Tensors, Error> {
+    let mut walk = Walk { pickle, visits: 0, found: Vec::new() };
+    walk.collect(state_dict(pickle), "", 0)?;
+    let mut found = walk.found;
+    if found.is_empty() {
+        return Err(Error::Pickle {
+            reason: format!("no tensors in it; expected a state dict, or one under {}", WRAPPERS.join(", ")),
+        });
+    }
+    // DistributedDataParallel's prefix.
+    if found.iter().all(|(name, _)| name.starts_with("module.")) {
+        found.iter_mut().for_each(|(name, _)| drop(name.drain(..7)));
+    }
+    let named = |(name, tensor): (String, &TensorRef)| {
+        let tensor = view(&name, tensor, storages)?;
+        Ok((name, tensor))
+    };
+    found.into_iter().map(named).collect()
+}
+
+/// The dictionary that holds the weights: the one saved, or the one under a wrapper's key.
+fn state_dict(pickle: &Pickle) -> Value {
+    if let Some(Node::Dict(items)) = pickle.node(pickle.value) {
+        for wrapper in WRAPPERS {
+            let under = items.iter().find(|(key, _)| pickle.text(*key) == Some(wrapper));
+            if let Some(&(_, value)) = under.filter(|(_, value)| matches!(pickle.node(*value), Some(Node::Dict(_)))) {
+                return value;
+            }
+        }
+    }
+    pickle.value
+}
+
+/// A walk over dictionaries that may share parts of themselves, or contain themselves.
+struct Walk<'a> {
+    pickle: &'a Pickle,
+    visits: usize,
+    found: Vec<(String, &'a TensorRef)>,
+}
+
+impl Walk<'_> {
+    /// Tensors below a dictionary, named by their path. What is no tensor is no weight.
+    fn collect(&mut self, value: Value, prefix: &str, depth: usize) -> Result<(), Error> {
+        let Some(Node::Dict(items)) = self.pickle.node(value) else { return Ok(()) };
+        // A tree has no more places than nodes; with shared parts there could be 2^depth.
+        self.visits += 1 + items.len();
+        if depth > MAX_DEPTH || self.visits > 2 * self.pickle.nodes.len() + 1000 {
+            let reason = format!("its dictionaries nest or repeat without end under `{prefix}`");
+            return Err(Error::Pickle { reason });
+        }
+        for &(key, item) in items {
+            let Some(key) = self.pickle.text(key) else { continue };
+            let name = format!("{prefix}{key}");
+            match self.pickle.node(item) {
+                Some(Node::Tensor(tensor)) => self.found.push((name, tensor)),
+                Some(Node::Dict(_)) => self.collect(item, &format!("{name}."), depth + 1)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn view(name: &str, tensor: &TensorRef, storages: &Storages) -> Result<Tensor, Error> {
+    let wrong = |reason: String| Error::Member { name: name.to_owned(), reason };
+    let (storage, size) = storages
+        .get(&tensor.storage.key)
+        .ok_or_else(|| wrong(format!("is in storage `{}`, which the file does not have", tensor.storage.key)))?;
+    let offset = usize::try_from(tensor.offset).map_err(|_| wrong(format!("starts at element {}", tensor.offset)))?;
+    let layout = (&tensor.shape[..], &tensor.strides[..]);
+    Ok(Tensor::strided(name, tensor.storage.dtype, layout, offset, storage.clone(), *size)?)
+}
