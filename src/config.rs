@@ -65,6 +65,8 @@ pub enum Family {
     Siglip,
     Siglip2,
     Clip,
+    Mobileclip,
+    Mobileclip2,
 }
 
 /// Spelling of a checkpoint's tensor names.
@@ -72,6 +74,8 @@ pub enum Family {
 #[serde(rename_all = "snake_case")]
 pub enum Naming {
     BigVision,
+    Apple,
+    /// timm's trunks too.
     OpenClip,
 }
 
@@ -79,7 +83,7 @@ impl Naming {
     /// Whose semantics a file of this naming follows unless something says otherwise.
     pub fn dialect(self) -> Dialect {
         match self {
-            Naming::BigVision => Dialect::Original,
+            Naming::BigVision | Naming::Apple => Dialect::Original,
             Naming::OpenClip => Dialect::OpenClip,
         }
     }
@@ -123,13 +127,32 @@ pub enum VisionCfg {
     Vit(VitCfg),
     /// Over a variable sequence of patches.
     NaflexVit(VitCfg),
+    /// MobileCLIP's hybrid of convolutions and attention.
+    FastVit(FastVitCfg),
 }
 
 impl VisionCfg {
-    /// The fields both kinds share.
-    pub fn vit(&self) -> &VitCfg {
+    /// The fields of a ViT, NaFlex or not.
+    pub fn vit(&self) -> Option<&VitCfg> {
         match self {
-            VisionCfg::Vit(vit) | VisionCfg::NaflexVit(vit) => vit,
+            VisionCfg::Vit(vit) | VisionCfg::NaflexVit(vit) => Some(vit),
+            VisionCfg::FastVit(_) => None,
+        }
+    }
+
+    /// Height, width in pixels, where it is fixed.
+    pub fn image_size(&self) -> Option<[usize; 2]> {
+        match self {
+            VisionCfg::Vit(vit) | VisionCfg::NaflexVit(vit) => vit.image_size,
+            VisionCfg::FastVit(fastvit) => Some(fastvit.image_size),
+        }
+    }
+
+    /// Activation of the blocks.
+    pub fn act(&self) -> Act {
+        match self {
+            VisionCfg::Vit(vit) | VisionCfg::NaflexVit(vit) => vit.act,
+            VisionCfg::FastVit(fastvit) => fastvit.act,
         }
     }
 }
@@ -154,7 +177,11 @@ pub struct VitCfg {
     /// Of every LayerNorm in the tower.
     pub norm_eps: f32,
     pub patch_embed: PatchEmbed,
+    /// Of the patch embedding, or of the stem's last convolution.
     pub patch_bias: bool,
+    /// With `conv_stem` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conv_stem: Option<ConvStemCfg>,
     pub class_token: bool,
     /// Whether the class token has a position, the first.
     pub pos_embed_class: bool,
@@ -188,6 +215,71 @@ impl VitCfg {
     }
 }
 
+/// Convolutions before a ViT, one entry each: all but the last without bias, followed by BatchNorm
+/// and the activation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConvStemCfg {
+    pub channels: Vec<usize>,
+    pub kernels: Vec<usize>,
+    pub strides: Vec<usize>,
+    pub paddings: Vec<usize>,
+    pub bn_eps: f32,
+    pub act: Act,
+}
+
+/// FastViT as MobileCLIP has it. Vasu et al. 2023, 2024. Kernels are the architecture's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FastVitCfg {
+    pub image_size: [usize; 2],
+    pub act: Act,
+    /// Of the norm before attention.
+    pub norm_eps: f32,
+    /// Blocks, channels, MLP expansion and mixer of each stage.
+    pub stage_layers: Vec<usize>,
+    pub embed_dims: Vec<usize>,
+    pub mlp_ratios: Vec<f64>,
+    pub token_mixers: Vec<TokenMixer>,
+    /// Position convolution before the stage's blocks.
+    pub pos_embs: Vec<bool>,
+    /// Squeeze-and-excite in the downsampling into the stage.
+    pub se_downsamples: Vec<bool>,
+    /// 1 × 1 branches beside the stem's 3 × 3, before folding.
+    pub stem_use_scale_branch: bool,
+    pub attn_norm: AttnNorm,
+    pub head_dim: usize,
+    pub se_rd_ratio_downsample: f64,
+    pub se_rd_divisor_downsample: usize,
+    pub se_rd_ratio_final: f64,
+    pub se_rd_divisor_final: usize,
+    /// Channels of the last convolution over those of the last stage.
+    pub final_expansion: f64,
+    /// Of every BatchNorm but the one before attention.
+    pub bn_eps: f32,
+    /// Branches folded to one convolution each, by the authors' tool.
+    pub reparameterized: bool,
+    pub pool: VisionPool,
+    pub proj: Proj,
+    pub proj_bias: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenMixer {
+    RepMixer,
+    Attention,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AttnNorm {
+    #[serde(rename = "batch_norm")]
+    BatchNorm,
+    /// LayerNorm over channels.
+    #[serde(rename = "layer_norm_2d")]
+    LayerNorm2d,
+}
+
 /// The text tower.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -203,6 +295,16 @@ pub struct TextCfg {
     pub norm_eps: f32,
     /// True: every place sees every place, padding too.
     pub no_causal_mask: bool,
+    /// Of `mct` only: the convolution along the text, the MLP beside it, its BatchNorms, and
+    /// whether the branches are folded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repmixer_kernel: Option<[usize; 2]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repmixer_mlp_dim: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bn_eps: Option<f32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reparameterized: Option<bool>,
     pub pool_type: TextPool,
     pub proj: Proj,
     pub proj_bias: bool,
@@ -216,6 +318,8 @@ pub struct TextCfg {
 #[serde(rename_all = "snake_case")]
 pub enum TextModel {
     Transformer,
+    /// MobileCLIP-S0's: a RepMixer block before the layers and one after them.
+    Mct,
 }
 
 /// Activation of the MLPs.
@@ -237,6 +341,8 @@ pub enum PatchEmbed {
     Conv,
     /// A matrix over patches flattened as (y, x, channel).
     Linear,
+    /// Several convolutions, as `conv_stem` says.
+    ConvStem,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -357,7 +463,13 @@ impl ModelConfig {
     /// A size the patches do not fit.
     pub fn at_image_size(&self, size: [usize; 2]) -> Result<ModelConfig, Problem> {
         let mut config = self.clone();
-        let mut vit = self.vision_cfg.vit().clone();
+        let Some(mut vit) = self.vision_cfg.vit().cloned() else {
+            return Err(Problem {
+                field: "image size".to_owned(),
+                found: format!("{}x{}", size[0], size[1]),
+                expected: "the model's own for FastViT".to_owned(),
+            });
+        };
         check_image_size(&vit, size)?;
         if matches!(self.vision_cfg, VisionCfg::NaflexVit(_)) {
             let p = vit.patch_size;

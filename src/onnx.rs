@@ -10,5 +10,5 @@ pub mod target;
 pub mod write;
 
 pub use graph::{Dim, Graph, Value};
-pub use ops::Ops;
+pub use ops::{ConvAttributes, Ops};
 pub use target::Target;

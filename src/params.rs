@@ -13,8 +13,10 @@ use crate::tensor::{self, Tensor};
 
 pub mod big_vision;
 pub mod keymap;
+pub mod mobileclip;
 pub mod open_clip;
 pub mod positions;
+pub mod reparam;
 
 use keymap::KeyMap;
 
@@ -222,5 +224,13 @@ impl Params {
 /// The key maps, most specific first.
 pub fn maps() -> &'static [KeyMap] {
     static MAPS: std::sync::OnceLock<Vec<KeyMap>> = std::sync::OnceLock::new();
-    MAPS.get_or_init(|| vec![big_vision::siglip(), open_clip::timm_vit()])
+    MAPS.get_or_init(|| {
+        vec![
+            big_vision::siglip(),
+            open_clip::timm_vit(),
+            open_clip::timm_fastvit(),
+            open_clip::native(),
+            mobileclip::apple(),
+        ]
+    })
 }

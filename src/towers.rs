@@ -10,6 +10,7 @@ use crate::onnx::graph::{Dim, ElementType, Graph};
 use crate::onnx::{Ops, Value};
 use crate::params::{Error, Params, Wanted};
 
+mod fastvit;
 mod layers;
 mod naflex;
 mod scope;
@@ -31,6 +32,7 @@ pub fn image(config: &ModelConfig, params: &Params, normalize: bool) -> Result<G
     let embedding = match &config.vision_cfg {
         VisionCfg::Vit(vit) => vit::tower(&s, vit, config.embed_dim)?,
         VisionCfg::NaflexVit(vit) => naflex::tower(&s, vit, config.embed_dim)?,
+        VisionCfg::FastVit(fastvit) => fastvit::tower(&s, fastvit, config.embed_dim)?,
     };
     finish(&s, embedding, "image_embeds", config, normalize);
     Ok(graph)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use clip_onnx::config::{VisionCfg, known};
+use clip_onnx::config::known;
 use clip_onnx::onnx::read::{Port, Summary};
 use clip_onnx::pipeline::{CheckpointReport, Convert, Converted, Export, Exported, Inspected};
 
@@ -142,11 +142,9 @@ pub fn models(out: &mut impl Write) -> io::Result<()> {
         "model", "family", "image", "patch", "context", "vocab", "dim"
     )?;
     for config in known() {
-        let vit = config.vision_cfg.vit();
-        let image = match (&config.vision_cfg, vit.image_size) {
-            (VisionCfg::Vit(_), Some([height, width])) => format!("{height}x{width}"),
-            _ => "any".to_owned(),
-        };
+        let image = config.vision_cfg.image_size();
+        let image = image.map_or_else(|| "any".to_owned(), |[height, width]| format!("{height}x{width}"));
+        let patch = config.vision_cfg.vit().map_or_else(|| "-".to_owned(), |vit| vit.patch_size.to_string());
         let dialects: Vec<String> =
             std::iter::once(&config.dialect).chain(config.dialects.keys()).map(ToString::to_string).collect();
         writeln!(
@@ -155,7 +153,7 @@ pub fn models(out: &mut impl Write) -> io::Result<()> {
             config.model,
             config.family.to_string(),
             image,
-            vit.patch_size,
+            patch,
             config.text_cfg.context_length,
             config.text_cfg.vocab_size,
             config.embed_dim,

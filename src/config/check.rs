@@ -1,6 +1,6 @@
 //! Fields that contradict each other, or that no tower can be built from.
 
-use super::{ModelConfig, Proj, TextCfg, TextPool, VisionCfg, VisionPool, VitCfg};
+use super::{FastVitCfg, ModelConfig, PatchEmbed, Proj, TextCfg, TextModel, TextPool, VisionCfg, VisionPool, VitCfg};
 
 /// One field, what it holds, and what would do.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -40,17 +40,18 @@ impl ModelConfig {
         if let Some(max) = self.logit_scale_max {
             ensure(max.is_finite() && max > 0.0, "logit_scale_max", max, "a positive number or null")?;
         }
-        let vit = self.vision_cfg.vit();
-        check_vit(vit, self.embed_dim)?;
         match &self.vision_cfg {
-            VisionCfg::Vit(_) => {
+            VisionCfg::FastVit(fastvit) => check_fastvit(fastvit, self.embed_dim)?,
+            VisionCfg::Vit(vit) => {
+                check_vit(vit, self.embed_dim)?;
                 ensure(vit.pos_grid.is_none(), "vision_cfg.pos_grid", "given", "no such field for `vit`")?;
                 let size = vit
                     .image_size
                     .ok_or_else(|| problem("vision_cfg.image_size", "absent", "[height, width] for `vit`"))?;
                 check_image_size(vit, size)?;
             }
-            VisionCfg::NaflexVit(_) => {
+            VisionCfg::NaflexVit(vit) => {
+                check_vit(vit, self.embed_dim)?;
                 let unfit = "no such field for `naflexvit`";
                 ensure(vit.image_size.is_none(), "vision_cfg.image_size", "given", unfit)?;
                 let grid = vit
@@ -90,6 +91,7 @@ fn check_vit(vit: &VitCfg, embed_dim: usize) -> Result<(), Problem> {
     )?;
     divides(at, "heads", vit.heads, vit.width)?;
     eps(at, vit.norm_eps)?;
+    check_stem(vit)?;
     let placed = vit.class_token || !vit.pos_embed_class;
     ensure(placed, "vision_cfg.pos_embed_class", true, "false without a class token")?;
     match vit.pool {
@@ -107,6 +109,69 @@ fn check_vit(vit: &VitCfg, embed_dim: usize) -> Result<(), Problem> {
         }
     }
     projection(at, vit.proj, vit.proj_bias, vit.width, embed_dim)
+}
+
+fn check_stem(vit: &VitCfg) -> Result<(), Problem> {
+    let at = "vision_cfg.conv_stem";
+    let Some(stem) = &vit.conv_stem else {
+        let needed = vit.patch_embed == PatchEmbed::ConvStem;
+        return ensure(!needed, at, "absent", "given with patch_embed `conv_stem`");
+    };
+    ensure(vit.patch_embed == PatchEmbed::ConvStem, at, "given", "no such field without patch_embed `conv_stem`")?;
+    let count = stem.channels.len();
+    let lengths = [stem.kernels.len(), stem.strides.len(), stem.paddings.len()];
+    ensure(count >= 1 && lengths == [count; 3], at, format!("{count} channels, {lengths:?} others"), "one entry a convolution")?;
+    for i in 0..count {
+        dims("vision_cfg.conv_stem.", &[("channels", stem.channels[i]), ("kernels", stem.kernels[i]), ("strides", stem.strides[i])])?;
+        ensure(stem.paddings[i] < stem.kernels[i], "vision_cfg.conv_stem.paddings", stem.paddings[i], "less than the kernel")?;
+    }
+    eps("vision_cfg.conv_stem.bn_", stem.bn_eps)?;
+    let last = stem.channels.last().copied().unwrap_or(0);
+    ensure(last == vit.width, "vision_cfg.conv_stem.channels", last, format!("width {} last", vit.width))?;
+    let product: usize = stem.strides.iter().product();
+    ensure(product == vit.patch_size, "vision_cfg.conv_stem.strides", product, format!("patch_size {} as their product", vit.patch_size))
+}
+
+fn check_fastvit(c: &FastVitCfg, embed_dim: usize) -> Result<(), Problem> {
+    let at = "vision_cfg.";
+    let stages = c.stage_layers.len();
+    let others = [
+        ("embed_dims", c.embed_dims.len()),
+        ("mlp_ratios", c.mlp_ratios.len()),
+        ("token_mixers", c.token_mixers.len()),
+        ("pos_embs", c.pos_embs.len()),
+        ("se_downsamples", c.se_downsamples.len()),
+    ];
+    ensure((1..=8).contains(&stages), "vision_cfg.stage_layers", format!("{stages} long"), "1 to 8 stages")?;
+    for (field, length) in others {
+        ensure(length == stages, &format!("{at}{field}"), format!("{length} long"), format!("one entry for each of {stages} stages"))?;
+    }
+    for stage in 0..stages {
+        dims(at, &[("stage_layers", c.stage_layers[stage]), ("embed_dims", c.embed_dims[stage])])?;
+        let ratio = c.mlp_ratios[stage];
+        ensure((0.1..=16.0).contains(&ratio), "vision_cfg.mlp_ratios", ratio, "0.1 to 16")?;
+        if c.token_mixers[stage] == super::TokenMixer::Attention {
+            divides_into(at, "head_dim", c.head_dim, c.embed_dims[stage])?;
+        }
+        // A downsampling makes several outputs of each input channel.
+        let grows = stage == 0 || c.embed_dims[stage].is_multiple_of(c.embed_dims[stage - 1]);
+        ensure(grows, "vision_cfg.embed_dims", format!("{:?}", c.embed_dims), "each a multiple of the one before")?;
+    }
+    ensure(!c.se_downsamples[0], "vision_cfg.se_downsamples", true, "false first: nothing is downsampled into stage 0")?;
+    dims(at, &[("head_dim", c.head_dim), ("se_rd_divisor_downsample", c.se_rd_divisor_downsample), ("se_rd_divisor_final", c.se_rd_divisor_final)])?;
+    for (field, ratio) in [("se_rd_ratio_downsample", c.se_rd_ratio_downsample), ("se_rd_ratio_final", c.se_rd_ratio_final)] {
+        ensure(ratio > 0.0 && ratio <= 1.0, &format!("{at}{field}"), ratio, "above 0 and at most 1")?;
+    }
+    ensure((1.0..=16.0).contains(&c.final_expansion) && c.final_expansion.fract() == 0.0, "vision_cfg.final_expansion", c.final_expansion, "a whole number from 1 to 16")?;
+    eps(at, c.norm_eps)?;
+    eps("vision_cfg.bn_", c.bn_eps)?;
+    ensure(c.pool == VisionPool::Avg, "vision_cfg.pool", format!("{:?}", c.pool).to_lowercase(), "`avg` for `fastvit`")?;
+    // Stem and downsamplings each halve a side; what is left must be at least a place.
+    let least = 4 << (stages - 1);
+    let fits = c.image_size.iter().all(|side| (least..=1 << 14).contains(side));
+    let size = format!("{}x{}", c.image_size[0], c.image_size[1]);
+    ensure(fits, "vision_cfg.image_size", size, format!("sides from {least} to {}", 1 << 14))?;
+    projection(at, c.proj, c.proj_bias, c.embed_dims[stages - 1] * c.final_expansion as usize, embed_dim)
 }
 
 fn check_text(text: &TextCfg, embed_dim: usize) -> Result<(), Problem> {
@@ -129,6 +194,20 @@ fn check_text(text: &TextCfg, embed_dim: usize) -> Result<(), Problem> {
         let known = usize::try_from(id).is_ok_and(|id| id < text.vocab_size);
         ensure(known, &format!("{at}{field}"), id, format!("an id below vocab_size {}", text.vocab_size))?;
     }
+    let given = [text.repmixer_kernel.is_some(), text.repmixer_mlp_dim.is_some(), text.bn_eps.is_some(), text.reparameterized.is_some()];
+    match text.model_type {
+        TextModel::Transformer => {
+            ensure(given == [false; 4], "text_cfg.repmixer_*, bn_eps, reparameterized", "given", "no such fields for `transformer`")?;
+        }
+        TextModel::Mct => {
+            ensure(given == [true; 4], "text_cfg.repmixer_*, bn_eps, reparameterized", "partly absent", "all given for `mct`")?;
+            let [height, width] = text.repmixer_kernel.unwrap_or_default();
+            let odd = height == 1 && width % 2 == 1 && width <= 1 << 10;
+            ensure(odd, "text_cfg.repmixer_kernel", format!("[{height}, {width}]"), "[1, an odd number]")?;
+            dims(at, &[("repmixer_mlp_dim", text.repmixer_mlp_dim.unwrap_or_default())])?;
+            eps("text_cfg.bn_", text.bn_eps.unwrap_or_default())?;
+        }
+    }
     if text.pool_type == TextPool::Eos {
         let expected = "another id than pad_id with pool_type `eos`";
         ensure(text.eot_id != text.pad_id, "text_cfg.eot_id", text.eot_id, expected)?;
@@ -140,8 +219,14 @@ fn divides(at: &str, field: &str, heads: usize, width: usize) -> Result<(), Prob
     ensure(width.is_multiple_of(heads), &format!("{at}{field}"), heads, format!("a divisor of width {width}"))
 }
 
+fn divides_into(at: &str, field: &str, part: usize, width: usize) -> Result<(), Problem> {
+    let good = part > 0 && width.is_multiple_of(part);
+    ensure(good, &format!("{at}{field}"), part, format!("a divisor of {width} channels"))
+}
+
 fn eps(at: &str, eps: f32) -> Result<(), Problem> {
-    ensure(eps > 0.0 && eps <= 0.1, &format!("{at}norm_eps"), eps, "above 0 and at most 0.1")
+    let field = if at.ends_with("bn_") { format!("{at}eps") } else { format!("{at}norm_eps") };
+    ensure(eps > 0.0 && eps <= 0.1, &field, eps, "above 0 and at most 0.1")
 }
 
 fn projection(at: &str, proj: Proj, bias: bool, width: usize, embed_dim: usize) -> Result<(), Problem> {

@@ -5,6 +5,16 @@
 
 use super::graph::{Attribute, Graph, Value};
 
+/// What a convolution is besides its weights; pairs are height and width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvAttributes {
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    /// On both sides.
+    pub padding: [usize; 2],
+    pub groups: usize,
+}
+
 /// Operators on anything that has a graph and a place in it.
 ///
 /// Emitting an operator cannot fail; reading a parameter can. So at call sites `?` marks
@@ -171,12 +181,31 @@ pub trait Ops {
         self.op("LayerNormalization", &[x, weight, bias], attributes)
     }
 
-    /// Without padding; the bias is optional.
-    fn conv(&self, x: Value, weight: Value, bias: Option<Value>, kernel: usize, stride: usize) -> Value {
+    /// With optional bias.
+    fn conv(&self, x: Value, weight: Value, bias: Option<Value>, c: &ConvAttributes) -> Value {
         let inputs: Vec<Value> = [x, weight].into_iter().chain(bias).collect();
-        let (kernel, stride) = (vec![kernel as i64; 2], vec![stride as i64; 2]);
-        let attributes = vec![("kernel_shape", Attribute::Ints(kernel)), ("strides", Attribute::Ints(stride))];
+        let two = |[height, width]: [usize; 2]| vec![height as i64, width as i64];
+        let attributes = vec![
+            ("group", Attribute::Int(c.groups as i64)),
+            ("kernel_shape", Attribute::Ints(two(c.kernel))),
+            ("pads", Attribute::Ints([two(c.padding), two(c.padding)].concat())),
+            ("strides", Attribute::Ints(two(c.stride))),
+        ];
         self.op("Conv", &inputs, attributes)
+    }
+
+    fn relu(&self, x: Value) -> Value {
+        self.op("Relu", &[x], vec![])
+    }
+
+    /// Mean over all but the first two axes, which stay as axes of length 1.
+    fn global_average_pool(&self, x: Value) -> Value {
+        self.op("GlobalAveragePool", &[x], vec![])
+    }
+
+    fn squeeze(&self, x: Value, axes: &[i64]) -> Value {
+        let axes = self.ints(axes);
+        self.op("Squeeze", &[x, axes], vec![])
     }
 
     /// x Φ(x) = ½ x (1 + erf(x / √2)), written as ONNX Runtime's fusion wants it: a division,

@@ -34,9 +34,17 @@ pub enum Layout {
     Scalar,
     /// A leading axis of length one more than the canonical form.
     Unsqueezed,
+    /// Two of them.
+    UnsqueezedTwice,
+    /// A leading axis of length one less.
+    Squeezed,
+    /// Two of them.
+    SqueezedTwice,
 }
 
-use Layout::{Dense, HeadsBias, HeadsIn, HeadsOut, Patch, Plain, Scalar, Unsqueezed};
+use Layout::{
+    Dense, HeadsBias, HeadsIn, HeadsOut, Patch, Plain, Scalar, Squeezed, SqueezedTwice, Unsqueezed, UnsqueezedTwice,
+};
 
 impl Layout {
     /// The canonical form of a tensor stored in this layout, and the head count if it shows.
@@ -69,6 +77,10 @@ impl Layout {
             (Scalar, _) => return wrong("one number"),
             (Unsqueezed, [1, rest @ ..]) => (tensor.reshape(rest)?, None),
             (Unsqueezed, _) => return wrong("a first axis of length 1"),
+            (UnsqueezedTwice, [1, 1, rest @ ..]) => (tensor.reshape(rest)?, None),
+            (UnsqueezedTwice, _) => return wrong("two first axes of length 1"),
+            (Squeezed, rest) => (tensor.reshape(&[&[1], rest].concat())?, None),
+            (SqueezedTwice, rest) => (tensor.reshape(&[&[1, 1], rest].concat())?, None),
         })
     }
 
@@ -104,8 +116,8 @@ pub const fn added(source: &'static str, canonical: &'static str, layout: Layout
 }
 
 struct Section {
-    source: &'static str,
-    canonical: &'static str,
+    source: String,
+    canonical: String,
     /// All blocks in one tensor, stacked on a leading axis.
     stacked: bool,
     rows: &'static [Row],
@@ -145,18 +157,23 @@ impl KeyMap {
     }
 
     /// Rows whose names follow the two prefixes.
-    pub fn under(mut self, source: &'static str, canonical: &'static str, rows: &'static [Row]) -> KeyMap {
-        self.sections.push(Section { source, canonical, stacked: false, rows });
+    pub fn under(
+        mut self,
+        source: impl Into<String>,
+        canonical: impl Into<String>,
+        rows: &'static [Row],
+    ) -> KeyMap {
+        self.sections.push(Section { source: source.into(), canonical: canonical.into(), stacked: false, rows });
         self
     }
 
     /// As [`KeyMap::under`], where the source has every block in one tensor (Flax `nn.scan`).
-    pub fn stacked(mut self, source: &'static str, canonical: &'static str, rows: &'static [Row]) -> KeyMap {
-        self.sections.push(Section { source, canonical, stacked: true, rows });
+    pub fn stacked(mut self, source: &str, canonical: &str, rows: &'static [Row]) -> KeyMap {
+        self.sections.push(Section { source: source.into(), canonical: canonical.into(), stacked: true, rows });
         self
     }
 
-    /// Tensors that are no parameters; `*` at the end stands for anything.
+    /// Tensors that are no parameters; `*` at the end or the start stands for anything.
     pub fn ignore(mut self, pattern: &'static str) -> KeyMap {
         self.ignored.push(pattern);
         self
@@ -340,7 +357,11 @@ fn fill(pattern: &str, index: Option<usize>) -> String {
 }
 
 fn matches(pattern: &str, name: &str) -> bool {
-    pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
+    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        (Some(end), _) => name.ends_with(end),
+        (_, Some(start)) => name.starts_with(start),
+        _ => pattern == name,
+    }
 }
 
 /// The first few of a list of names.

@@ -1,11 +1,12 @@
-//! open_clip's names: a timm ViT trunk beside open_clip's own text transformer
-//! (`CustomTextCLIP`), the form of `ViT-*-SigLIP*` and what `load_big_vision_weights` fills.
+//! open_clip's names, in three forms: a timm ViT trunk beside open_clip's own text transformer
+//! (`ViT-*-SigLIP*`, what `load_big_vision_weights` fills, and MobileCLIP-B and L-14), a timm
+//! FastViT trunk (MobileCLIP), and open_clip's native ViT (OpenAI, LAION).
 //!
-//! PyTorch layouts throughout, so every row is `Plain`. Run backwards, these tables write the
-//! files of `clip-onnx convert`.
+//! PyTorch layouts throughout, so nearly every row is `Plain`. Run backwards, these tables write
+//! the files of `clip-onnx convert`.
 //! Source: `open_clip/src/open_clip/{timm_model,transformer}.py`, timm's `vision_transformer.py`.
 
-use super::keymap::Layout::{Plain, Scalar};
+use super::keymap::Layout::{Dense, Plain, Scalar, Squeezed, SqueezedTwice};
 use super::keymap::{KeyMap, Row, row};
 use crate::config::Naming;
 
@@ -45,6 +46,9 @@ const TRUNK: &[Row] = &[
     row("patch_embed.proj.weight", "patch_embed.proj.weight", Plain),
     row("patch_embed.proj.bias", "patch_embed.proj.bias", Plain),
     row("pos_embed", "pos_embed", Plain),
+    row("cls_token", "cls_token", Plain),
+    row("norm_pre.weight", "norm_pre.weight", Plain),
+    row("norm_pre.bias", "norm_pre.bias", Plain),
     row("norm.weight", "norm.weight", Plain),
     row("norm.bias", "norm.bias", Plain),
     row("attn_pool.latent", "attn_pool.latent", Plain),
@@ -62,14 +66,56 @@ const TRUNK: &[Row] = &[
     row("attn_pool.mlp.fc2.bias", "attn_pool.mlp.fc2.bias", Plain),
 ];
 
+/// A trunk's own classifier, which MobileCLIP uses as its projection.
+const TRUNK_HEAD: &[Row] = &[row("head.weight", "head.weight", Plain), row("head.bias", "head.bias", Plain)];
+
+const BATCH_NORM: &[Row] = &[
+    row("weight", "weight", Plain),
+    row("bias", "bias", Plain),
+    row("running_mean", "running_mean", Plain),
+    row("running_var", "running_var", Plain),
+];
+
+const CONV: &[Row] = &[row("weight", "weight", Plain), row("bias", "bias", Plain)];
+
+/// Weights and biases that FastViT's canonical names leave where they are.
+const FASTVIT_BLOCK: &[Row] = &[
+    row("layer_scale.gamma", "layer_scale.gamma", Plain),
+    row("layer_scale_1.gamma", "layer_scale_1.gamma", Plain),
+    row("layer_scale_2.gamma", "layer_scale_2.gamma", Plain),
+    row("token_mixer.layer_scale.gamma", "token_mixer.layer_scale.gamma", Plain),
+    row("token_mixer.qkv.weight", "token_mixer.qkv.weight", Plain),
+    row("token_mixer.proj.weight", "token_mixer.proj.weight", Plain),
+    row("token_mixer.proj.bias", "token_mixer.proj.bias", Plain),
+];
+
+const FASTVIT_HEAD: &[Row] = &[row("fc.weight", "head.weight", Plain), row("fc.bias", "head.bias", Plain)];
+
+/// open_clip's own ViT.
+const NATIVE: &[Row] = &[
+    row("class_embedding", "cls_token", SqueezedTwice),
+    row("positional_embedding", "pos_embed", Squeezed),
+    row("conv1.weight", "patch_embed.proj.weight", Plain),
+    row("ln_pre.weight", "norm_pre.weight", Plain),
+    row("ln_pre.bias", "norm_pre.bias", Plain),
+    row("ln_post.weight", "norm.weight", Plain),
+    row("ln_post.bias", "norm.bias", Plain),
+    row("proj", "head.weight", Dense),
+];
+
 const TEXT: &[Row] = &[
     row("token_embedding.weight", "token_embedding.weight", Plain),
     row("positional_embedding", "pos_embed", Plain),
     row("ln_final.weight", "norm.weight", Plain),
     row("ln_final.bias", "norm.bias", Plain),
+];
+
+/// SigLIP's text projection is a `Linear`, CLIP's a matrix used as `x @ P`.
+const LINEAR_PROJECTION: &[Row] = &[
     row("text_projection.weight", "head.weight", Plain),
     row("text_projection.bias", "head.bias", Plain),
 ];
+const MATRIX_PROJECTION: &[Row] = &[row("text_projection", "head.weight", Dense)];
 
 const ROOT: &[Row] = &[
     row("logit_scale", "logit_scale", Scalar),
@@ -79,12 +125,106 @@ const ROOT: &[Row] = &[
     row("visual.head.proj.bias", "visual.head.bias", Plain),
 ];
 
+/// The text tower under `source`, with either form of projection.
+fn text(map: KeyMap, source: &str) -> KeyMap {
+    map.under(source, "text.", TEXT)
+        .under(source, "text.", LINEAR_PROJECTION)
+        .under(source, "text.", MATRIX_PROJECTION)
+        .under(format!("{source}transformer.resblocks.{{i}}."), "text.blocks.{i}.", RESBLOCK)
+        // A buffer, not a parameter.
+        .ignore("attn_mask")
+        .ignore("text.attn_mask")
+}
+
+/// A timm ViT trunk: SigLIP, and MobileCLIP's B and L-14.
 pub fn timm_vit() -> KeyMap {
-    KeyMap::new("open_clip", Naming::OpenClip)
+    let map = KeyMap::new("open_clip", Naming::OpenClip)
         .recognised_by("visual.trunk.patch_embed.proj.weight")
+        .recognised_by("visual.trunk.patch_embed.backbone.0.conv.weight")
         .under("", "", ROOT)
         .under("visual.trunk.", "visual.", TRUNK)
+        .under("visual.trunk.", "visual.", TRUNK_HEAD)
+        .under("visual.trunk.patch_embed.backbone.{i}.conv.", "visual.patch_embed.backbone.{i}.conv.", CONV)
+        .under("visual.trunk.patch_embed.backbone.{i}.bn.", "visual.patch_embed.backbone.{i}.bn.", BATCH_NORM)
         .under("visual.trunk.blocks.{i}.", "visual.blocks.{i}.", BLOCK)
-        .under("text.", "text.", TEXT)
-        .under("text.transformer.resblocks.{i}.", "text.blocks.{i}.", RESBLOCK)
+        .ignore("*.num_batches_tracked");
+    text(map, "text.")
 }
+
+/// open_clip's own ViT; the text tower at the root, or under `text.`.
+pub fn native() -> KeyMap {
+    let map = KeyMap::new("open_clip", Naming::OpenClip)
+        .recognised_by("visual.conv1.weight")
+        .under("", "", ROOT)
+        .under("visual.", "visual.", NATIVE)
+        .under("visual.transformer.resblocks.{i}.", "visual.blocks.{i}.", RESBLOCK)
+        // Three numbers OpenAI's archives carry beside the weights.
+        .ignore("input_resolution")
+        .ignore("context_length")
+        .ignore("vocab_size");
+    text(text(map, ""), "text.")
+}
+
+/// A MobileOne block: branches of the training form, and the folded form.
+fn mobile_one(map: KeyMap, source: &str, canonical: &str) -> KeyMap {
+    map.under(format!("{source}conv_kxk.0.conv."), format!("{canonical}conv_kxk.0.conv."), CONV)
+        .under(format!("{source}conv_kxk.0.bn."), format!("{canonical}conv_kxk.0.bn."), BATCH_NORM)
+        .under(format!("{source}conv_scale.conv."), format!("{canonical}conv_scale.conv."), CONV)
+        .under(format!("{source}conv_scale.bn."), format!("{canonical}conv_scale.bn."), BATCH_NORM)
+        .under(format!("{source}identity."), format!("{canonical}identity."), BATCH_NORM)
+        .under(format!("{source}reparam_conv."), format!("{canonical}reparam_conv."), CONV)
+        .under(format!("{source}se.fc1."), format!("{canonical}se.fc1."), CONV)
+        .under(format!("{source}se.fc2."), format!("{canonical}se.fc2."), CONV)
+}
+
+/// A timm FastViT trunk: MobileCLIP and MobileCLIP2. Canonical names are timm's, so a row differs
+/// in its prefix alone.
+pub fn timm_fastvit() -> KeyMap {
+    let (source, canonical) = ("visual.trunk.", "visual.");
+    let mut map = KeyMap::new("open_clip", Naming::OpenClip)
+        .recognised_by("visual.trunk.stem.0.conv_kxk.0.conv.weight")
+        .recognised_by("visual.trunk.stem.0.reparam_conv.weight")
+        .under("", "", ROOT)
+        .under("visual.trunk.head.", "visual.", FASTVIT_HEAD)
+        .ignore("*.num_batches_tracked");
+    let mut blocks = vec!["stem.{i}.".to_owned(), "final_conv.".to_owned()];
+    for stage in 0..MAX_STAGES {
+        let stage = format!("stages.{stage}.");
+        map = map
+            .under(format!("{source}{stage}pos_emb.pos_enc."), format!("{canonical}{stage}pos_emb.pos_enc."), CONV)
+            .under(
+                format!("{source}{stage}pos_emb.reparam_conv."),
+                format!("{canonical}{stage}pos_emb.reparam_conv."),
+                CONV,
+            );
+        for conv in ["large_conv.", "small_conv."] {
+            let at = format!("{stage}downsample.proj.0.{conv}");
+            map = map
+                .under(format!("{source}{at}conv."), format!("{canonical}{at}conv."), CONV)
+                .under(format!("{source}{at}bn."), format!("{canonical}{at}bn."), BATCH_NORM);
+        }
+        let block = format!("{stage}blocks.{{i}}.");
+        map = map
+            .under(format!("{source}{block}"), format!("{canonical}{block}"), FASTVIT_BLOCK)
+            .under(format!("{source}{block}norm."), format!("{canonical}{block}norm."), BATCH_NORM);
+        for (part, rows) in [
+            ("token_mixer.norm.identity.", BATCH_NORM),
+            ("token_mixer.reparam_conv.", CONV),
+            ("mlp.conv.conv.", CONV),
+            ("mlp.conv.bn.", BATCH_NORM),
+            ("mlp.fc1.", CONV),
+            ("mlp.fc2.", CONV),
+        ] {
+            map = map.under(format!("{source}{block}{part}"), format!("{canonical}{block}{part}"), rows);
+        }
+        blocks.push(format!("{block}token_mixer.mixer."));
+        blocks.extend([0, 1].map(|i| format!("{stage}downsample.proj.{i}.")));
+    }
+    for block in blocks {
+        map = mobile_one(map, &format!("{source}{block}"), &format!("{canonical}{block}"));
+    }
+    text(map, "text.")
+}
+
+/// More than any FastViT has.
+const MAX_STAGES: usize = 8;

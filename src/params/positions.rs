@@ -24,8 +24,8 @@ impl Rule {
     pub fn of(vision: &VisionCfg, dialect: Dialect) -> Rule {
         match (vision, dialect) {
             (VisionCfg::NaflexVit(_), _) => Rule::AntialiasedBilinear,
-            (VisionCfg::Vit(_), Dialect::Original) => Rule::CornerAligned,
-            (VisionCfg::Vit(_), Dialect::OpenClip) => Rule::AntialiasedBicubic,
+            (_, Dialect::Original) => Rule::CornerAligned,
+            (_, Dialect::OpenClip) => Rule::AntialiasedBicubic,
         }
     }
 
@@ -66,12 +66,13 @@ impl Params {
     /// A table that is missing or not of `from`'s shape.
     pub fn resize_positions(&mut self, from: &ModelConfig, to: &ModelConfig) -> Result<(), Error> {
         const NAME: &str = "visual.pos_embed";
-        let (vision, width) = (&from.vision_cfg, from.vision_cfg.vit().width);
-        let ([rows, columns], grid) = (vision.vit().stored_grid(), to.vision_cfg.vit().stored_grid());
-        let prefix = usize::from(vision.vit().pos_embed_class);
+        let vision = &from.vision_cfg;
+        let (Some(old), Some(new)) = (vision.vit(), to.vision_cfg.vit()) else { return Ok(()) };
+        let ([rows, columns], grid, width) = (old.stored_grid(), new.stored_grid(), old.width);
+        let prefix = usize::from(old.pos_embed_class);
         let stored = match vision {
             VisionCfg::NaflexVit(_) => self.get(NAME, &[rows, columns, width])?,
-            VisionCfg::Vit(_) => self.get(NAME, &[1, prefix + rows * columns, width])?,
+            _ => self.get(NAME, &[1, prefix + rows * columns, width])?,
         };
         let places = [1, prefix + grid[0] * grid[1], width];
         let resized = if grid == [rows, columns] {

@@ -108,7 +108,7 @@ fn warn_of_other_numbers(config: &ModelConfig, progress: &dyn Progress) {
         return;
     };
     let differing: Vec<&str> = [
-        (config.vision_cfg.vit().act != other.vision_cfg.vit().act, "image"),
+        (config.vision_cfg.act() != other.vision_cfg.act(), "image"),
         (config.text_cfg.act != other.text_cfg.act, "text"),
     ]
     .iter()

@@ -131,12 +131,11 @@ fn metadata(
 }
 
 fn image_metadata(config: &ModelConfig) -> BTreeMap<String, String> {
-    let vit = config.vision_cfg.vit();
-    let mut out = BTreeMap::from([
-        ("preprocess".to_owned(), json!(config.preprocess_cfg).to_string()),
-        ("patch_size".to_owned(), vit.patch_size.to_string()),
-    ]);
-    if let Some([height, width]) = vit.image_size {
+    let mut out = BTreeMap::from([("preprocess".to_owned(), json!(config.preprocess_cfg).to_string())]);
+    if let Some(vit) = config.vision_cfg.vit() {
+        out.insert("patch_size".to_owned(), vit.patch_size.to_string());
+    }
+    if let Some([height, width]) = config.vision_cfg.image_size() {
         out.insert("image_size".to_owned(), format!("{height}x{width}"));
     }
     out

@@ -27,7 +27,7 @@ pub fn blocks(s: &Scope, x: Value, c: &Transformer) -> Result<Value, Error> {
 }
 
 /// Pre-norm block: x + Attn(LN(x)), then x + MLP(LN(x)). Dosovitskiy et al. 2021, eq. 2-3.
-fn block(s: &Scope, x: Value, c: &Transformer) -> Result<Value, Error> {
+pub fn block(s: &Scope, x: Value, c: &Transformer) -> Result<Value, Error> {
     let y = layer_norm(&s.at("norm1"), x, c.width, c.norm_eps)?;
     let y = attention(&s.at("attn"), y, c)?;
     let x = s.add(x, y);
@@ -42,7 +42,8 @@ fn attention(s: &Scope, x: Value, c: &Transformer) -> Result<Value, Error> {
     let qkv = linear(&s.at("qkv"), x, c.width, 3 * c.width)?; // [B, N, 3*D]
     s.expect_heads("qkv.weight", c.heads)?;
     let [q, k, v] = s.split(qkv, c.width);
-    let y = attend(s, q, k, v, c.width, c.heads, (c.places, c.places), c.mask);
+    let heads = Heads { width: c.width, heads: c.heads, places: (c.places, c.places), mask: c.mask, scaled: false };
+    let y = attend(s, [q, k, v], &heads);
     linear(&s.at("proj"), y, c.width, c.width) // [B, N, D]
 }
 
@@ -53,7 +54,8 @@ pub fn map_head(s: &Scope, x: Value, c: &Transformer, heads: usize, mlp_dim: usi
     let q = linear(&s.at("q"), latent, d, d)?; // [1, 1, D]
     s.expect_heads("q.weight", heads)?;
     let [k, v] = s.split(linear(&s.at("kv"), x, d, 2 * d)?, d);
-    let y = attend(s, q, k, v, d, heads, (Some(1), c.places), c.mask);
+    let heads = Heads { width: d, heads, places: (Some(1), c.places), mask: c.mask, scaled: false };
+    let y = attend(s, [q, k, v], &heads);
     let x = linear(&s.at("proj"), y, d, d)?; // [B, 1, D]
 
     let y = layer_norm(&s.at("norm"), x, d, c.norm_eps)?;
@@ -61,32 +63,32 @@ pub fn map_head(s: &Scope, x: Value, c: &Transformer, heads: usize, mlp_dim: usi
     Ok(s.index(s.add(x, y), 0, 1)) // [B, D]
 }
 
-/// Heads apart, scores, softmax, weighted values, heads together.
-/// `places` are those of the queries and of the keys.
-#[allow(clippy::too_many_arguments)]
-fn attend(
-    s: &Scope,
-    q: Value,
-    k: Value,
-    v: Value,
-    width: usize,
-    heads: usize,
-    places: (Option<usize>, Option<usize>),
-    mask: Option<Value>,
-) -> Value {
-    let head_dim = width / heads;
-    let apart = |x: Value, places: Option<usize>, perm: &[i64]| {
-        s.transpose(s.reshape(x, &places_shape(places, &[heads, head_dim])), perm)
-    };
-    let q = s.named("q", apart(q, places.0, &[0, 2, 1, 3])); // [B, H, Nq, D/H]
-    let k = s.named("k", apart(k, places.1, &[0, 2, 3, 1])); // [B, H, D/H, N]
-    let v = s.named("v", apart(v, places.1, &[0, 2, 1, 3])); // [B, H, N, D/H]
+/// What attention needs to know besides q, k and v.
+pub struct Heads {
+    pub width: usize,
+    pub heads: usize,
+    /// Places of the queries and of the keys, where they are known at export.
+    pub places: (Option<usize>, Option<usize>),
+    pub mask: Option<Value>,
+    /// Whether 1/√head_dim is in the query's weights already.
+    pub scaled: bool,
+}
 
-    let scale = s.scalar((head_dim as f32).powf(-0.5));
-    let scores = s.matmul(s.mul(q, scale), k);
-    let scores = mask.map_or(scores, |mask| s.add(scores, mask));
+/// Heads apart, scores, softmax, weighted values, heads together.
+pub fn attend(s: &Scope, [q, k, v]: [Value; 3], c: &Heads) -> Value {
+    let head_dim = c.width / c.heads;
+    let apart = |x: Value, places: Option<usize>, perm: &[i64]| {
+        s.transpose(s.reshape(x, &places_shape(places, &[c.heads, head_dim])), perm)
+    };
+    let q = s.named("q", apart(q, c.places.0, &[0, 2, 1, 3])); // [B, H, Nq, D/H]
+    let k = s.named("k", apart(k, c.places.1, &[0, 2, 3, 1])); // [B, H, D/H, N]
+    let v = s.named("v", apart(v, c.places.1, &[0, 2, 1, 3])); // [B, H, N, D/H]
+
+    let q = if c.scaled { q } else { s.mul(q, s.scalar((head_dim as f32).powf(-0.5))) };
+    let scores = s.matmul(q, k);
+    let scores = c.mask.map_or(scores, |mask| s.add(scores, mask));
     let y = s.matmul(s.named("weights", s.softmax(scores, -1)), v); // [B, H, Nq, D/H]
-    s.reshape(s.transpose(y, &[0, 2, 1, 3]), &places_shape(places.0, &[width])) // [B, Nq, D]
+    s.reshape(s.transpose(y, &[0, 2, 1, 3]), &places_shape(c.places.0, &[c.width])) // [B, Nq, D]
 }
 
 /// A reshape target that keeps the batch and the places: constant but for one -1 where the
@@ -103,7 +105,7 @@ pub fn mlp(s: &Scope, x: Value, width: usize, mlp_dim: usize, act: Act) -> Resul
     linear(&s.at("fc2"), y, mlp_dim, width)
 }
 
-fn activation(s: &Scope, x: Value, act: Act) -> Value {
+pub fn activation(s: &Scope, x: Value, act: Act) -> Value {
     match act {
         Act::Gelu => s.gelu(x),
         Act::GeluTanh => s.gelu_tanh(x),

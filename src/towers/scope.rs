@@ -50,6 +50,11 @@ impl<'a> Scope<'a> {
         self.graph.initializer(&self.full(name), tensor)
     }
 
+    /// The prefix of parameter names here.
+    pub fn name(&self) -> String {
+        self.prefix.clone()
+    }
+
     fn full(&self, name: &str) -> String {
         format!("{}.{name}", self.prefix)
     }

@@ -2,9 +2,10 @@
 //! Radford et al. 2021; open_clip's `TextTransformer`; SigLIP differs by fields alone.
 
 use super::BATCH;
+use super::fastvit::{self, RepMixer};
 use super::layers::{self, Transformer};
 use super::scope::Scope;
-use crate::config::{Proj, TextCfg, TextPool};
+use crate::config::{Proj, TextCfg, TextModel, TextPool};
 use crate::onnx::graph::{Dim, ElementType};
 use crate::onnx::{Ops, Value};
 use crate::params::Error;
@@ -30,11 +31,44 @@ pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
         places: Some(length),
         mask,
     };
-    let x = layers::blocks(s, x, &transformer)?;
+    let x = match c.model_type {
+        TextModel::Transformer => layers::blocks(s, x, &transformer)?,
+        TextModel::Mct => mct(s, x, c, &transformer)?,
+    };
     let x = layers::layer_norm(&s.at("norm"), x, c.width, c.norm_eps)?;
 
     let x = pool(&s.at("pool"), x, ids, c); // [B, D]
     layers::head(s, x, c.width, embed_dim, c.proj == Proj::Linear, c.proj_bias)
+}
+
+/// MobileCLIP-S0's blocks: a convolution along the text before and after the attention layers.
+/// They are numbered as one list. Vasu et al. 2024, §4.1 (Text-RepMixer).
+fn mct(s: &Scope, x: Value, c: &TextCfg, transformer: &Transformer) -> Result<Value, Error> {
+    let (Some(kernel), Some(mlp_dim), Some(bn_eps), Some(reparameterized)) =
+        (c.repmixer_kernel, c.repmixer_mlp_dim, c.bn_eps, c.reparameterized)
+    else {
+        // Such a configuration does not pass its check.
+        return layers::blocks(s, x, transformer);
+    };
+    let rep_mixer = RepMixer {
+        dim: c.width,
+        mixer_kernel: kernel,
+        mlp_kernel: kernel,
+        mlp_dim,
+        scale_branch: false,
+        act: c.act,
+        bn_eps,
+        reparameterized,
+    };
+    let along_text = |s: &Scope, x: Value| -> Result<Value, Error> {
+        let x = s.unsqueeze(s.transpose(x, &[0, 2, 1]), &[2]); // [B, D, 1, L]
+        let x = fastvit::rep_mixer_block(s, x, &rep_mixer)?;
+        Ok(s.transpose(s.squeeze(x, &[2]), &[0, 2, 1])) // [B, L, D]
+    };
+    let blocks = s.at("blocks");
+    let x = along_text(&blocks.at(0), x)?;
+    let x = (1..=c.layers).try_fold(x, |x, i| layers::block(&blocks.at(i), x, transformer))?;
+    along_text(&blocks.at(c.layers + 1), x)
 }
 
 fn pool(s: &Scope, x: Value, ids: Value, c: &TextCfg) -> Value {

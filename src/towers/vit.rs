@@ -1,12 +1,14 @@
 //! ViT over an image of fixed size. Dosovitskiy et al. 2021; timm's `VisionTransformer`.
 
 use super::BATCH;
+use super::fastvit::{self, batch_norm};
 use super::layers::{self, Transformer};
 use super::scope::Scope;
-use crate::config::{Proj, VisionPool, VitCfg};
+use crate::config::{ConvStemCfg, Proj, VisionPool, VitCfg};
 use crate::onnx::graph::{Dim, ElementType};
-use crate::onnx::{Ops, Value};
+use crate::onnx::{ConvAttributes, Ops, Value};
 use crate::params::Error;
+use crate::params::reparam::Conv;
 use crate::tensor::Tensor;
 
 /// `pixel_values [B, 3, H, W]` → embedding `[B, embed_dim]`.
@@ -17,7 +19,12 @@ pub fn tower(s: &Scope, c: &VitCfg, embed_dim: usize) -> Result<Value, Error> {
 
     let dims = vec![BATCH, Dim::Fixed(3), Dim::Fixed(size[0]), Dim::Fixed(size[1])];
     let x = s.graph().input("pixel_values", ElementType::Float, dims);
-    let x = patch_embed(&s.at("patch_embed"), x, c, patches)?; // [B, N, D]
+    let x = match &c.conv_stem {
+        Some(stem) => conv_stem(&s.at("patch_embed").at("backbone"), x, stem, c.patch_bias)?,
+        None => patch_embed(&s.at("patch_embed").at("proj"), x, c)?,
+    }; // [B, D, rows, columns]
+    let x = s.reshape(x, &[-1, c.width as i64, patches as i64]);
+    let x = s.transpose(x, &[0, 2, 1]); // [B, N, D]
 
     let positions = s.param("pos_embed", &[1, usize::from(c.pos_embed_class) + patches, c.width])?;
     let (x, places) = if c.class_token {
@@ -76,11 +83,30 @@ pub fn encode(
 }
 
 /// Each patch times one matrix, as a convolution whose stride is its kernel.
-fn patch_embed(s: &Scope, x: Value, c: &VitCfg, patches: usize) -> Result<Value, Error> {
-    let s = s.at("proj");
+fn patch_embed(s: &Scope, x: Value, c: &VitCfg) -> Result<Value, Error> {
     let weight = s.initializer("weight", s.param("weight", &[c.width, 3, c.patch_size, c.patch_size])?);
     let bias = if c.patch_bias { Some(s.initializer("bias", s.param("bias", &[c.width])?)) } else { None };
-    let x = s.conv(x, weight, bias, c.patch_size, c.patch_size); // [B, D, rows, columns]
-    let x = s.reshape(x, &[-1, c.width as i64, patches as i64]);
-    Ok(s.transpose(x, &[0, 2, 1])) // [B, N, D]
+    let side = [c.patch_size; 2];
+    Ok(s.conv(x, weight, bias, &ConvAttributes { kernel: side, stride: side, padding: [0, 0], groups: 1 }))
+}
+
+/// Convolutions in place of one patch matrix: BatchNorm, folded, and the activation after all but
+/// the last. Xiao et al. 2021, as MobileCLIP-B has it.
+fn conv_stem(s: &Scope, x: Value, c: &ConvStemCfg, last_bias: bool) -> Result<Value, Error> {
+    let mut x = x;
+    let mut d_in = 3;
+    for (i, &d_out) in c.channels.iter().enumerate() {
+        let (s, last) = (s.at(i), i + 1 == c.channels.len());
+        let weight = s.at("conv").param("weight", &[d_out, d_in, c.kernels[i], c.kernels[i]])?;
+        let bias = if last && last_bias { Some(s.at("conv").param("bias", &[d_out])?) } else { None };
+        let conv = Conv::new(&weight, bias.as_ref())?;
+        let conv = if last { conv } else { conv.batch_norm(&batch_norm(&s.at("bn"), d_out, c.bn_eps)?) };
+        let (padding, stride) = ([c.paddings[i]; 2], [c.strides[i]; 2]);
+        x = fastvit::emit(&s.at("conv"), x, &conv, stride, padding, 1);
+        if !last {
+            x = layers::activation(&s.at("act"), x, c.act);
+        }
+        d_in = d_out;
+    }
+    Ok(x)
 }

@@ -22,8 +22,16 @@ impl Fixture {
         Fixture { name: name.to_owned(), folder }
     }
 
+    /// The checkpoint, or the first of those that hold the same values.
     pub fn checkpoint(&self) -> PathBuf {
-        self.folder.join("checkpoint.npz")
+        self.checkpoints().remove(0)
+    }
+
+    pub fn checkpoints(&self) -> Vec<PathBuf> {
+        let files = ["npz", "pt", "safetensors"].map(|e| self.folder.join(format!("checkpoint.{e}")));
+        let files: Vec<PathBuf> = files.into_iter().filter(|f| f.exists()).collect();
+        assert!(!files.is_empty(), "{} has no checkpoint", self.name);
+        files
     }
 
     pub fn config(&self) -> PathBuf {
@@ -68,7 +76,7 @@ pub fn fixtures() -> Vec<Fixture> {
         .map(|folder| Fixture { name: folder.file_name().unwrap().to_string_lossy().into_owned(), folder })
         .collect();
     out.sort_by(|a, b| a.name.cmp(&b.name));
-    assert!(out.len() >= 12, "{} fixtures", out.len());
+    assert!(out.len() >= 30, "{} fixtures", out.len());
     out
 }
 

@@ -1,0 +1,272 @@
+//! Folding training-time branches into one convolution, as arithmetic in float64.
+//!
+//! With s = γ/√(σ² + ε), BatchNorm is y = s·x + (β − μ·s), so
+//!
+//! ```text
+//! BN(conv(x))            ⇒  w' = s·w,  b' = s·b + β − μ·s
+//! BN(x)                  ⇒  the 1 × 1 identity convolution, likewise
+//! a k×k and a 1×1 branch ⇒  the 1×1 kernel at the centre of k×k zeros, kernels added
+//! x + g·(mixer − norm)   ⇒  I + g·(w_mixer − w_norm)          RepMixer, Vasu et al. 2023, eq. 2-3
+//! W·BN(x) + b            ⇒  W' = W·diag(s),  b' = b + W·(β − μ·s)
+//! ```
+//!
+//! All of these hold exactly, for convolutions padded with zeros too: a BatchNorm is only ever
+//! folded into what comes *before* it there, never its shift through the padding that follows.
+
+use crate::tensor::{Error, Tensor};
+
+/// A convolution's kernel `[out, in / groups, height, width]` and bias, in float64.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conv {
+    pub shape: [usize; 4],
+    weight: Vec<f64>,
+    bias: Vec<f64>,
+}
+
+/// A BatchNorm at inference: y = scale·x + shift.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchNorm {
+    pub scale: Vec<f64>,
+    pub shift: Vec<f64>,
+}
+
+fn wide(tensor: &Tensor) -> Result<Vec<f64>, Error> {
+    Ok(tensor.to_f32()?.into_iter().map(f64::from).collect())
+}
+
+impl BatchNorm {
+    /// From a layer's parameters.
+    ///
+    /// # Errors
+    /// What reading them reports.
+    pub fn new(weight: &Tensor, bias: &Tensor, mean: &Tensor, var: &Tensor, eps: f32) -> Result<BatchNorm, Error> {
+        let (weight, bias, mean, var) = (wide(weight)?, wide(bias)?, wide(mean)?, wide(var)?);
+        let scale: Vec<f64> = weight.iter().zip(&var).map(|(w, v)| w / (v + f64::from(eps)).sqrt()).collect();
+        let shift = bias.iter().zip(&mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
+        Ok(BatchNorm { scale, shift })
+    }
+}
+
+impl Conv {
+    /// From a kernel and, where there is one, a bias.
+    ///
+    /// # Errors
+    /// What reading them reports.
+    pub fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Conv, Error> {
+        let shape = weight.shape();
+        let shape = [shape[0], shape[1], shape[2], shape[3]];
+        let bias = bias.map_or_else(|| Ok(vec![0.0; shape[0]]), wide)?;
+        Ok(Conv { shape, weight: wide(weight)?, bias })
+    }
+
+    /// The convolution that changes nothing: of this shape, with `groups` groups.
+    pub fn identity(shape: [usize; 4], groups: usize) -> Conv {
+        let [out, per_group, height, width] = shape;
+        let mut conv = Conv { shape, weight: vec![0.0; shape.iter().product()], bias: vec![0.0; out] };
+        for channel in 0..out {
+            // Output channel c of group g reads input channel c, which is c modulo the group's size.
+            let input = channel % (out / groups).max(1) % per_group;
+            conv.weight[((channel * per_group + input) * height + height / 2) * width + width / 2] = 1.0;
+        }
+        conv
+    }
+
+    /// Followed by a BatchNorm.
+    pub fn batch_norm(mut self, bn: &BatchNorm) -> Conv {
+        self = self.scaled(&bn.scale);
+        self.bias.iter_mut().zip(&bn.shift).for_each(|(b, shift)| *b += shift);
+        self
+    }
+
+    /// Each output channel times a factor.
+    pub fn scaled(mut self, factors: &[f64]) -> Conv {
+        let kernel = self.weight.len() / self.shape[0].max(1);
+        for (weights, factor) in self.weight.chunks_mut(kernel.max(1)).zip(factors) {
+            weights.iter_mut().for_each(|w| *w *= factor);
+        }
+        self.bias.iter_mut().zip(factors).for_each(|(b, factor)| *b *= factor);
+        self
+    }
+
+    /// As [`Conv::scaled`], by a layer scale.
+    ///
+    /// # Errors
+    /// What reading it reports.
+    pub fn layer_scaled(self, gamma: &Tensor) -> Result<Conv, Error> {
+        Ok(self.scaled(&wide(gamma)?))
+    }
+
+    /// The same convolution with a larger kernel, both sizes odd.
+    pub fn padded(&self, height: usize, width: usize) -> Conv {
+        let [out, per_group, h, w] = self.shape;
+        let (top, left) = ((height - h) / 2, (width - w) / 2);
+        let mut weight = vec![0.0; out * per_group * height * width];
+        for plane in 0..out * per_group {
+            for row in 0..h {
+                let to = (plane * height + top + row) * width + left;
+                let from = (plane * h + row) * w;
+                weight[to..to + w].copy_from_slice(&self.weight[from..from + w]);
+            }
+        }
+        Conv { shape: [out, per_group, height, width], weight, bias: self.bias.clone() }
+    }
+
+    /// The sum of two convolutions of the same input: the smaller kernel is padded.
+    pub fn plus(self, other: &Conv) -> Conv {
+        self.combined(other, 1.0)
+    }
+
+    /// Their difference.
+    pub fn minus(self, other: &Conv) -> Conv {
+        self.combined(other, -1.0)
+    }
+
+    fn combined(mut self, other: &Conv, sign: f64) -> Conv {
+        let other = other.padded(self.shape[2], self.shape[3]);
+        self.weight.iter_mut().zip(&other.weight).for_each(|(a, b)| *a += sign * b);
+        self.bias.iter_mut().zip(&other.bias).for_each(|(a, b)| *a += sign * b);
+        self
+    }
+
+    /// Kernel and bias in float32, rounded once.
+    pub fn tensors(&self, name: &str) -> (Tensor, Tensor) {
+        let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<_>>();
+        let weight = Tensor::from_f32(name, &self.shape, &narrow(&self.weight));
+        (weight, Tensor::from_f32(name, &[self.shape[0]], &narrow(&self.bias)))
+    }
+}
+
+/// A matrix `[out, in]` and bias after a BatchNorm of its input, rows times `row_scale`.
+///
+/// # Errors
+/// What reading the weight or bias reports.
+pub fn linear_after(
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    bn: Option<&BatchNorm>,
+    row_scale: impl Fn(usize) -> f64,
+) -> Result<(Tensor, Tensor), Error> {
+    let shape = weight.shape();
+    let (rows, columns) = (shape[0], shape[1]);
+    let name = weight.source_names().join("`, `");
+    let mut values = wide(weight)?;
+    let mut shifts = bias.map_or_else(|| Ok(vec![0.0; rows]), wide)?;
+    for row in 0..rows {
+        let weights = &mut values[row * columns..][..columns];
+        if let Some(bn) = bn {
+            shifts[row] += weights.iter().zip(&bn.shift).map(|(w, shift)| w * shift).sum::<f64>();
+            weights.iter_mut().zip(&bn.scale).for_each(|(w, scale)| *w *= scale);
+        }
+        weights.iter_mut().for_each(|w| *w *= row_scale(row));
+        shifts[row] *= row_scale(row);
+    }
+    let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<_>>();
+    Ok((Tensor::from_f32(&name, &[rows, columns], &narrow(&values)), Tensor::from_f32(&name, &[rows], &narrow(&shifts))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(shape: &[usize], seed: u32) -> Tensor {
+        let n: usize = shape.iter().product();
+        let values: Vec<f32> = (0..n as u32).map(|i| ((i * 37 + seed * 101) % 19) as f32 / 7.0 + 0.1).collect();
+        Tensor::from_f32("t", shape, &values)
+    }
+
+    fn bn(channels: usize, seed: u32) -> BatchNorm {
+        let t = |s| tensor(&[channels], seed + s);
+        BatchNorm::new(&t(0), &t(1), &t(2), &t(3), 1e-5).unwrap()
+    }
+
+    /// A depthwise or dense convolution with zero padding, by definition.
+    fn run(conv: &Conv, x: &[Vec<f64>], side: usize, groups: usize) -> Vec<Vec<f64>> {
+        let [out, per_group, h, w] = conv.shape;
+        let (ph, pw) = (h / 2, w / 2);
+        let mut y = vec![vec![0.0; side * side]; out];
+        for (o, y) in y.iter_mut().enumerate() {
+            let group = o / (out / groups);
+            for (at, y) in y.iter_mut().enumerate() {
+                let (row, column) = (at / side, at % side);
+                *y = conv.bias[o];
+                for i in 0..per_group {
+                    for r in 0..h {
+                        for c in 0..w {
+                            let (Some(r0), Some(c0)) = ((row + r).checked_sub(ph), (column + c).checked_sub(pw)) else {
+                                continue;
+                            };
+                            if r0 < side && c0 < side {
+                                let weight = conv.weight[((o * per_group + i) * h + r) * w + c];
+                                *y += weight * x[group * per_group + i][r0 * side + c0];
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        y
+    }
+
+    fn close(a: &[Vec<f64>], b: &[Vec<f64>]) {
+        a.iter().flatten().zip(b.iter().flatten()).for_each(|(a, b)| assert!((a - b).abs() < 1e-9, "{a} {b}"));
+    }
+
+    fn pixels(channels: usize, side: usize) -> Vec<Vec<f64>> {
+        (0..channels).map(|c| (0..side * side).map(|i| ((i * 13 + c * 7) % 11) as f64 - 4.0).collect()).collect()
+    }
+
+    #[test]
+    fn mobile_one_branches_become_one_convolution_borders_included() {
+        for (groups, per_group) in [(4, 1), (1, 4)] {
+            let (channels, side) = (4, 5);
+            let x = pixels(channels, side);
+            let kxk = Conv::new(&tensor(&[channels, per_group, 3, 3], 1), None).unwrap().batch_norm(&bn(channels, 2));
+            let one = Conv::new(&tensor(&[channels, per_group, 1, 1], 3), None).unwrap().batch_norm(&bn(channels, 4));
+            let skip = Conv::identity([channels, per_group, 1, 1], groups).batch_norm(&bn(channels, 5));
+            let parts = [&kxk, &one, &skip].map(|c| run(c, &x, side, groups));
+            let want: Vec<Vec<f64>> =
+                (0..channels).map(|c| (0..side * side).map(|i| parts.iter().map(|p| p[c][i]).sum()).collect()).collect();
+            close(&run(&kxk.clone().plus(&one).plus(&skip), &x, side, groups), &want);
+        }
+    }
+
+    #[test]
+    fn rep_mixer_becomes_one_convolution() {
+        let (channels, side) = (3, 4);
+        let x = pixels(channels, side);
+        let shape = [channels, 1, 3, 3];
+        let mixer = Conv::new(&tensor(&shape, 1), None).unwrap().batch_norm(&bn(channels, 2));
+        let norm = Conv::identity([channels, 1, 1, 1], channels).batch_norm(&bn(channels, 3));
+        let gamma = tensor(&[channels, 1, 1], 9);
+        let (m, n) = (run(&mixer, &x, side, channels), run(&norm, &x, side, channels));
+        let g = wide(&gamma).unwrap();
+        let want: Vec<Vec<f64>> = (0..channels)
+            .map(|c| (0..side * side).map(|i| x[c][i] + g[c] * (m[c][i] - n[c][i])).collect())
+            .collect();
+        let folded = Conv::identity(shape, channels).plus(&mixer.minus(&norm).layer_scaled(&gamma).unwrap());
+        close(&run(&folded, &x, side, channels), &want);
+    }
+
+    #[test]
+    fn an_identity_is_centred_in_kernels_that_are_not_square() {
+        let conv = Conv::identity([2, 1, 1, 11], 2);
+        assert_eq!(conv.weight.iter().position(|&w| w == 1.0), Some(5));
+        assert_eq!(conv.weight.iter().sum::<f64>(), 2.0);
+    }
+
+    #[test]
+    fn a_batch_norm_before_a_matrix_folds_into_it() {
+        let (w, b, bn) = (tensor(&[3, 2], 1), tensor(&[3], 2), bn(2, 3));
+        let x = [0.7, -1.3];
+        let y: Vec<f64> = (0..2).map(|i| bn.scale[i] * x[i] + bn.shift[i]).collect();
+        let (wide_w, wide_b) = (wide(&w).unwrap(), wide(&b).unwrap());
+        let (folded_w, folded_b) = linear_after(&w, Some(&b), Some(&bn), |row| if row == 0 { 0.5 } else { 1.0 }).unwrap();
+        let (folded_w, folded_b) = (folded_w.to_f32().unwrap(), folded_b.to_f32().unwrap());
+        for row in 0..3 {
+            let scale = if row == 0 { 0.5 } else { 1.0 };
+            let want = scale * (wide_w[row * 2] * y[0] + wide_w[row * 2 + 1] * y[1] + wide_b[row]);
+            let got = f64::from(folded_w[row * 2]) * x[0] + f64::from(folded_w[row * 2 + 1]) * x[1] + f64::from(folded_b[row]);
+            assert!((got - want).abs() < 1e-5, "{got} {want}");
+        }
+    }
+}
