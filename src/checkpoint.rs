@@ -72,6 +72,10 @@ pub enum Error {
     Member { name: String, reason: String },
     #[error("tensor `{name}` is stored twice; expected each name once")]
     Duplicate { name: String },
+    #[error("lists {listed} members under {names} names; expected each name once")]
+    DuplicateMember { listed: usize, names: usize },
+    #[error("tensor `{name}` does not match its checksum; the file is damaged, get it again")]
+    Checksum { name: String },
     #[error(transparent)]
     Tensor(#[from] tensor::Error),
 }
@@ -83,6 +87,14 @@ pub struct Checkpoint {
     file: Bytes,
     metadata: BTreeMap<String, String>,
     tensors: Vec<(String, Tensor)>,
+    checksums: Vec<Checksum>,
+}
+
+/// What the bytes of a stored archive member should sum to.
+struct Checksum {
+    name: String,
+    bytes: Bytes,
+    crc32: u32,
 }
 
 impl Checkpoint {
@@ -92,23 +104,29 @@ impl Checkpoint {
     /// See [`Error`]: unreadable, truncated, of another kind, or a member that is not an array.
     pub fn open(path: &Path) -> Result<Checkpoint, Error> {
         let file = map(path)?;
+        let mut checksums = Vec::new();
         let (format, metadata, tensors) = match &file[..] {
             [] => return Err(Error::Empty),
             [b'P', b'K', 3 | 5, 4 | 6, ..] => {
                 let members = archive::members(&file)?;
                 let is_torch = torch::is_torch(&members);
                 let format = if is_torch { Format::Torch } else { Format::Npz };
+                // PyTorch can be told to leave checksums out, and then writes what they are not.
+                if !is_torch {
+                    checksums = members.iter().filter_map(archive::Member::checksum).collect();
+                }
                 (format, BTreeMap::new(), if is_torch { torch::read_zip(&members)? } else { npz::read(&members)? })
             }
             bytes if bytes.starts_with(&torch::LEGACY_MAGIC) => {
                 (Format::TorchLegacy, BTreeMap::new(), torch::read_legacy(&file)?)
             }
             bytes if bytes.starts_with(b"version https://git-lfs") => return Err(Error::LfsPointer),
-            bytes if bytes.trim_ascii_start().starts_with(b"<") => return Err(Error::Html),
+            // Before HTML: a header's length may begin with any byte.
             bytes if bytes.len() > 8 && bytes[8] == b'{' => {
                 let (metadata, tensors) = safetensors::read(&file)?;
                 (Format::Safetensors, metadata, tensors)
             }
+            bytes if bytes.trim_ascii_start().starts_with(b"<") => return Err(Error::Html),
             [0x80, 2..=5, ..] => {
                 let reason = "it is a bare pickle, not what torch.save writes".to_owned();
                 return Err(Error::Pickle { reason });
@@ -121,7 +139,7 @@ impl Checkpoint {
         if let Some((name, _)) = tensors.iter().find(|(name, _)| !seen.insert(name.clone())) {
             return Err(Error::Duplicate { name: name.clone() });
         }
-        Ok(Checkpoint { path: path.to_owned(), format, file, metadata, tensors })
+        Ok(Checkpoint { path: path.to_owned(), format, file, metadata, tensors, checksums })
     }
 
     /// A checkpoint of names and shapes alone, to test tables and models without weights.
@@ -132,6 +150,7 @@ impl Checkpoint {
             file: Bytes::new(),
             metadata: BTreeMap::new(),
             tensors,
+            checksums: vec![],
         }
     }
 
@@ -164,13 +183,19 @@ impl Checkpoint {
     }
 
     /// SHA-256 of the whole file, in hex. `progress` is told how many bytes were taken in.
-    pub fn sha256(&self, progress: &dyn Fn(u64)) -> String {
+    ///
+    /// # Errors
+    /// [`Error::Checksum`] when a stored member is not what its archive says it is.
+    pub fn sha256(&self, progress: &dyn Fn(u64)) -> Result<String, Error> {
         let mut hasher = Sha256::new();
         for chunk in self.file.chunks(1 << 22) {
             hasher.update(chunk);
             progress(chunk.len() as u64);
         }
-        hex(&hasher.finalize())
+        match self.checksums.iter().find(|sum| crc32fast::hash(&sum.bytes) != sum.crc32) {
+            Some(sum) => Err(Error::Checksum { name: sum.name.clone() }),
+            None => Ok(hex(&hasher.finalize())),
+        }
     }
 }
 

@@ -192,6 +192,9 @@ struct ConvertArgs {
     /// Image size to resample positions to: a number, or HEIGHTxWIDTH; freezes NaFlex
     #[arg(long, value_name = "HxW", value_parser = parse_image_size)]
     image_size: Option<[usize; 2]>,
+    /// Fold MobileCLIP's training-time branches, under timm's names for the folded form
+    #[arg(long)]
+    reparameterize: bool,
 }
 
 #[derive(Args)]
@@ -250,7 +253,7 @@ pub fn run() -> anyhow::Result<bool> {
             };
             let exported = export(&request, &bars)?;
             bars.finish();
-            show::exported(&mut out, &request, &exported)?;
+            told(show::exported(&mut out, &request, &exported));
             Ok(exported.report.is_none_or(|report| report.passed))
         }
         Command::Verify(args) => {
@@ -258,14 +261,11 @@ pub fn run() -> anyhow::Result<bool> {
             for path in args.models {
                 if path.is_dir() { models.extend(verify::models_in(&path)?) } else { models.push(path) }
             }
-            let request = verify::Request { models, reference: args.reference, batches: args.batches };
+            let request = verify::Request { models, reference: args.reference, batches: args.batches, shown_in: None };
             let report = verify::verify(&request, &|what| bars.say(what))?;
             bars.finish();
-            if args.json {
-                writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
-            } else {
-                writeln!(out, "{report}")?;
-            }
+            let text = if args.json { serde_json::to_string_pretty(&report)? } else { report.to_string() };
+            told(writeln!(out, "{text}"));
             Ok(report.passed)
         }
         Command::Convert(args) => {
@@ -275,34 +275,48 @@ pub fn run() -> anyhow::Result<bool> {
                 force: args.force,
                 choice: args.choice.into(),
                 image_size: args.image_size,
+                reparameterize: args.reparameterize,
             };
             let converted = convert(&request, &bars)?;
             bars.finish();
-            show::converted(&mut out, &request, &converted)?;
+            told(show::converted(&mut out, &request, &converted));
             Ok(true)
         }
         Command::Inspect(args) => {
             let inspected = inspect(&args.file, &args.choice.into())?;
             if args.json {
-                writeln!(out, "{}", serde_json::to_string_pretty(&inspected)?)?;
+                told(writeln!(out, "{}", serde_json::to_string_pretty(&inspected)?));
             } else {
-                show::inspected(&mut out, &inspected, args.tensors.as_deref())?;
+                told(show::inspected(&mut out, &inspected, args.tensors.as_deref()));
             }
             Ok(true)
         }
         Command::Models { json: true } => {
             let all: Vec<_> = known().collect();
-            writeln!(out, "{}", serde_json::to_string_pretty(&all)?)?;
+            told(writeln!(out, "{}", serde_json::to_string_pretty(&all)?));
             Ok(true)
         }
         Command::Models { json: false } => {
-            show::models(&mut out)?;
+            told(show::models(&mut out));
             Ok(true)
         }
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "clip-onnx", &mut out);
+            // Into memory first: the generator panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "clip-onnx", &mut script);
+            told(out.write_all(&script));
             Ok(true)
         }
+    }
+}
+
+/// What was done is done, whether or not somebody listens: a reader that went away is no failure,
+/// and a full disk behind the output is worth a note.
+fn told(outcome: std::io::Result<()>) {
+    if let Err(error) = outcome
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        eprintln!("clip-onnx: note: the outcome could not be printed: {error}");
     }
 }
 

@@ -56,6 +56,9 @@ pub struct ModelConfig {
     /// What other dialects change, as a patch over the fields above.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dialects: BTreeMap<Dialect, serde_json::Value>,
+    /// What the file has differently under another naming: a bias that is stored or not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub namings: BTreeMap<Naming, serde_json::Value>,
 }
 
 /// Lineage; says what is published together and under which licence.
@@ -70,7 +73,7 @@ pub enum Family {
 }
 
 /// Spelling of a checkpoint's tensor names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Naming {
     BigVision,
@@ -456,6 +459,22 @@ impl ModelConfig {
         ModelConfig::parse(&format!("{} in dialect {dialect}", self.model), &value.to_string())
     }
 
+    /// The same model as a file of this naming holds it, run as this dialect runs it.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::in_dialect`].
+    pub fn for_file(&self, naming: Naming, dialect: Dialect) -> Result<ModelConfig, Error> {
+        let mut config = self.in_dialect(dialect)?;
+        if let Some(patch) = self.namings.get(&naming) {
+            let mut value = config.to_json();
+            overlay(&mut value, patch);
+            config = ModelConfig::parse(&format!("{} under {naming} names", self.model), &value.to_string())?;
+        }
+        config.naming = naming;
+        (config.dialects, config.namings) = Default::default();
+        Ok(config)
+    }
+
     /// The same model for images of `size` pixels, height and width; NaFlex becomes a ViT of that
     /// size. The position table has to be resampled alike.
     ///
@@ -487,7 +506,6 @@ impl ModelConfig {
         }
         vit.image_size = Some(size);
         config.vision_cfg = VisionCfg::Vit(vit);
-        config.dialects.clear();
         Ok(config)
     }
 

@@ -16,6 +16,12 @@ pub enum Error {
         "{path} exists and is no folder of clip-onnx (it has no manifest.json of ours); it is not replaced even with --force. Name another place, or remove it"
     )]
     NotOurs { path: String },
+    #[error(
+        "{path} holds {found}, which no export wrote; it is not replaced even with --force. Move it away, or name another place"
+    )]
+    Foreign { path: String, found: String },
+    #[error("{path} is {what}; name {expected}")]
+    Kind { path: String, what: &'static str, expected: &'static str },
     #[error("{path} cannot be written: {source}")]
     Io { path: String, source: std::io::Error },
     #[error("no space left while writing {path}; free some, or name another place")]
@@ -36,20 +42,25 @@ pub const MANIFEST: &str = "manifest.json";
 pub const REPORT: &str = "report.json";
 
 /// A folder in the making, beside its final place; dropped, it disappears.
+///
+/// An empty folder that is there already may be a mount point, which cannot be renamed: then the
+/// making is inside it, and its files are moved up in the end, the manifest last.
 pub struct Folder {
     making: TempDir,
     target: PathBuf,
+    inside: bool,
 }
 
 impl Folder {
     /// Begins a folder that will be `target`.
     ///
     /// # Errors
-    /// [`Error::Exists`] or [`Error::NotOurs`] when `target` may not be replaced, [`Error::Io`]
-    /// when its surroundings cannot be written.
+    /// [`Error::Exists`], [`Error::NotOurs`] or [`Error::Foreign`] when `target` may not be
+    /// replaced, [`Error::Kind`] or [`Error::Io`] when its surroundings cannot be written.
     pub fn create(target: &Path, force: bool) -> Result<Folder, Error> {
         may_replace(target, force)?;
-        let beside = existing_ancestor(target);
+        let inside = is_empty_dir(target);
+        let beside = if inside { target.to_owned() } else { existing_ancestor(target)? };
         let mut builder = tempfile::Builder::new();
         builder.prefix(".clip-onnx-");
         #[cfg(unix)]
@@ -60,7 +71,7 @@ impl Folder {
         }
         let making = builder.tempdir_in(&beside).map_err(io_error(&beside))?;
         crate::interrupt::remove_on_interrupt(making.path());
-        Ok(Folder { making, target: target.to_owned() })
+        Ok(Folder { making, target: target.to_owned(), inside })
     }
 
     /// Where files go meanwhile.
@@ -83,11 +94,21 @@ impl Folder {
     /// [`Error::Io`]; what was there before is then still there.
     pub fn commit(self) -> Result<(), Error> {
         let target = &self.target;
+        if self.inside {
+            let entries = fs::read_dir(self.path()).map_err(io_error(target))?;
+            let names = entries.map(|e| Ok(e?.file_name())).collect::<std::io::Result<Vec<_>>>();
+            let mut names = names.map_err(io_error(target))?;
+            names.sort_by_key(|name| (name == MANIFEST, name.clone()));
+            for name in names {
+                fs::rename(self.path().join(&name), target.join(&name)).map_err(io_error(target))?;
+            }
+            return Ok(());
+        }
         if let Some(parent) = target.parent().filter(|p| !p.as_os_str().is_empty()) {
             fs::create_dir_all(parent).map_err(io_error(parent))?;
         }
         let old = if fs::symlink_metadata(target).is_ok() {
-            let aside = tempfile::Builder::new().prefix(".clip-onnx-old-").tempdir_in(existing_ancestor(target));
+            let aside = tempfile::Builder::new().prefix(".clip-onnx-old-").tempdir_in(existing_ancestor(target)?);
             let aside = aside.map_err(io_error(target))?;
             let moved = aside.path().join("replaced");
             fs::rename(target, &moved).map_err(io_error(target))?;
@@ -118,15 +139,18 @@ impl OutputFile {
     /// Begins a file that will be `target`.
     ///
     /// # Errors
-    /// As [`Folder::create`]; with `force` any ordinary file is replaced.
+    /// As [`Folder::create`]; with `force` an ordinary file is replaced, and nothing else is.
     pub fn create(target: &Path, force: bool) -> Result<OutputFile, Error> {
         let path = target.display().to_string();
         match fs::symlink_metadata(target) {
+            Ok(found) if !found.is_file() => {
+                let what = if found.is_dir() { "a folder" } else { "no ordinary file" };
+                return Err(Error::Kind { path, what, expected: "a file to write" });
+            }
             Ok(_) if !force => return Err(Error::Exists { path }),
-            Ok(found) if found.is_dir() => return Err(Error::NotOurs { path }),
             _ => {}
         }
-        let beside = existing_ancestor(target);
+        let beside = existing_ancestor(target)?;
         let mut builder = tempfile::Builder::new();
         builder.prefix(".clip-onnx-");
         #[cfg(unix)]
@@ -157,25 +181,49 @@ impl OutputFile {
     }
 }
 
+/// Whether a folder may take the place of what is at `target`: of nothing, of an empty folder, or
+/// with `force` of an earlier export that nobody put anything else into.
 fn may_replace(target: &Path, force: bool) -> Result<(), Error> {
     let path = target.display().to_string();
     let Ok(found) = fs::symlink_metadata(target) else { return Ok(()) };
-    let empty = || fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
-    if found.is_dir() && empty() {
+    if found.is_symlink() {
+        return Err(Error::Kind { path, what: "a symbolic link", expected: "the folder itself" });
+    }
+    if is_empty_dir(target) {
         return Ok(());
     }
     if !force {
         return Err(Error::Exists { path });
     }
     let manifest = fs::read_to_string(target.join(MANIFEST)).unwrap_or_default();
-    let ours = serde_json::from_str::<serde_json::Value>(&manifest).is_ok_and(|m| m["tool"] == env!("CARGO_PKG_NAME"));
-    if found.is_dir() && ours { Ok(()) } else { Err(Error::NotOurs { path }) }
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap_or_default();
+    if !found.is_dir() || manifest["tool"] != env!("CARGO_PKG_NAME") {
+        return Err(Error::NotOurs { path });
+    }
+    let listed = manifest["files"].as_array().into_iter().flatten().filter_map(|file| file["path"].as_str());
+    let ours: Vec<&str> = listed.chain([MANIFEST, REPORT]).collect();
+    for entry in fs::read_dir(target).map_err(io_error(target))? {
+        let name = entry.map_err(io_error(target))?.file_name().to_string_lossy().into_owned();
+        if !ours.contains(&name.as_str()) {
+            return Err(Error::Foreign { path, found: name });
+        }
+    }
+    Ok(())
+}
+
+fn is_empty_dir(path: &Path) -> bool {
+    let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    !is_link && fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// The nearest folder above `target` that exists, where temporary files can go and be renamed from.
-fn existing_ancestor(target: &Path) -> PathBuf {
-    let above = target.ancestors().skip(1).find(|a| !a.as_os_str().is_empty() && a.is_dir());
-    above.map_or_else(|| PathBuf::from("."), Path::to_owned)
+fn existing_ancestor(target: &Path) -> Result<PathBuf, Error> {
+    let above = target.ancestors().skip(1).find(|a| !a.as_os_str().is_empty() && fs::symlink_metadata(a).is_ok());
+    let above = above.map_or_else(|| PathBuf::from("."), Path::to_owned);
+    if above.is_dir() {
+        return Ok(above);
+    }
+    Err(Error::Kind { path: above.display().to_string(), what: "no folder", expected: "a place in one" })
 }
 
 /// `manifest.json`: everything in the folder but itself and the report, which may hold times.

@@ -43,6 +43,10 @@ pub enum Error {
     Heads { name: String, found: usize, expected: usize },
     #[error("tensor `{source_name}` has {found} heads, the tensors it is joined with {expected}")]
     HeadsApart { source_name: String, found: usize, expected: usize },
+    #[error("tensor `{source_name}` stacks {found} layers, the tensors it is joined with {expected}")]
+    Depth { source_name: String, found: usize, expected: usize },
+    #[error("`logit_scale` is {found}, whose exponential is not finite; expected a logarithm such as 4.6")]
+    LogitScale { found: f32 },
     #[error("{count} parameters are not used by this configuration: {names}")]
     Unused { count: usize, names: String },
     #[error("`{canonical}` has no {map} name")]
@@ -153,17 +157,24 @@ impl Params {
                 name: name.to_owned(),
                 found,
                 expected: shape.to_vec(),
-                source_name: format!(" (tensor `{}`)", entry.tensor.source_names().join("`, `")),
+                source_name: format!(
+                    " in PyTorch's layout (stored as tensor `{}`)",
+                    entry.tensor.source_names().join("`, `")
+                ),
             });
         }
         self.read.borrow_mut().insert(name.to_owned());
         Ok(entry.tensor.clone())
     }
 
-    fn replace(&mut self, name: &str, tensor: Tensor) {
-        if let Some(entry) = self.entries.get_mut(name) {
-            entry.tensor = tensor;
-        }
+    /// Adds or replaces a parameter that was computed.
+    pub fn insert(&mut self, name: &str, tensor: Tensor) {
+        self.entries.insert(name.to_owned(), Entry { tensor, heads: None });
+    }
+
+    /// Takes parameters away.
+    pub fn remove(&mut self, unwanted: impl Fn(&str) -> bool) {
+        self.entries.retain(|name, _| !unwanted(name));
     }
 
     /// Checks the head count of an attention weight where its source stores heads apart.

@@ -34,8 +34,8 @@ pub enum Error {
     Config(#[from] config::Error),
     #[error("--image-size for {model}: {problem}")]
     ImageSize { model: String, problem: Problem },
-    #[error("{path}: {source}")]
-    Write { path: String, source: onnx::write::Error },
+    #[error(transparent)]
+    Write(onnx::write::Error),
     #[error(transparent)]
     Package(#[from] package::Error),
     #[error(transparent)]
@@ -44,7 +44,9 @@ pub enum Error {
         "{path}: no known model has these shapes; {closest}. Give --model NAME or --config FILE (`clip-onnx inspect {path}` compares, `clip-onnx models` lists)"
     )]
     NoFit { path: String, closest: String },
-    #[error("{path}: {count} known models have these shapes: {names}; choose with --model NAME")]
+    #[error(
+        "{path}: {count} known models have these names and shapes: {names}; choose with --model NAME (weights do not show which GELU, image preprocessing or name is meant)"
+    )]
     Ambiguous { path: String, count: usize, names: String },
     #[error("{path}: {what}; {way_out}")]
     Unsupported { path: String, what: String, way_out: String },
@@ -70,13 +72,17 @@ impl Progress for Silent {
 }
 
 impl Error {
+    fn checkpoint(path: &Path, source: checkpoint::Error) -> Error {
+        Error::Checkpoint { path: path.display().to_string(), source }
+    }
+
     fn params(path: &Path, source: params::Error) -> Error {
         Error::Params { path: path.display().to_string(), source: Box::new(source), hint: String::new() }
     }
 }
 
 fn open(path: &Path) -> Result<Checkpoint, Error> {
-    Checkpoint::open(path).map_err(|source| Error::Checkpoint { path: path.display().to_string(), source })
+    Checkpoint::open(path).map_err(|source| Error::checkpoint(path, source))
 }
 
 /// The model and its parameters, at the image size asked for.

@@ -70,6 +70,9 @@ impl std::fmt::Display for DType {
     }
 }
 
+/// Longer than any axis; bounds those beside an axis of length nought, which makes any size fit.
+const WIDEST: u128 = 1 << 40;
+
 /// What can be wrong with a tensor's description or its values.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -156,7 +159,7 @@ impl Tensor {
         let elements = shape.iter().fold(1u128, |n, &len| n.saturating_mul(len as u128));
         // A zero-length axis makes the product zero whatever the others are, so each is bounded too.
         let widest = shape.iter().map(|&n| n as u128).max().unwrap_or(0);
-        if elements.saturating_mul(dtype.size() as u128) > available as u128 || widest > available.max(1) as u128 {
+        if elements.saturating_mul(dtype.size() as u128) > available as u128 || widest > WIDEST {
             return Err(Error::Extent { source_name: source_name.to_owned(), elements, dtype, available });
         }
         let mut steps = vec![0; shape.len()];
@@ -191,7 +194,7 @@ impl Tensor {
         });
         let held = (available / dtype.size()) as u128;
         let widest = shape.iter().map(|&n| n as u128).max().unwrap_or(0);
-        if elements > held || widest > held.max(1) || (elements > 0 && last >= held) {
+        if elements > held || widest > WIDEST || (elements > 0 && last >= held) {
             return Err(Error::Extent { source_name: source_name.to_owned(), elements, dtype, available });
         }
         let axes = shape.iter().zip(steps).map(|(&len, &step)| vec![Factor { len, step }]).collect();
@@ -243,9 +246,10 @@ impl Tensor {
         self.len() == 0
     }
 
-    /// Stored element type; of the first part when joined parts differ.
+    /// Stored element type; float32, which holds them all, when joined parts differ.
     pub fn dtype(&self) -> DType {
-        self.parts[0].dtype
+        let first = self.parts[0].dtype;
+        if self.parts.iter().all(|part| part.dtype == first) { first } else { DType::F32 }
     }
 
     /// Names of the tensors in the file that this one is made of.

@@ -82,6 +82,9 @@ pub fn logits(config: &ModelConfig, params: &Params) -> Result<Logits, Error> {
     let logit_scale = number("logit_scale")?;
     let logit_bias = if config.logit_bias { Some(number("logit_bias")?) } else { None };
     let scale = logit_scale.exp();
+    if !scale.is_finite() {
+        return Err(Error::LogitScale { found: logit_scale });
+    }
     let logit_scale_exp = config.logit_scale_max.map_or(scale, |max| scale.min(max));
     Ok(Logits { logit_scale, logit_scale_exp, logit_bias })
 }

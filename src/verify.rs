@@ -17,6 +17,7 @@ mod tower;
 pub use agreement::Agreement;
 pub use reference::Reference;
 pub use report::Report;
+pub use tower::panics_are_caught;
 
 use report::{BatchReport, Compared, LogitsReport, TowerReport};
 use tower::{Array, Kind, Tower};
@@ -61,6 +62,8 @@ pub struct Request {
     pub reference: Option<PathBuf>,
     /// Batch sizes, each run at least once.
     pub batches: Vec<usize>,
+    /// The folder to name in messages, where the files are still in the making elsewhere.
+    pub shown_in: Option<PathBuf>,
 }
 
 /// Batch sizes run when none are named.
@@ -98,7 +101,8 @@ pub fn verify(request: &Request, step: &dyn Fn(&str)) -> Result<Report, Error> {
         let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         step(&format!("loading {name}"));
         let started = Instant::now();
-        let tower = Tower::open(path)?;
+        let shown = request.shown_in.as_ref().map_or_else(|| path.clone(), |folder| folder.join(&name));
+        let tower = Tower::open(path, &shown)?;
         let load_seconds = started.elapsed().as_secs_f64();
         let (report, all) = run(&tower, reference.as_ref(), &request.batches, step, load_seconds)?;
         embeddings[usize::from(tower.kind == Kind::Text)] = all;
@@ -106,10 +110,10 @@ pub fn verify(request: &Request, step: &dyn Fn(&str)) -> Result<Report, Error> {
         towers.push(report);
     }
     let logits = match (&reference, &embeddings) {
-        (Some(reference), [Some(image), Some(text)]) => logits(reference, image, text, logit_parameters),
+        (Some(reference), [Some(image), Some(text)]) => logits(reference, image, text, logit_parameters)?,
         _ => None,
     };
-    Ok(Report::new(request, reference.as_ref(), towers, logits))
+    Ok(Report::new(reference.as_ref(), towers, logits))
 }
 
 /// Runs one tower at every batch size; gives its embeddings of all reference rows too.
@@ -182,10 +186,15 @@ fn run(
 }
 
 /// Logits of all reference images and texts from the towers' own embeddings.
-fn logits(reference: &Reference, image: &Array, text: &Array, stored: Option<(f64, f64)>) -> Option<LogitsReport> {
-    let expected = reference.logits()?;
+fn logits(
+    reference: &Reference,
+    image: &Array,
+    text: &Array,
+    stored: Option<(f64, f64)>,
+) -> Result<Option<LogitsReport>, Error> {
+    let Some(expected) = reference.logits([image.shape[0], text.shape[0]])? else { return Ok(None) };
     let from_reference = || Some((reference.number("logit_scale_exp")?, reference.number("logit_bias").unwrap_or(0.0)));
-    let (scale, bias) = stored.or_else(from_reference)?;
+    let Some((scale, bias)) = stored.or_else(from_reference) else { return Ok(None) };
     let unit = |a: &Array, row: usize| -> Vec<f64> {
         let row = a.row(row);
         let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
@@ -195,11 +204,11 @@ fn logits(reference: &Reference, image: &Array, text: &Array, stored: Option<(f6
     let mut max_abs = 0f64;
     for row in 0..image.shape[0] {
         let image = unit(image, row);
-        for (column, text) in texts.iter().enumerate() {
+        for (text, &want) in texts.iter().zip(expected.row(row)) {
             let dot: f64 = image.iter().zip(text).map(|(a, b)| a * b).sum();
-            let got = scale * dot + bias;
-            max_abs = max_abs.max((got - f64::from(*expected.row(row).get(column)?)).abs());
+            let error = (scale * dot + bias - f64::from(want)).abs();
+            max_abs = if error.is_nan() { f64::INFINITY } else { max_abs.max(error) };
         }
     }
-    Some(LogitsReport::new(max_abs, scale, bias))
+    Ok(Some(LogitsReport::new(max_abs, scale, bias)))
 }

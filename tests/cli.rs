@@ -171,7 +171,7 @@ fn files_that_are_no_checkpoint_are_named_for_what_they_are() {
     let whole = std::fs::read(bench.path("checkpoint.npz")).unwrap();
     let cases: Vec<(Vec<u8>, &[&str])> = vec![
         (vec![], &["is empty"]),
-        (b"hello, I am text".to_vec(), &["neither .npz (zip) nor .safetensors"]),
+        (b"hello, I am text".to_vec(), &["neither .npz nor .pt"]),
         (b"<!DOCTYPE html><html>".to_vec(), &["HTML page"]),
         (b"version https://git-lfs.github.com/spec/v1\n".to_vec(), &["Git LFS pointer"]),
         (whole[..whole.len() / 2].to_vec(), &["not a whole zip archive", "truncated"]),
@@ -318,7 +318,8 @@ fn references_that_do_not_fit_are_named() {
     };
     write(&bench.path("other.npz"), &arrays(&["image_embedding"]), Zip::Stored);
     bench.run(&line).refused(
-        &["other.npz has no array `image`", "it has image_embedding"].map(|s| s.trim_start_matches("other.npz ")),
+        &["other.npz has no float or integer array `image`", "it has image_embedding"]
+            .map(|s| s.trim_start_matches("other.npz ")),
     );
     std::fs::copy(Fixture::named("siglip_tiny_rect").reference(), bench.path("other.npz")).unwrap();
     bench.run(&line).refused(&["`pixel_values`", "[4, 3, 48, 80]"]);
@@ -386,6 +387,133 @@ fn naflex_sizes_must_be_whole_patches() {
     bench.run(&format!("{EXPORT} --image-size 4")).refused(&["4x4", "at least one patch"]);
     bench.run(&format!("{EXPORT} --image-size 40x16")).succeeded().says(&["nothing was compared"]);
     bench.run("inspect out/vision_model.onnx").succeeded().says(&["pixel_values float [batch_size, 3, 40, 16]"]);
+}
+
+#[test]
+fn reference_logits_that_say_nothing_are_no_pass() {
+    let bench = Bench::new("siglip_tiny");
+    let with = |change: &dyn Fn(&mut Array)| {
+        let mut arrays = read(&bench.fixture.reference());
+        // Tokens are integers, which `read` leaves out; the image tower alone has no logits.
+        change(get(&mut arrays, "logits_per_image"));
+        let mut tokens = npz::integers(&bench.fixture.reference(), "tokens");
+        tokens.descr = "<i4";
+        arrays.push(("tokens".to_owned(), tokens));
+        write(&bench.path("other.npz"), &arrays, Zip::Stored);
+        bench.run(&format!("{EXPORT} --reference other.npz --force"))
+    };
+    with(&|_| {}).succeeded();
+    let outcome = with(&|logits| logits.values.fill(f32::NAN));
+    assert_eq!(outcome.code, Some(1), "{}", outcome.out);
+    outcome.says(&["failed: logits"]);
+    with(&|logits| *logits = Array::new(&[4, 5], vec![99.0; 20])).refused(&["`logits_per_image`", "[4, 5]", "[4, 6]"]);
+    with(&|logits| *logits = Array::new(&[2, 6], vec![0.0; 12])).refused(&["`logits_per_image`", "[2, 6]"]);
+    with(&|logits| logits.descr = "<i4").refused(&["`logits_per_image`", "floats"]);
+}
+
+#[test]
+fn force_replaces_exports_and_nothing_that_was_put_beside_them() {
+    let bench = Bench::new("siglip_tiny");
+    let short = format!("{EXPORT} --no-verify");
+    bench.run(&short).succeeded();
+    std::fs::write(bench.path("out/NOTES.md"), "mine").unwrap();
+    bench.run(&format!("{short} --force")).refused(&["out holds NOTES.md", "not replaced"]);
+    std::fs::remove_file(bench.path("out/NOTES.md")).unwrap();
+    // The input itself, moved into the folder that would be replaced.
+    std::fs::copy(bench.path("checkpoint.npz"), bench.path("out/checkpoint.npz")).unwrap();
+    let inside = "export out/checkpoint.npz --config config.json --no-verify --out out --force";
+    bench.run(inside).refused(&["out holds checkpoint.npz"]);
+    assert!(bench.path("out/checkpoint.npz").exists());
+    bench.run("convert checkpoint.npz --config config.json -o out --force").refused(&["out is a folder"]);
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(bench.path("config.json"), bench.path("link")).unwrap();
+        bench.run("convert checkpoint.npz --config config.json -o link --force").refused(&["link is no ordinary file"]);
+        assert!(bench.path("link").is_symlink());
+    }
+}
+
+#[test]
+fn an_empty_folder_is_filled_where_it_stands() {
+    let bench = Bench::new("siglip_tiny");
+    std::fs::create_dir(bench.path("mounted")).unwrap();
+    let mut command = Command::cargo_bin("clip-onnx").unwrap();
+    let checkpoint = bench.path("checkpoint.npz");
+    let config = bench.path("config.json");
+    let arguments: [&std::ffi::OsStr; 7] = [
+        "export".as_ref(),
+        checkpoint.as_ref(),
+        "--config".as_ref(),
+        config.as_ref(),
+        "--out".as_ref(),
+        ".".as_ref(),
+        "--no-verify".as_ref(),
+    ];
+    command.current_dir(bench.path("mounted")).args(arguments).assert().success();
+    let mut files: Vec<String> = std::fs::read_dir(bench.path("mounted"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert_eq!(files, ["manifest.json", "text_model.onnx", "vision_model.onnx"]);
+}
+
+#[test]
+fn damage_that_leaves_a_readable_archive_is_found() {
+    let bench = Bench::new("siglip_tiny");
+    // One bit of a stored weight.
+    let mut bytes = std::fs::read(bench.path("checkpoint.npz")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(bench.path("checkpoint.npz"), &bytes).unwrap();
+    bench.run(EXPORT).refused(&["checkpoint.npz: tensor `", "does not match its checksum"]);
+
+    bench.rewrite(|a| get(a, "b").trailing = 1 << 20);
+    bench.run(EXPORT).refused(&["tensor `b`", "where its shape [1] takes 4"]);
+
+    let stacked = |a: &mut Arrays| *a = npz::stacked(std::mem::take(a), "img/Transformer/");
+    bench.rewrite(|a| {
+        stacked(a);
+        let key = get(a, "img/Transformer/encoderblock/MultiHeadDotProductAttention_0/key/kernel");
+        key.shape[0] = 3;
+        let layer = key.values[..key.values.len() / 2].to_vec();
+        key.values.extend(layer);
+    });
+    bench.run(EXPORT).refused(&["key/kernel` stacks 3 layers", "with 2"]);
+
+    bench.rewrite(|a| {
+        *a = npz::renamed(std::mem::take(a), |n| format!("opt/target/{n}"));
+        a.push(("opt/target/img/Transformer/encoderblock_0/adapter".to_owned(), Array::new(&[1], vec![0.0])));
+    });
+    bench.run(EXPORT).refused(&["no row", "encoderblock_0/adapter"]);
+
+    bench.rewrite(|a| get(a, "t").values[0] = 1000.0);
+    bench.run(EXPORT).refused(&["`logit_scale` is 1000", "not finite"]);
+    assert_eq!(bench.entries(), INPUTS);
+}
+
+#[test]
+fn a_safetensors_header_of_any_length_is_one() {
+    let bench = Bench::new("siglip_tiny");
+    // A header of 0x13c bytes: its length begins with `<`.
+    let mut header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#.to_vec();
+    header.resize(0x13c, b' ');
+    let file = [&(header.len() as u64).to_le_bytes()[..], &header, &[0; 4]].concat();
+    std::fs::write(bench.path("checkpoint.npz"), file).unwrap();
+    bench.run("inspect checkpoint.npz").succeeded().says(&["safetensors"]);
+}
+
+#[test]
+fn joined_tensors_of_two_precisions_lose_nothing_when_converted() {
+    let bench = Bench::new("siglip_tiny");
+    let query = "img/Transformer/encoderblock_0/MultiHeadDotProductAttention_0/query/kernel";
+    bench.rewrite(|a| {
+        get(a, query).descr = "<f2";
+        get(a, "img/Transformer/encoderblock_0/MultiHeadDotProductAttention_0/key/kernel").values[0] = 1e5;
+    });
+    bench.run("convert checkpoint.npz --config config.json -o c.safetensors").succeeded();
+    bench.run("inspect c.safetensors --tensors blocks.0.attn.qkv").succeeded().says(&["float32   [192, 64]"]);
+    bench.run("export c.safetensors --out out --no-verify").succeeded();
 }
 
 #[test]

@@ -14,9 +14,10 @@ fn every_fixture_agrees_with_its_reference_normalised_and_raw() {
     let mut failures = Vec::new();
     for fixture in fixtures() {
         let folder = tempfile::tempdir().unwrap();
-        for normalize in [true, false] {
-            let mut request = fixture.export_to(&folder.path().join(format!("out_{normalize}")));
-            request.normalize = normalize;
+        let both = fixture.checkpoints().into_iter().flat_map(|file| [(file.clone(), true), (file, false)]);
+        for (at, (checkpoint, normalize)) in both.enumerate() {
+            let mut request = fixture.export_to(&folder.path().join(at.to_string()));
+            (request.checkpoint, request.normalize) = (checkpoint, normalize);
             let report = export(&request, &Silent).unwrap().report.unwrap();
             assert!(report.compared);
             assert_eq!(report.towers.len(), 2);
@@ -28,6 +29,52 @@ fn every_fixture_agrees_with_its_reference_normalised_and_raw() {
         }
     }
     assert!(failures.is_empty(), "{failures:#?}");
+}
+
+/// Containers hold the same values, so they give the same bytes.
+#[test]
+fn containers_of_the_same_values_give_the_same_graphs() {
+    let graphs = |name: &str| {
+        let fixture = common::Fixture::named(name);
+        let folder = tempfile::tempdir().unwrap();
+        let mut request = fixture.export_to(&folder.path().join("out"));
+        (request.verify, request.reference) = (false, None);
+        request.choice.config = Some(common::Fixture::named("mobileclip_s0_tiny").config());
+        export(&request, &Silent).unwrap();
+        ["vision_model.onnx", "text_model.onnx"].map(|file| {
+            let mut model = model(&request.out.join(file));
+            model.metadata_props.retain(|p| !p.key().starts_with("source_"));
+            prost::Message::encode_to_vec(&model)
+        })
+    };
+    let plain = graphs("mobileclip_s0_tiny");
+    for form in ["safetensors", "legacy", "wrapped", "strided"] {
+        assert!(graphs(&format!("mobileclip_s0_tiny_{form}")) == plain, "{form}");
+    }
+}
+
+/// What is left of a FastViT: no BatchNormalization, no layer scale, one convolution a branch set.
+#[test]
+fn a_fastvit_is_folded_to_plain_convolutions() {
+    for name in ["mobileclip_s0_tiny", "mobileclip_s1_tiny", "mobileclip2_s3_tiny", "mobileclip2_s0_tiny_folded"] {
+        let fixture = common::Fixture::named(name);
+        let folder = tempfile::tempdir().unwrap();
+        let mut request = fixture.export_to(&folder.path().join("out"));
+        (request.verify, request.reference) = (false, None);
+        export(&request, &Silent).unwrap();
+        let graph = model(&request.out.join("vision_model.onnx")).graph.unwrap();
+        let count = |op: &str| graph.node.iter().filter(|n| n.op_type() == op).count();
+        assert_eq!(count("BatchNormalization"), 0);
+        let config = &fixture.config_json()["vision_cfg"];
+        let layers: Vec<u64> = config["stage_layers"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
+        let flags = |key: &str| config[key].as_array().unwrap().iter().filter(|f| *f == true).count();
+        let mixers = config["token_mixers"].as_array().unwrap();
+        let rep_mixers: u64 = layers.iter().zip(mixers).filter(|(_, m)| *m == "repmixer").map(|(n, _)| n).sum();
+        let blocks: u64 = layers.iter().sum();
+        // Stem, downsamplings, position convolutions, SE pairs, the last one; a mixer and an MLP a block.
+        let expected = 3 + 2 * (layers.len() - 1) + flags("pos_embs") + 2 * (flags("se_downsamples") + 1) + 1;
+        assert_eq!(count("Conv"), expected + (rep_mixers + 3 * blocks) as usize, "{name}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::Error;
+use super::{Checksum, Error};
 use crate::tensor::{Deferred, Storage};
 
 /// Deflate cannot shrink further than this; a member that claims more is a zip bomb.
@@ -25,7 +25,7 @@ pub struct Member {
 }
 
 enum Contents {
-    Stored(Bytes),
+    Stored { bytes: Bytes, crc32: u32 },
     Deflated { archive: Zip, at: usize },
 }
 
@@ -38,7 +38,7 @@ pub fn members(file: &Bytes) -> Result<Vec<Member>, Error> {
     let mut archive = ZipArchive::new(Cursor::new(file.clone())).map_err(zip_error)?;
     // The crate keeps the last of two members of one name; the end record counts both.
     if let Some(count) = member_count(file).filter(|&count| count != archive.len()) {
-        return Err(Error::Zip { reason: format!("it lists {count} members under {} names", archive.len()) });
+        return Err(Error::DuplicateMember { listed: count, names: archive.len() });
     }
     // Clones share the directory and the mapped bytes; a deflated member needs one to read itself.
     let shared = archive.clone();
@@ -54,7 +54,7 @@ pub fn members(file: &Bytes) -> Result<Vec<Member>, Error> {
         };
         let bytes = file.slice(start as usize..end as usize);
         let contents = match member.compression() {
-            CompressionMethod::Stored => Contents::Stored(bytes),
+            CompressionMethod::Stored => Contents::Stored { bytes, crc32: member.crc32() },
             CompressionMethod::Deflated if size > stored.saturating_mul(MAX_DEFLATE_RATIO) + 64 => {
                 return Err(wrong(format!(
                     "claims {size} bytes from {stored} deflated ones; deflate cannot, so the file is damaged or hostile"
@@ -64,7 +64,7 @@ pub fn members(file: &Bytes) -> Result<Vec<Member>, Error> {
             other => return Err(wrong(format!("is compressed with {other}; expected stored or deflated"))),
         };
         let size = match &contents {
-            Contents::Stored(bytes) => bytes.len(),
+            Contents::Stored { bytes, .. } => bytes.len(),
             Contents::Deflated { .. } => usize::try_from(size).map_err(|_| wrong(format!("claims {size} bytes")))?,
         };
         out.push(Member { name, size, contents });
@@ -80,7 +80,7 @@ impl Member {
     pub fn prefix(&self, most: usize) -> Result<Bytes, Error> {
         let most = most.min(self.size);
         match &self.contents {
-            Contents::Stored(bytes) => Ok(bytes.slice(..most)),
+            Contents::Stored { bytes, .. } => Ok(bytes.slice(..most)),
             Contents::Deflated { archive, at } => {
                 let inflate = || -> Result<Vec<u8>, String> {
                     let mut out = Vec::new();
@@ -89,19 +89,28 @@ impl Member {
                     member.take(most as u64).read_to_end(&mut out).map_err(|e| e.to_string())?;
                     Ok(out)
                 };
-                let wrong = |reason| Error::Member {
-                    name: self.name.clone(),
-                    reason: format!("does not inflate: {reason}"),
-                };
+                let wrong =
+                    |reason| Error::Member { name: self.name.clone(), reason: format!("does not inflate: {reason}") };
                 Ok(Bytes::from(inflate().map_err(wrong)?))
             }
+        }
+    }
+
+    /// What its bytes should sum to; deflated members are checked when they are inflated.
+    pub fn checksum(&self) -> Option<Checksum> {
+        match &self.contents {
+            Contents::Stored { bytes, crc32 } => {
+                let name = self.name.strip_suffix(".npy").unwrap_or(&self.name).to_owned();
+                Some(Checksum { name, bytes: bytes.clone(), crc32: *crc32 })
+            }
+            Contents::Deflated { .. } => None,
         }
     }
 
     /// The member's bytes after the first `skip`.
     pub fn storage(&self, skip: usize) -> Storage {
         match &self.contents {
-            Contents::Stored(bytes) => Storage::Ready(bytes.slice(skip.min(bytes.len())..)),
+            Contents::Stored { bytes, .. } => Storage::Ready(bytes.slice(skip.min(bytes.len())..)),
             Contents::Deflated { archive, at } => Storage::Deferred(Arc::new(Deflated {
                 archive: archive.clone(),
                 at: *at,
@@ -137,6 +146,7 @@ impl Deferred for Deflated {
             let mut archive = self.archive.clone();
             let member = archive.by_index(self.at).map_err(|e| e.to_string())?;
             let mut out = Vec::new();
+            out.try_reserve_exact(self.size).map_err(|_| format!("does not fit in memory ({} bytes)", self.size))?;
             // Reading to the end also checks the member's CRC.
             let read = member.take(self.size as u64 + 1).read_to_end(&mut out);
             read.map_err(|e| format!("does not inflate: {e}"))?;

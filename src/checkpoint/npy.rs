@@ -141,7 +141,8 @@ impl<'a> Literal<'a> {
             return Err("is a structured array; expected a plain float array".to_owned());
         }
         let text = self.string()?;
-        let (order, kind) = text.split_at(text.len().min(1));
+        let kind = text.strip_prefix(['<', '|', '=']).unwrap_or(text);
+        let order = if text.starts_with('>') { ">" } else { "" };
         Ok(match (order, kind) {
             (">", _) => {
                 return Err(format!(
@@ -208,6 +209,7 @@ mod tests {
             ("{'descr': '<f4', 'shape': (1,)}", "without"),
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}", "malformed shape"),
             ("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999999,)}", "malformed shape"),
+            ("{'descr': 'éf4', 'fortran_order': False, 'shape': (1,)}", "dtype `éf4`"),
             ("{'descr': '', 'fortran_order': False, 'shape': (1,)}", "dtype ``"),
             ("{'descr: <f4", "does not end"),
         ] {

@@ -18,6 +18,11 @@ fn array(member: &Member) -> Result<(String, Tensor), Error> {
     let header = npy::parse(&member.prefix(npy::MAX_PREFIX)?)
         .map_err(|reason| Error::Member { name: name.to_owned(), reason })?;
     let (storage, available) = (member.storage(header.length), member.size.saturating_sub(header.length));
+    let needed = header.shape.iter().try_fold(header.dtype.size(), |n, &len| n.checked_mul(len));
+    if let Some(needed) = needed.filter(|&needed| needed < available) {
+        let reason = format!("has {available} bytes where its shape {:?} takes {needed}", header.shape);
+        return Err(Error::Member { name: name.to_owned(), reason });
+    }
     let tensor = Tensor::contiguous(name, header.dtype, &header.shape, header.fortran_order, storage, available)?;
     Ok((name.to_owned(), tensor))
 }

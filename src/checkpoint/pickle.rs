@@ -511,7 +511,8 @@ const ALLOWED: &[&str] = &[
     "__builtin__.dict",
 ];
 
-const DTYPES: &[&str] = &["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"];
+const DTYPES: &[&str] =
+    &["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"];
 
 fn storage_dtype(name: &str) -> Option<DType> {
     Some(match name.strip_prefix("torch.")?.strip_suffix("Storage")? {

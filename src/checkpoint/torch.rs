@@ -20,8 +20,7 @@ const WRAPPERS: &[&str] = &["state_dict", "model_state_dict", "model"];
 const MAX_DEPTH: usize = 64;
 
 /// The first pickle of a pre-1.6 file: protocol 2, then this number as a ten-byte integer.
-pub const LEGACY_MAGIC: [u8; 14] =
-    [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+pub const LEGACY_MAGIC: [u8; 14] = [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
 type Tensors = Vec<(String, Tensor)>;
 
@@ -45,7 +44,9 @@ pub fn read_zip(members: &[Member]) -> Result<Tensors, Error> {
     for member in members {
         let Some(rest) = member.name.strip_prefix(root) else { continue };
         if rest == "byteorder" && &member.prefix(16)?[..] != b"little" {
-            return Err(Error::Pickle { reason: "its storages are big-endian; save it on a little-endian machine".to_owned() });
+            return Err(Error::Pickle {
+                reason: "its storages are big-endian; save it on a little-endian machine".to_owned(),
+            });
         }
         if let Some(key) = rest.strip_prefix("data/") {
             storages.insert(key.to_owned(), (member.storage(0), member.size));

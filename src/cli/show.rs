@@ -52,6 +52,11 @@ pub fn inspected(out: &mut impl Write, inspected: &Inspected, filter: Option<&st
     }
 }
 
+/// A number of parameters as a person reads it.
+fn count(n: u64) -> String {
+    if n < 100_000 { n.to_string() } else { format!("{:.1} M", n as f64 / 1e6) }
+}
+
 fn line(out: &mut impl Write, label: &str, value: impl std::fmt::Display) -> io::Result<()> {
     writeln!(out, "{label:<12} {value}")
 }
@@ -74,15 +79,10 @@ fn checkpoint(out: &mut impl Write, report: &CheckpointReport, filter: Option<&s
         line(out, "family", family)?;
         line(out, "dialect", dialect)?;
     }
-    let millions: BTreeMap<String, String> = report
-        .parameters
-        .iter()
-        .map(|(tower, &n)| {
-            (tower.clone(), if n < 100_000 { n.to_string() } else { format!("{:.1} M", n as f64 / 1e6) })
-        })
-        .collect();
-    if !millions.is_empty() {
-        line(out, "parameters", counts(&millions))?;
+    let parameters: BTreeMap<String, String> =
+        report.parameters.iter().map(|(tower, &n)| (tower.clone(), count(n))).collect();
+    if !parameters.is_empty() {
+        line(out, "parameters", counts(&parameters))?;
     }
     if let Some(problem) = &report.problem {
         line(out, "problem", problem)?;
@@ -120,11 +120,7 @@ fn onnx(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     for output in &summary.outputs {
         line(out, "output", port(output))?;
     }
-    line(
-        out,
-        "parameters",
-        format!("{:.1} M in {} initializers", summary.parameters as f64 / 1e6, summary.initializers),
-    )?;
+    line(out, "parameters", format!("{} in {} initializers", count(summary.parameters), summary.initializers))?;
     line(out, "nodes", format!("{} ({})", summary.nodes, counts(&summary.operators)))?;
     if !summary.metadata.is_empty() {
         writeln!(out, "metadata:")?;

@@ -120,16 +120,34 @@ fn check_stem(vit: &VitCfg) -> Result<(), Problem> {
     ensure(vit.patch_embed == PatchEmbed::ConvStem, at, "given", "no such field without patch_embed `conv_stem`")?;
     let count = stem.channels.len();
     let lengths = [stem.kernels.len(), stem.strides.len(), stem.paddings.len()];
-    ensure(count >= 1 && lengths == [count; 3], at, format!("{count} channels, {lengths:?} others"), "one entry a convolution")?;
+    ensure(
+        count >= 1 && lengths == [count; 3],
+        at,
+        format!("{count} channels, {lengths:?} others"),
+        "one entry a convolution",
+    )?;
     for i in 0..count {
-        dims("vision_cfg.conv_stem.", &[("channels", stem.channels[i]), ("kernels", stem.kernels[i]), ("strides", stem.strides[i])])?;
-        ensure(stem.paddings[i] < stem.kernels[i], "vision_cfg.conv_stem.paddings", stem.paddings[i], "less than the kernel")?;
+        dims(
+            "vision_cfg.conv_stem.",
+            &[("channels", stem.channels[i]), ("kernels", stem.kernels[i]), ("strides", stem.strides[i])],
+        )?;
+        ensure(
+            stem.paddings[i] < stem.kernels[i],
+            "vision_cfg.conv_stem.paddings",
+            stem.paddings[i],
+            "less than the kernel",
+        )?;
     }
     eps("vision_cfg.conv_stem.bn_", stem.bn_eps)?;
     let last = stem.channels.last().copied().unwrap_or(0);
     ensure(last == vit.width, "vision_cfg.conv_stem.channels", last, format!("width {} last", vit.width))?;
     let product: usize = stem.strides.iter().product();
-    ensure(product == vit.patch_size, "vision_cfg.conv_stem.strides", product, format!("patch_size {} as their product", vit.patch_size))
+    ensure(
+        product == vit.patch_size,
+        "vision_cfg.conv_stem.strides",
+        product,
+        format!("patch_size {} as their product", vit.patch_size),
+    )
 }
 
 fn check_fastvit(c: &FastVitCfg, embed_dim: usize) -> Result<(), Problem> {
@@ -144,7 +162,12 @@ fn check_fastvit(c: &FastVitCfg, embed_dim: usize) -> Result<(), Problem> {
     ];
     ensure((1..=8).contains(&stages), "vision_cfg.stage_layers", format!("{stages} long"), "1 to 8 stages")?;
     for (field, length) in others {
-        ensure(length == stages, &format!("{at}{field}"), format!("{length} long"), format!("one entry for each of {stages} stages"))?;
+        ensure(
+            length == stages,
+            &format!("{at}{field}"),
+            format!("{length} long"),
+            format!("one entry for each of {stages} stages"),
+        )?;
     }
     for stage in 0..stages {
         dims(at, &[("stage_layers", c.stage_layers[stage]), ("embed_dims", c.embed_dims[stage])])?;
@@ -157,15 +180,39 @@ fn check_fastvit(c: &FastVitCfg, embed_dim: usize) -> Result<(), Problem> {
         let grows = stage == 0 || c.embed_dims[stage].is_multiple_of(c.embed_dims[stage - 1]);
         ensure(grows, "vision_cfg.embed_dims", format!("{:?}", c.embed_dims), "each a multiple of the one before")?;
     }
-    ensure(!c.se_downsamples[0], "vision_cfg.se_downsamples", true, "false first: nothing is downsampled into stage 0")?;
-    dims(at, &[("head_dim", c.head_dim), ("se_rd_divisor_downsample", c.se_rd_divisor_downsample), ("se_rd_divisor_final", c.se_rd_divisor_final)])?;
-    for (field, ratio) in [("se_rd_ratio_downsample", c.se_rd_ratio_downsample), ("se_rd_ratio_final", c.se_rd_ratio_final)] {
+    ensure(
+        !c.se_downsamples[0],
+        "vision_cfg.se_downsamples",
+        true,
+        "false first: nothing is downsampled into stage 0",
+    )?;
+    dims(
+        at,
+        &[
+            ("head_dim", c.head_dim),
+            ("se_rd_divisor_downsample", c.se_rd_divisor_downsample),
+            ("se_rd_divisor_final", c.se_rd_divisor_final),
+        ],
+    )?;
+    for (field, ratio) in
+        [("se_rd_ratio_downsample", c.se_rd_ratio_downsample), ("se_rd_ratio_final", c.se_rd_ratio_final)]
+    {
         ensure(ratio > 0.0 && ratio <= 1.0, &format!("{at}{field}"), ratio, "above 0 and at most 1")?;
     }
-    ensure((1.0..=16.0).contains(&c.final_expansion) && c.final_expansion.fract() == 0.0, "vision_cfg.final_expansion", c.final_expansion, "a whole number from 1 to 16")?;
+    ensure(
+        (1.0..=16.0).contains(&c.final_expansion) && c.final_expansion.fract() == 0.0,
+        "vision_cfg.final_expansion",
+        c.final_expansion,
+        "a whole number from 1 to 16",
+    )?;
     eps(at, c.norm_eps)?;
     eps("vision_cfg.bn_", c.bn_eps)?;
-    ensure(c.pool == VisionPool::Avg, "vision_cfg.pool", format!("{:?}", c.pool).to_lowercase(), "`avg` for `fastvit`")?;
+    ensure(
+        c.pool == VisionPool::Avg,
+        "vision_cfg.pool",
+        format!("{:?}", c.pool).to_lowercase(),
+        "`avg` for `fastvit`",
+    )?;
     // Stem and downsamplings each halve a side; what is left must be at least a place.
     let least = 4 << (stages - 1);
     let fits = c.image_size.iter().all(|side| (least..=1 << 14).contains(side));
@@ -187,6 +234,8 @@ fn check_text(text: &TextCfg, embed_dim: usize) -> Result<(), Problem> {
             ("mlp_dim", text.mlp_dim),
         ],
     )?;
+    let length = text.context_length;
+    ensure(length <= 4096, "text_cfg.context_length", length, "at most 4096")?;
     divides(at, "heads", text.heads, text.width)?;
     eps(at, text.norm_eps)?;
     let ids = [("pad_id", Some(text.pad_id)), ("sot_id", text.sot_id), ("eot_id", Some(text.eot_id))];
@@ -194,13 +243,28 @@ fn check_text(text: &TextCfg, embed_dim: usize) -> Result<(), Problem> {
         let known = usize::try_from(id).is_ok_and(|id| id < text.vocab_size);
         ensure(known, &format!("{at}{field}"), id, format!("an id below vocab_size {}", text.vocab_size))?;
     }
-    let given = [text.repmixer_kernel.is_some(), text.repmixer_mlp_dim.is_some(), text.bn_eps.is_some(), text.reparameterized.is_some()];
+    let given = [
+        text.repmixer_kernel.is_some(),
+        text.repmixer_mlp_dim.is_some(),
+        text.bn_eps.is_some(),
+        text.reparameterized.is_some(),
+    ];
     match text.model_type {
         TextModel::Transformer => {
-            ensure(given == [false; 4], "text_cfg.repmixer_*, bn_eps, reparameterized", "given", "no such fields for `transformer`")?;
+            ensure(
+                given == [false; 4],
+                "text_cfg.repmixer_*, bn_eps, reparameterized",
+                "given",
+                "no such fields for `transformer`",
+            )?;
         }
         TextModel::Mct => {
-            ensure(given == [true; 4], "text_cfg.repmixer_*, bn_eps, reparameterized", "partly absent", "all given for `mct`")?;
+            ensure(
+                given == [true; 4],
+                "text_cfg.repmixer_*, bn_eps, reparameterized",
+                "partly absent",
+                "all given for `mct`",
+            )?;
             let [height, width] = text.repmixer_kernel.unwrap_or_default();
             let odd = height == 1 && width % 2 == 1 && width <= 1 << 10;
             ensure(odd, "text_cfg.repmixer_kernel", format!("[{height}, {width}]"), "[1, an odd number]")?;

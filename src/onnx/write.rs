@@ -38,7 +38,8 @@ pub enum Error {
 }
 
 impl Error {
-    fn io(path: &Path, size: u64, source: io::Error) -> Error {
+    /// What writing `path`, of `size` bytes in all, met.
+    pub fn io(path: &Path, size: u64, source: io::Error) -> Error {
         let path = path.display().to_string();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace { path, size },

@@ -86,12 +86,14 @@ impl Layout {
 
     /// The stored form of a canonical tensor: [`Layout::read`] backwards, for the layouts whose
     /// stored shape follows from the canonical one.
-    fn write(self, tensor: &Tensor) -> Option<Tensor> {
-        match self {
-            Plain | Scalar => Some(tensor.clone()),
-            Dense => Some(tensor.permute(&[1, 0])),
+    fn write(self, tensor: &Tensor) -> Result<Option<Tensor>, Error> {
+        let shape = tensor.shape();
+        Ok(match (self, &shape[..]) {
+            (Plain | Scalar, _) => Some(tensor.clone()),
+            (Dense, [_, _]) => Some(tensor.permute(&[1, 0])),
+            (Squeezed, [1, rest @ ..]) | (SqueezedTwice, [1, 1, rest @ ..]) => Some(tensor.reshape(rest)?),
             _ => None,
-        }
+        })
     }
 }
 
@@ -157,12 +159,7 @@ impl KeyMap {
     }
 
     /// Rows whose names follow the two prefixes.
-    pub fn under(
-        mut self,
-        source: impl Into<String>,
-        canonical: impl Into<String>,
-        rows: &'static [Row],
-    ) -> KeyMap {
+    pub fn under(mut self, source: impl Into<String>, canonical: impl Into<String>, rows: &'static [Row]) -> KeyMap {
         self.sections.push(Section { source: source.into(), canonical: canonical.into(), stacked: false, rows });
         self
     }
@@ -216,17 +213,27 @@ impl KeyMap {
                         insert(&mut out, fill(&canonical, index), mapped, row.adds)?;
                         continue;
                     }
-                    let depth = parts.iter().map(|(_, t)| t.shape().first().copied().unwrap_or(0)).min();
-                    for layer in 0..depth.unwrap_or(0) {
+                    let depth_of = |tensor: &Tensor| tensor.shape().first().copied().unwrap_or(0);
+                    let depth = parts.first().map_or(0, |(_, tensor)| depth_of(tensor));
+                    if let Some((name, tensor)) = parts.iter().find(|(_, tensor)| depth_of(tensor) != depth) {
+                        return Err(Error::Depth {
+                            source_name: (*name).to_owned(),
+                            found: depth_of(tensor),
+                            expected: depth,
+                        });
+                    }
+                    for layer in 0..depth {
                         let mapped = join(row, &parts, Some(layer))?;
                         insert(&mut out, fill(&canonical, Some(layer)), mapped, row.adds)?;
                     }
                 }
             }
         }
-        let accounted = |name: &str| {
-            name.strip_prefix(root).is_some_and(|name| used.contains(name))
-                || self.ignored.iter().any(|pattern| matches(pattern, name))
+        // Below the root only what is ignored there; beside it, whole names.
+        let ignored = |name: &str| self.ignored.iter().any(|pattern| matches(pattern, name));
+        let accounted = |name: &str| match name.strip_prefix(root) {
+            Some(below) => used.contains(below) || ignored(below),
+            None => ignored(name),
         };
         let unmapped: Vec<String> =
             tensors.iter().filter(|(name, _)| !accounted(name)).map(|(name, _)| name.clone()).collect();
@@ -252,7 +259,7 @@ impl KeyMap {
         if source.contains('{') {
             return Err(no_name());
         }
-        Ok((source, row.layout.write(tensor).ok_or_else(no_name)?))
+        Ok((source, row.layout.write(tensor)?.ok_or_else(no_name)?))
     }
 
     fn row_of(&self, canonical: &str) -> Option<(&Section, &Row, Option<usize>)> {

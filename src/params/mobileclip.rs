@@ -90,7 +90,11 @@ fn fastvit_block(map: KeyMap, source: &str, canonical: &str) -> KeyMap {
     let map = map
         .under(source.to_owned(), canonical.to_owned(), LAYER_SCALES)
         .under(format!("{source}norm."), format!("{canonical}norm."), BATCH_NORM)
-        .under(format!("{source}token_mixer.norm.rbr_skip."), format!("{canonical}token_mixer.norm.identity."), BATCH_NORM)
+        .under(
+            format!("{source}token_mixer.norm.rbr_skip."),
+            format!("{canonical}token_mixer.norm.identity."),
+            BATCH_NORM,
+        )
         .under(format!("{source}token_mixer.reparam_conv."), format!("{canonical}token_mixer.reparam_conv."), CONV)
         .under(format!("{source}convffn.conv.conv."), format!("{canonical}mlp.conv.conv."), CONV)
         .under(format!("{source}convffn.conv.bn."), format!("{canonical}mlp.conv.bn."), BATCH_NORM)
@@ -124,7 +128,8 @@ pub fn apple() -> KeyMap {
         map = fastvit_block(map, &format!("{image}network.{at}.{{i}}."), &blocks);
     }
     for (stage, at) in [(1, 1), (2, 3), (3, 5)] {
-        let (source, canonical) = (format!("{image}network.{at}.proj."), format!("visual.stages.{stage}.downsample.proj."));
+        let (source, canonical) =
+            (format!("{image}network.{at}.proj."), format!("visual.stages.{stage}.downsample.proj."));
         map = map
             .under(format!("{source}0.lkb_origin.conv."), format!("{canonical}0.large_conv.conv."), CONV)
             .under(format!("{source}0.lkb_origin.bn."), format!("{canonical}0.large_conv.bn."), BATCH_NORM)
@@ -134,9 +139,11 @@ pub fn apple() -> KeyMap {
             .under(format!("{source}0.se."), format!("{canonical}0.se."), SQUEEZE_EXCITE);
         map = mobile_one(map, &format!("{source}1."), &format!("{canonical}1."));
     }
-    map = map
-        .under(format!("{image}network.6.pe."), "visual.stages.3.pos_emb.pos_enc.", CONV)
-        .under(format!("{image}network.6.reparam_conv."), "visual.stages.3.pos_emb.reparam_conv.", CONV);
+    map = map.under(format!("{image}network.6.pe."), "visual.stages.3.pos_emb.pos_enc.", CONV).under(
+        format!("{image}network.6.reparam_conv."),
+        "visual.stages.3.pos_emb.reparam_conv.",
+        CONV,
+    );
     // S0's text tower: the first and the last block are RepMixers, under the same list.
     fastvit_block(map, "text_encoder.transformer.{i}.", "text.blocks.{i}.")
 }

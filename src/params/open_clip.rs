@@ -111,58 +111,95 @@ const TEXT: &[Row] = &[
 ];
 
 /// SigLIP's text projection is a `Linear`, CLIP's a matrix used as `x @ P`.
-const LINEAR_PROJECTION: &[Row] = &[
-    row("text_projection.weight", "head.weight", Plain),
-    row("text_projection.bias", "head.bias", Plain),
-];
+const LINEAR_PROJECTION: &[Row] =
+    &[row("text_projection.weight", "head.weight", Plain), row("text_projection.bias", "head.bias", Plain)];
 const MATRIX_PROJECTION: &[Row] = &[row("text_projection", "head.weight", Dense)];
 
-const ROOT: &[Row] = &[
-    row("logit_scale", "logit_scale", Scalar),
-    row("logit_bias", "logit_bias", Scalar),
-    // `timm_proj: linear`: a projection outside the trunk.
+const LOGITS: &[Row] = &[row("logit_scale", "logit_scale", Scalar), row("logit_bias", "logit_bias", Scalar)];
+
+/// `timm_proj: linear`: a projection outside the trunk.
+const OUTER_HEAD: &[Row] = &[
     row("visual.head.proj.weight", "visual.head.weight", Plain),
     row("visual.head.proj.bias", "visual.head.bias", Plain),
 ];
 
-/// The text tower under `source`, with either form of projection.
-fn text(map: KeyMap, source: &str) -> KeyMap {
-    map.under(source, "text.", TEXT)
-        .under(source, "text.", LINEAR_PROJECTION)
-        .under(source, "text.", MATRIX_PROJECTION)
-        .under(format!("{source}transformer.resblocks.{{i}}."), "text.blocks.{i}.", RESBLOCK)
-        // A buffer, not a parameter.
-        .ignore("attn_mask")
-        .ignore("text.attn_mask")
+/// Which of open_clip's forms a file is written in. Reading takes all of a map's rows; writing
+/// needs one name for each parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A timm ViT with a MAP head: `ViT-*-SigLIP*`.
+    Siglip,
+    /// A timm ViT whose classifier is the projection: MobileCLIP's B and L-14.
+    TimmVit,
+    /// A timm FastViT: MobileCLIP.
+    FastVit,
+    /// open_clip's own ViT, text at the root.
+    Native,
+}
+
+impl Form {
+    /// The map to write it with. A text projection with a bias is a `Linear` there, one without
+    /// a bare matrix.
+    pub fn map(self, text_bias: bool) -> KeyMap {
+        let projection = [if text_bias { LINEAR_PROJECTION } else { MATRIX_PROJECTION }];
+        match self {
+            Form::Siglip => text(vit_trunk().under("", "", OUTER_HEAD), "text.", &projection),
+            Form::TimmVit => text(vit_trunk().under("visual.trunk.", "visual.", TRUNK_HEAD), "text.", &projection),
+            Form::FastVit => text(fastvit_trunk(), "text.", &projection),
+            Form::Native => text(native_vit(), "", &projection),
+        }
+    }
+}
+
+/// The text tower under `source`, with these forms of projection.
+fn text(map: KeyMap, source: &str, projections: &[&'static [Row]]) -> KeyMap {
+    let map = map.under(source, "text.", TEXT).under(
+        format!("{source}transformer.resblocks.{{i}}."),
+        "text.blocks.{i}.",
+        RESBLOCK,
+    );
+    projections.iter().fold(map, |map, rows| map.under(source, "text.", rows))
 }
 
 /// A timm ViT trunk: SigLIP, and MobileCLIP's B and L-14.
 pub fn timm_vit() -> KeyMap {
-    let map = KeyMap::new("open_clip", Naming::OpenClip)
+    let map = vit_trunk().under("", "", OUTER_HEAD).under("visual.trunk.", "visual.", TRUNK_HEAD);
+    text(map, "text.", &[LINEAR_PROJECTION, MATRIX_PROJECTION])
+}
+
+fn vit_trunk() -> KeyMap {
+    let (source, canonical) = ("visual.trunk.patch_embed.backbone.{i}.", "visual.patch_embed.backbone.{i}.");
+    KeyMap::new("open_clip", Naming::OpenClip)
         .recognised_by("visual.trunk.patch_embed.proj.weight")
         .recognised_by("visual.trunk.patch_embed.backbone.0.conv.weight")
-        .under("", "", ROOT)
+        .under("", "", LOGITS)
         .under("visual.trunk.", "visual.", TRUNK)
-        .under("visual.trunk.", "visual.", TRUNK_HEAD)
-        .under("visual.trunk.patch_embed.backbone.{i}.conv.", "visual.patch_embed.backbone.{i}.conv.", CONV)
-        .under("visual.trunk.patch_embed.backbone.{i}.bn.", "visual.patch_embed.backbone.{i}.bn.", BATCH_NORM)
+        .under(format!("{source}conv."), format!("{canonical}conv."), CONV)
+        .under(format!("{source}bn."), format!("{canonical}bn."), BATCH_NORM)
         .under("visual.trunk.blocks.{i}.", "visual.blocks.{i}.", BLOCK)
-        .ignore("*.num_batches_tracked");
-    text(map, "text.")
+        .ignore("*.num_batches_tracked")
+        // A buffer, not a parameter.
+        .ignore("text.attn_mask")
 }
 
 /// open_clip's own ViT; the text tower at the root, or under `text.`.
 pub fn native() -> KeyMap {
-    let map = KeyMap::new("open_clip", Naming::OpenClip)
+    let projections = [LINEAR_PROJECTION, MATRIX_PROJECTION];
+    text(text(native_vit(), "", &projections), "text.", &projections)
+}
+
+fn native_vit() -> KeyMap {
+    KeyMap::new("open_clip", Naming::OpenClip)
         .recognised_by("visual.conv1.weight")
-        .under("", "", ROOT)
+        .under("", "", LOGITS)
         .under("visual.", "visual.", NATIVE)
         .under("visual.transformer.resblocks.{i}.", "visual.blocks.{i}.", RESBLOCK)
+        .ignore("attn_mask")
+        .ignore("text.attn_mask")
         // Three numbers OpenAI's archives carry beside the weights.
         .ignore("input_resolution")
         .ignore("context_length")
-        .ignore("vocab_size");
-    text(text(map, ""), "text.")
+        .ignore("vocab_size")
 }
 
 /// A MobileOne block: branches of the training form, and the folded form.
@@ -180,13 +217,18 @@ fn mobile_one(map: KeyMap, source: &str, canonical: &str) -> KeyMap {
 /// A timm FastViT trunk: MobileCLIP and MobileCLIP2. Canonical names are timm's, so a row differs
 /// in its prefix alone.
 pub fn timm_fastvit() -> KeyMap {
+    text(fastvit_trunk(), "text.", &[LINEAR_PROJECTION, MATRIX_PROJECTION])
+}
+
+fn fastvit_trunk() -> KeyMap {
     let (source, canonical) = ("visual.trunk.", "visual.");
     let mut map = KeyMap::new("open_clip", Naming::OpenClip)
         .recognised_by("visual.trunk.stem.0.conv_kxk.0.conv.weight")
         .recognised_by("visual.trunk.stem.0.reparam_conv.weight")
-        .under("", "", ROOT)
+        .under("", "", LOGITS)
         .under("visual.trunk.head.", "visual.", FASTVIT_HEAD)
-        .ignore("*.num_batches_tracked");
+        .ignore("*.num_batches_tracked")
+        .ignore("text.attn_mask");
     let mut blocks = vec!["stem.{i}.".to_owned(), "final_conv.".to_owned()];
     for stage in 0..MAX_STAGES {
         let stage = format!("stages.{stage}.");
@@ -199,14 +241,18 @@ pub fn timm_fastvit() -> KeyMap {
             );
         for conv in ["large_conv.", "small_conv."] {
             let at = format!("{stage}downsample.proj.0.{conv}");
-            map = map
-                .under(format!("{source}{at}conv."), format!("{canonical}{at}conv."), CONV)
-                .under(format!("{source}{at}bn."), format!("{canonical}{at}bn."), BATCH_NORM);
+            map = map.under(format!("{source}{at}conv."), format!("{canonical}{at}conv."), CONV).under(
+                format!("{source}{at}bn."),
+                format!("{canonical}{at}bn."),
+                BATCH_NORM,
+            );
         }
         let block = format!("{stage}blocks.{{i}}.");
-        map = map
-            .under(format!("{source}{block}"), format!("{canonical}{block}"), FASTVIT_BLOCK)
-            .under(format!("{source}{block}norm."), format!("{canonical}{block}norm."), BATCH_NORM);
+        map = map.under(format!("{source}{block}"), format!("{canonical}{block}"), FASTVIT_BLOCK).under(
+            format!("{source}{block}norm."),
+            format!("{canonical}{block}norm."),
+            BATCH_NORM,
+        );
         for (part, rows) in [
             ("token_mixer.norm.identity.", BATCH_NORM),
             ("token_mixer.reparam_conv.", CONV),
@@ -223,7 +269,7 @@ pub fn timm_fastvit() -> KeyMap {
     for block in blocks {
         map = mobile_one(map, &format!("{source}{block}"), &format!("{canonical}{block}"));
     }
-    text(map, "text.")
+    map
 }
 
 /// More than any FastViT has.

@@ -85,7 +85,7 @@ impl Params {
             let new = resample(&old, grid, Rule::of(vision, from.dialect))?.to_f32()?;
             Tensor::from_f32(&name, &places, &[class, &new].concat())
         };
-        self.replace(NAME, resized);
+        self.insert(NAME, resized);
         Ok(())
     }
 }

@@ -161,7 +161,10 @@ pub fn linear_after(
         shifts[row] *= row_scale(row);
     }
     let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<_>>();
-    Ok((Tensor::from_f32(&name, &[rows, columns], &narrow(&values)), Tensor::from_f32(&name, &[rows], &narrow(&shifts))))
+    Ok((
+        Tensor::from_f32(&name, &[rows, columns], &narrow(&values)),
+        Tensor::from_f32(&name, &[rows], &narrow(&shifts)),
+    ))
 }
 
 #[cfg(test)]
@@ -224,8 +227,9 @@ mod tests {
             let one = Conv::new(&tensor(&[channels, per_group, 1, 1], 3), None).unwrap().batch_norm(&bn(channels, 4));
             let skip = Conv::identity([channels, per_group, 1, 1], groups).batch_norm(&bn(channels, 5));
             let parts = [&kxk, &one, &skip].map(|c| run(c, &x, side, groups));
-            let want: Vec<Vec<f64>> =
-                (0..channels).map(|c| (0..side * side).map(|i| parts.iter().map(|p| p[c][i]).sum()).collect()).collect();
+            let want: Vec<Vec<f64>> = (0..channels)
+                .map(|c| (0..side * side).map(|i| parts.iter().map(|p| p[c][i]).sum()).collect())
+                .collect();
             close(&run(&kxk.clone().plus(&one).plus(&skip), &x, side, groups), &want);
         }
     }
@@ -240,9 +244,8 @@ mod tests {
         let gamma = tensor(&[channels, 1, 1], 9);
         let (m, n) = (run(&mixer, &x, side, channels), run(&norm, &x, side, channels));
         let g = wide(&gamma).unwrap();
-        let want: Vec<Vec<f64>> = (0..channels)
-            .map(|c| (0..side * side).map(|i| x[c][i] + g[c] * (m[c][i] - n[c][i])).collect())
-            .collect();
+        let want: Vec<Vec<f64>> =
+            (0..channels).map(|c| (0..side * side).map(|i| x[c][i] + g[c] * (m[c][i] - n[c][i])).collect()).collect();
         let folded = Conv::identity(shape, channels).plus(&mixer.minus(&norm).layer_scaled(&gamma).unwrap());
         close(&run(&folded, &x, side, channels), &want);
     }
@@ -260,12 +263,15 @@ mod tests {
         let x = [0.7, -1.3];
         let y: Vec<f64> = (0..2).map(|i| bn.scale[i] * x[i] + bn.shift[i]).collect();
         let (wide_w, wide_b) = (wide(&w).unwrap(), wide(&b).unwrap());
-        let (folded_w, folded_b) = linear_after(&w, Some(&b), Some(&bn), |row| if row == 0 { 0.5 } else { 1.0 }).unwrap();
+        let (folded_w, folded_b) =
+            linear_after(&w, Some(&b), Some(&bn), |row| if row == 0 { 0.5 } else { 1.0 }).unwrap();
         let (folded_w, folded_b) = (folded_w.to_f32().unwrap(), folded_b.to_f32().unwrap());
         for row in 0..3 {
             let scale = if row == 0 { 0.5 } else { 1.0 };
             let want = scale * (wide_w[row * 2] * y[0] + wide_w[row * 2 + 1] * y[1] + wide_b[row]);
-            let got = f64::from(folded_w[row * 2]) * x[0] + f64::from(folded_w[row * 2 + 1]) * x[1] + f64::from(folded_b[row]);
+            let got = f64::from(folded_w[row * 2]) * x[0]
+                + f64::from(folded_w[row * 2 + 1]) * x[1]
+                + f64::from(folded_b[row]);
             assert!((got - want).abs() < 1e-5, "{got} {want}");
         }
     }

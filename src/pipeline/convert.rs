@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::select::{Choice, RECORDED_CONFIG, RECORDED_DIALECT, Selected, select};
 use super::{Error, Progress, at_image_size, open};
 use crate::checkpoint::write::{self, safetensors};
-use crate::config::{Dialect, ModelConfig, VisionCfg};
+use crate::config::{Dialect, ModelConfig, Naming, PatchEmbed, Proj, TextModel, VisionCfg, VisionPool};
+use crate::onnx::Graph;
+use crate::onnx::graph::Data;
 use crate::onnx::write::Error as WriteError;
 use crate::package::OutputFile;
-use crate::params::{self, Params};
+use crate::params::Params;
+use crate::params::open_clip::Form;
+use crate::tensor::Tensor;
 use crate::towers;
 
 /// What to convert, and where to.
@@ -23,6 +27,8 @@ pub struct Convert {
     pub choice: Choice,
     /// Freezes NaFlex, which open_clip 3.3 cannot load, and resamples positions.
     pub image_size: Option<[usize; 2]>,
+    /// Folds training-time branches, under timm's names for the folded form.
+    pub reparameterize: bool,
 }
 
 /// What came of it.
@@ -43,23 +49,24 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
     let mut params = Params::from_checkpoint(&checkpoint).map_err(|source| Error::params(path, source))?;
     let mut selected = select(&request.choice, &checkpoint, &params, progress)?;
     at_image_size(&mut selected, &mut params, request.image_size, path)?;
-    let config = &selected.config;
-    if matches!(config.vision_cfg, VisionCfg::NaflexVit(_)) {
-        return Err(Error::Unsupported {
-            path: path.display().to_string(),
-            what: format!("{} takes images of any size, which open_clip 3.3 has no model for", config.model),
-            way_out: "freeze it with --image-size HxW".to_owned(),
-        });
-    }
+    fits_open_clip(&selected.config, path)?;
 
     // Building the towers checks every name and shape, so that nothing half-right is written.
     let wrong = |source| selected.params_error(path, source);
-    towers::image(config, &params, true).map_err(wrong)?;
-    towers::text(config, &params, true).map_err(wrong)?;
-    towers::logits(config, &params).map_err(wrong)?;
+    let image = towers::image(&selected.config, &params, true).map_err(wrong)?;
+    towers::text(&selected.config, &params, true).map_err(wrong)?;
+    towers::logits(&selected.config, &params).map_err(wrong)?;
     params.expect_all_read().map_err(wrong)?;
 
-    let naming = params::open_clip::timm_vit();
+    let published = selected.config.clone();
+    if request.reparameterize {
+        reparameterize(&mut selected.config, &mut params, image);
+    }
+    add_head_bias(&mut selected.config, &mut params);
+    selected.config.naming = Naming::OpenClip;
+    let config = &selected.config;
+    let wrong = |source| selected.params_error(path, source);
+    let naming = form(config).map(config.text_cfg.proj_bias);
     let mut tensors = params
         .tensors()
         .map(|(name, tensor)| naming.backwards(name, tensor))
@@ -68,7 +75,7 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
     tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
 
     progress.start("hashing the checkpoint", Some(checkpoint.size()));
-    let sha256 = checkpoint.sha256(&|n| progress.advance(n));
+    let sha256 = checkpoint.sha256(&|n| progress.advance(n)).map_err(|source| Error::checkpoint(path, source))?;
     let metadata = BTreeMap::from([
         ("format".to_owned(), "pt".to_owned()),
         ("clip_onnx.tool".to_owned(), concat!("clip-onnx ", env!("CARGO_PKG_VERSION")).to_owned()),
@@ -79,11 +86,11 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
         (RECORDED_CONFIG.to_owned(), config.to_json().to_string()),
     ]);
     progress.start("writing open_clip names", Some(tensors.iter().map(|(_, t)| t.len() as u64 * 4).sum()));
-    let target = request.out.display().to_string();
     let failed = |source| match source {
         write::Error::Tensor(source) => Error::Tensor { path: path.display().to_string(), source },
         write::Error::Io(source) => {
-            Error::Write { path: path.display().to_string(), source: WriteError::Io { path: target.clone(), source } }
+            let size = tensors.iter().map(|(_, t)| t.len() as u64 * 4).sum();
+            Error::Write(WriteError::io(&request.out, size, source))
         }
     };
     let mut buffered = BufWriter::with_capacity(1 << 20, out.file());
@@ -91,13 +98,100 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
     buffered.flush().map_err(|e| failed(e.into()))?;
     drop(buffered);
     out.commit()?;
-    warn_of_other_numbers(config, progress);
+    warn_of_other_numbers(&published, progress);
     Ok(Converted { tensors: tensors.len(), selected })
+}
+
+/// Whether open_clip has a model to put these weights in.
+fn fits_open_clip(config: &ModelConfig, path: &Path) -> Result<(), Error> {
+    let (what, way_out) = if matches!(config.vision_cfg, VisionCfg::NaflexVit(_)) {
+        ("takes images of any size, which open_clip 3.3 has no model for", "freeze it with --image-size HxW")
+    } else if config.text_cfg.model_type == TextModel::Mct {
+        (
+            "has a text tower with RepMixer blocks, and open_clip has no such module to load it into",
+            "`export` writes it as ONNX all the same",
+        )
+    } else {
+        return Ok(());
+    };
+    let what = format!("{} {what}", config.model);
+    Err(Error::Unsupported { path: path.display().to_string(), what, way_out: way_out.to_owned() })
+}
+
+/// Which of open_clip's forms holds a model.
+fn form(config: &ModelConfig) -> Form {
+    match &config.vision_cfg {
+        VisionCfg::FastVit(_) => Form::FastVit,
+        VisionCfg::Vit(vit) | VisionCfg::NaflexVit(vit) => match (vit.pool, vit.patch_embed, vit.proj_bias) {
+            (VisionPool::Map, ..) => Form::Siglip,
+            (_, PatchEmbed::ConvStem, _) | (_, _, true) => Form::TimmVit,
+            _ => Form::Native,
+        },
+    }
+}
+
+/// timm's classifier has a bias, Apple's projection has none: nought, then, as open_clip's own
+/// converter has it.
+fn add_head_bias(config: &mut ModelConfig, params: &mut Params) {
+    let form = form(config);
+    let (proj, bias) = match &mut config.vision_cfg {
+        VisionCfg::FastVit(fastvit) => (fastvit.proj, &mut fastvit.proj_bias),
+        VisionCfg::Vit(vit) | VisionCfg::NaflexVit(vit) => (vit.proj, &mut vit.proj_bias),
+    };
+    if proj == Proj::Linear && !*bias && matches!(form, Form::FastVit | Form::TimmVit) {
+        *bias = true;
+        let zeros = vec![0.0; config.embed_dim];
+        params.insert("visual.head.bias", Tensor::from_f32("head bias", &[config.embed_dim], &zeros));
+    }
+}
+
+/// Puts the image tower's folded convolutions in the place of the branches they were made of.
+/// The tower folds them while it is built, under timm's own names.
+fn reparameterize(config: &mut ModelConfig, params: &mut Params, image: Graph) {
+    let VisionCfg::FastVit(fastvit) = &mut config.vision_cfg else { return };
+    if std::mem::replace(&mut fastvit.reparameterized, true) {
+        return;
+    }
+    const BRANCHES: &[&str] = &[
+        "conv_kxk.",
+        "conv_scale.",
+        "identity.",
+        "large_conv.",
+        "small_conv.",
+        "pos_enc.",
+        "norm.identity.",
+        "mixer.",
+        "layer_scale.",
+    ];
+    for initializer in image.into_parts().initializers {
+        let Some((block, _)) = initializer.name.split_once("reparam_conv.") else { continue };
+        params.remove(|name| {
+            name.strip_prefix(block).is_some_and(|rest| BRANCHES.iter().any(|branch| rest.starts_with(branch)))
+        });
+        if let Data::Float(tensor) = initializer.data {
+            params.insert(&initializer.name, tensor);
+        }
+    }
 }
 
 /// open_clip runs some of these weights with another GELU than their authors.
 fn warn_of_other_numbers(config: &ModelConfig, progress: &dyn Progress) {
     if config.dialect == Dialect::OpenClip {
+        return;
+    }
+    if let Some(stem) = config.vision_cfg.vit().and_then(|vit| vit.conv_stem.as_ref()) {
+        if stem.paddings.iter().any(|&padding| padding != 0) {
+            progress.warn(&format!(
+                "open_clip runs the convolution stem of {} without padding and its LayerNorm with eps 1e-6, its authors with padding {:?} and eps {:?}: open_clip will compute other numbers (image cosine near 0.99) from this file. `export` follows the recorded dialect `{}`",
+                config.model,
+                stem.paddings,
+                config.vision_cfg.vit().map_or(0.0, |vit| vit.norm_eps),
+                config.dialect
+            ));
+        }
+        return;
+    }
+    if matches!(config.vision_cfg, VisionCfg::FastVit(_)) {
         return;
     }
     let Ok(other) = config.in_dialect(Dialect::OpenClip) else {

@@ -10,7 +10,7 @@ use super::{Error, Progress, at_image_size, open};
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::onnx::target::PORTABLE;
-use crate::onnx::write::{ExternalData, Written, weight_bytes, write};
+use crate::onnx::write::{Error as WriteError, ExternalData, Written, weight_bytes, write};
 use crate::package::{Folder, MANIFEST, Manifest, ManifestFile, REPORT};
 use crate::params::Params;
 use crate::towers::{self, Logits};
@@ -53,6 +53,10 @@ pub struct Exported {
 pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Error> {
     let path = &request.checkpoint;
     let folder = Folder::create(&request.out, request.force)?;
+    if let Some(reference) = &request.reference {
+        // Read again when it is needed; a wrong one should not cost an export.
+        verify::Reference::read(reference)?;
+    }
     let checkpoint = open(path)?;
     let mut params = Params::from_checkpoint(&checkpoint).map_err(|source| Error::params(path, source))?;
     let mut selected = select(&request.choice, &checkpoint, &params, progress)?;
@@ -66,7 +70,8 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     params.expect_all_read().map_err(wrong)?;
 
     progress.start("hashing the checkpoint", Some(checkpoint.size()));
-    let metadata = metadata(request, config, &checkpoint, &logits, &checkpoint.sha256(&|n| progress.advance(n)));
+    let sha256 = checkpoint.sha256(&|n| progress.advance(n)).map_err(|source| Error::checkpoint(path, source))?;
+    let metadata = metadata(request, config, &checkpoint, &logits, &sha256);
     let mut files = Vec::new();
     for (graph, own) in [(image, image_metadata(config)), (text, text_metadata(config))] {
         metadata.iter().chain(&own).for_each(|(key, value)| graph.set_metadata(key, value));
@@ -75,7 +80,14 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         progress.start(&format!("writing {name}"), Some(weight_bytes(&parts)));
         let written =
             write(&parts, PORTABLE, &folder.path().join(&name), request.external_data, &|n| progress.advance(n));
-        files.extend(written.map_err(|source| Error::Write { path: path.display().to_string(), source })?);
+        let failed = |source| match source {
+            WriteError::Tensor(source) => Error::Tensor { path: path.display().to_string(), source },
+            WriteError::Io { source, .. } => Error::Write(WriteError::io(&request.out.join(&name), 0, source)),
+            WriteError::NoSpace { size, .. } => {
+                Error::Write(WriteError::NoSpace { path: request.out.join(&name).display().to_string(), size })
+            }
+        };
+        files.extend(written.map_err(failed)?);
     }
     folder.write(MANIFEST, &manifest(request, config, &metadata, &files))?;
     // What was read is not needed to prove what was written: let go of the mapped file.
@@ -88,6 +100,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
             models: models.collect(),
             reference: request.reference.clone(),
             batches: request.batches.clone(),
+            shown_in: Some(request.out.clone()),
         };
         let outcome = verify::verify(&request, &|what| progress.start(what, None))?;
         folder.write(REPORT, &pretty(&outcome))?;

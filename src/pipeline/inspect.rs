@@ -58,8 +58,13 @@ pub struct TensorReport {
 /// # Errors
 /// When the file is neither a checkpoint nor an ONNX model.
 pub fn inspect(path: &Path, choice: &Choice) -> Result<Inspected, Error> {
-    let is_onnx = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"));
-    if is_onnx {
+    // ONNX begins with its first field, the IR version; a safetensors header's length may too.
+    let starts_as_onnx = || {
+        let mut first = [0; 9];
+        let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut first));
+        read.is_ok() && first[0] == 0x08 && first[8] != b'{'
+    };
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) || starts_as_onnx() {
         let summary = summary(path).map_err(|e| Error::Verify(e.into()))?;
         return Ok(Inspected::Onnx(Box::new(summary)));
     }
@@ -119,7 +124,11 @@ fn checkpoint(checkpoint: &Checkpoint, choice: &Choice) -> Result<CheckpointRepo
             report.against = Some(config.model.clone());
         }
         Err(problem @ (Error::NoFit { .. } | Error::Ambiguous { .. })) => {
-            report.problem = Some(problem.to_string());
+            report.problem = Some(match problem {
+                // The differences are listed below.
+                Error::NoFit { .. } => "no known model has these shapes; give --model NAME or --config FILE".to_owned(),
+                other => other.to_string(),
+            });
             let dialect = choice.dialect.unwrap_or(params.naming().dialect());
             if let Some((config, differences)) = ranked(&params, dialect).into_iter().next() {
                 report.against = Some(config.model);

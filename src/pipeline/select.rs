@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Error, Progress};
 use crate::checkpoint::Checkpoint;
-use crate::config::{Dialect, ModelConfig, known};
+use crate::config::{Act, Dialect, ModelConfig, known};
 use crate::params::{self, Params};
 use crate::towers;
 
@@ -32,6 +32,7 @@ pub enum Found {
     File,
     Recorded,
     Shapes,
+    Guessed,
 }
 
 impl std::fmt::Display for Found {
@@ -41,6 +42,7 @@ impl std::fmt::Display for Found {
             Found::File => "from --config",
             Found::Recorded => "recorded in the checkpoint",
             Found::Shapes => "found from names and shapes",
+            Found::Guessed => "guessed among those with these names and shapes",
         })
     }
 }
@@ -56,7 +58,7 @@ impl Selected {
     /// A parameter problem, with what the user may have chosen wrongly.
     pub fn params_error(&self, path: &Path, source: params::Error) -> Error {
         let hint = match (&source, self.found) {
-            (params::Error::Tensor(_), _) | (_, Found::Shapes) => String::new(),
+            (params::Error::Tensor(_), _) | (_, Found::Shapes | Found::Guessed) => String::new(),
             (_, Found::Recorded) => format!(" (model {} is recorded in the file)", self.config.model),
             (_, Found::Named | Found::File) => format!(
                 " (model {} was chosen; `clip-onnx inspect {}` says which models fit)",
@@ -78,6 +80,7 @@ pub fn select(
     params: &Params,
     progress: &dyn Progress,
 ) -> Result<Selected, Error> {
+    let naming = params.naming();
     let in_dialect = |config: ModelConfig| match choice.dialect {
         Some(dialect) => config.in_dialect(dialect),
         None => Ok(config),
@@ -86,41 +89,69 @@ pub fn select(
         return Ok(Selected { config: in_dialect(ModelConfig::read(path)?)?, found: Found::File });
     }
     let recorded = recorded(checkpoint)?;
-    let dialect =
-        choice.dialect.or(recorded.as_ref().map(|config| config.dialect)).unwrap_or(params.naming().dialect());
+    let dialect = choice.dialect.or(recorded.as_ref().map(|config| config.dialect)).unwrap_or(naming.dialect());
     if let Some(name) = &choice.model {
-        return Ok(Selected { config: ModelConfig::named(name)?.in_dialect(dialect)?, found: Found::Named });
+        let config = ModelConfig::named(name)?.for_file(naming, dialect)?;
+        return Ok(Selected { config, found: Found::Named });
     }
     if let Some(config) = recorded {
-        if choice.dialect.is_none() && config.dialect != params.naming().dialect() {
+        if choice.dialect.is_none() && config.dialect != naming.dialect() {
             progress.warn(&format!(
-                "the weights were published in another form; the graph follows the recorded dialect `{}`, not {}'s",
+                "the weights were published in another form; the graph follows the recorded dialect `{}`, not {naming}'s",
                 config.dialect,
-                params.naming()
             ));
         }
         return Ok(Selected { config: in_dialect(config)?, found: Found::Recorded });
     }
     let path = checkpoint.path().display().to_string();
-    let mut fits = ranked(params, dialect);
+    let fits = ranked(params, dialect);
     let exact = fits.iter().take_while(|(_, differences)| differences.is_empty()).count();
-    match exact {
-        1 => Ok(Selected { config: fits.swap_remove(0).0, found: Found::Shapes }),
-        0 => {
-            let closest = fits.first().map_or_else(
-                || format!("none is known in dialect {dialect}"),
-                |(config, differences)| {
-                    let shown: Vec<String> = differences.iter().map(Difference::to_string).collect();
-                    format!("the closest is {}, where {}", config.model, params::keymap::some_of(&shown))
-                },
-            );
-            Err(Error::NoFit { path, closest })
-        }
-        count => {
-            let names: Vec<&str> = fits[..count].iter().map(|(config, _)| config.model.as_str()).collect();
-            Err(Error::Ambiguous { path, count, names: names.join(", ") })
-        }
+    if exact == 0 {
+        let closest = fits.first().map_or_else(
+            || format!("none is known in dialect {dialect}"),
+            |(config, differences)| {
+                let shown: Vec<String> = differences.iter().map(Difference::to_string).collect();
+                format!("the closest is {}, where {}", config.model, params::keymap::some_of(&shown))
+            },
+        );
+        return Err(Error::NoFit { path, closest });
     }
+    let fits: Vec<ModelConfig> = fits.into_iter().take(exact).map(|(config, _)| config).collect();
+    if let [config] = &fits[..] {
+        return Ok(Selected { config: config.clone(), found: Found::Shapes });
+    }
+    let names: Vec<&str> = fits.iter().map(|config| config.model.as_str()).collect();
+    let Some((config, reason)) = guess(&fits, checkpoint) else {
+        return Err(Error::Ambiguous { path, count: names.len(), names: names.join(", ") });
+    };
+    progress.warn(&format!(
+        "{} have these names and shapes; took {} for {reason}. Say so with --model if it is another",
+        names.join(", "),
+        config.model
+    ));
+    Ok(Selected { config: config.clone(), found: Found::Guessed })
+}
+
+/// What shapes do not tell, a file may tell otherwise: OpenAI's archives carry three numbers
+/// beside the weights, and their models run QuickGELU; and the file's name may be the model's.
+fn guess<'a>(fits: &'a [ModelConfig], checkpoint: &Checkpoint) -> Option<(&'a ModelConfig, &'static str)> {
+    let one = |wanted: &dyn Fn(&ModelConfig) -> bool| -> Option<&'a ModelConfig> {
+        let mut found = fits.iter().filter(|config| wanted(config));
+        found.next().filter(|_| found.next().is_none())
+    };
+    let openai = checkpoint.tensors().iter().any(|(name, _)| name == "input_resolution");
+    if openai {
+        return one(&|config| config.vision_cfg.act() == Act::QuickGelu)
+            .map(|config| (config, "the `input_resolution` that only OpenAI's archives hold"));
+    }
+    let plain = |text: &str| text.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "");
+    let file = plain(&checkpoint.file_name());
+    // The longest name in the file's name: `ViT-B-32-quickgelu` holds `ViT-B-32` too.
+    let named = fits.iter().filter(|config| file.contains(&plain(&config.model)));
+    let longest = named.max_by_key(|config| config.model.len())?;
+    // A name that does not say which GELU leaves that open.
+    let acts_agree = fits.iter().all(|config| config.vision_cfg.act() == longest.vision_cfg.act());
+    (acts_agree || longest.model.ends_with("quickgelu")).then_some((longest, "the file's name"))
 }
 
 /// The configuration `convert` left in a safetensors file.
@@ -174,9 +205,9 @@ pub fn differences(config: &ModelConfig, params: &Params) -> Vec<Difference> {
     out
 }
 
-/// Every known model in `dialect`, those that differ least first.
+/// Every known model in `dialect`, as this naming stores it, those that differ least first.
 pub fn ranked(params: &Params, dialect: Dialect) -> Vec<(ModelConfig, Vec<Difference>)> {
-    let in_dialect = known().filter_map(|config| config.in_dialect(dialect).ok());
+    let in_dialect = known().filter_map(|config| config.for_file(params.naming(), dialect).ok());
     let mut out: Vec<_> = in_dialect
         .map(|config| {
             let differences = differences(&config, params);

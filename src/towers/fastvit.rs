@@ -21,7 +21,15 @@ pub fn tower(s: &Scope, c: &FastVitCfg, embed_dim: usize) -> Result<Value, Error
 
     // Stem: 3×3 dense and 3×3 depthwise, each of stride 2, then 1×1.
     let d = c.embed_dims[0];
-    let one = MobileOne { d_in: d, d_out: d, kernel: 3, stride: 2, groups: d, scale_branch: c.stem_use_scale_branch, se: None };
+    let one = MobileOne {
+        d_in: d,
+        d_out: d,
+        kernel: 3,
+        stride: 2,
+        groups: d,
+        scale_branch: c.stem_use_scale_branch,
+        se: None,
+    };
     let stem = s.at("stem");
     let x = mobile_one(&stem.at(0), x, &MobileOne { d_in: 3, groups: 1, ..one }, c)?;
     let x = mobile_one(&stem.at(1), x, &one, c)?;

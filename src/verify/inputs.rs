@@ -23,7 +23,7 @@ pub fn fixed(tower: &Tower, rows: usize) -> Vec<Array> {
                     ids.push(match at {
                         0 if sot.is_some() && words > 1 => sot.unwrap_or(0),
                         at if at + 1 == words => eot.unwrap_or(1),
-                        at if at < words => 2 + (noise.next() % (vocabulary.max(5) as u64 - 4)) as i64,
+                        at if at < words => 2 + (noise.next() % (vocabulary.max(7) as u64 - 6)) as i64,
                         _ => pad.unwrap_or(0),
                     });
                 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::tower::{Array, Kind, Tower};
-use super::{Agreement, BATCH, EMBEDDING, LOGITS, Reference, Request, UNIT_NORM};
+use super::{Agreement, BATCH, EMBEDDING, LOGITS, Reference, UNIT_NORM};
 
 /// The outcome of a verification.
 #[derive(Clone, Debug, Serialize)]
@@ -120,12 +120,7 @@ fn within(failures: &mut Vec<String>, value: f64, tolerance: super::Tolerance, a
 }
 
 impl Report {
-    pub(super) fn new(
-        request: &Request,
-        reference: Option<&Reference>,
-        towers: Vec<TowerReport>,
-        logits: Option<LogitsReport>,
-    ) -> Report {
+    pub(super) fn new(reference: Option<&Reference>, towers: Vec<TowerReport>, logits: Option<LogitsReport>) -> Report {
         let mut failures = Vec::new();
         let mut seconds = std::collections::BTreeMap::new();
         for tower in &towers {
@@ -157,13 +152,16 @@ impl Report {
             within(&mut failures, logits.over_scale, LOGITS, "logits");
         }
         let passed = failures.is_empty();
-        let batches: Vec<String> = request.batches.iter().map(usize::to_string).collect();
+        let run: std::collections::BTreeSet<usize> = towers.iter().flat_map(|t| &t.batches).map(|b| b.batch).collect();
+        let batches: Vec<String> = run.iter().map(usize::to_string).collect();
+        let batches = batches.join(", ");
+        let consistent = towers.iter().flat_map(|t| &t.batches).any(|b| b.consistency.is_some());
+        let independent = if consistent { "; rows independent of the batch" } else { "" };
         let summary = match (reference, passed) {
-            (Some(r), true) => format!("agrees with {} at batch {}", r.file_name, batches.join(", ")),
+            (Some(r), true) => format!("agrees with {} at batch {batches}", r.file_name),
             (Some(r), false) => format!("does NOT agree with {}", r.file_name),
             (None, true) => format!(
-                "nothing was compared: no reference was given. Both checks without one passed at batch {} (finite, unit norm where normalised; rows independent of the batch)",
-                batches.join(", ")
+                "nothing was compared: no reference was given. What can be checked without one holds at batch {batches} (finite, unit norm where normalised{independent})"
             ),
             (None, false) => "nothing was compared, and the checks that need no reference failed".to_owned(),
         };

@@ -91,13 +91,13 @@ pub struct Runnable<'a> {
 }
 
 impl Tower {
-    /// Reads the file's own description, then loads it with tract.
+    /// Reads the file's own description, then loads it with tract. Messages call it `shown`.
     ///
     /// # Errors
     /// [`Error::Onnx`], [`Error::Tower`] or [`Error::Tract`].
-    pub fn open(path: &Path) -> Result<Tower, Error> {
+    pub fn open(path: &Path, shown: &Path) -> Result<Tower, Error> {
         let summary = summary(path)?;
-        let path_text = path.display().to_string();
+        let path_text = shown.display().to_string();
         let unfit = |reason: String| Error::Tower { path: path_text.clone(), reason };
         let kind = kind(&summary.inputs).map_err(unfit)?;
         let output = embedding_output(&summary.outputs).map_err(unfit)?;
@@ -185,12 +185,18 @@ impl Tower {
 
     /// Places in a row of ids.
     pub fn context_length(&self) -> usize {
-        self.summary.inputs[0].fixed(1).or_else(|| self.metadata("context_length")).unwrap_or(64)
+        let length = self.summary.inputs[0].fixed(1).or_else(|| self.metadata("context_length"));
+        length.unwrap_or(64).clamp(1, 1 << 14)
     }
 
     /// Size of the vocabulary; a safe small one where the file says nothing.
     pub fn vocab_size(&self) -> usize {
-        self.metadata("vocab_size").unwrap_or(1000)
+        self.stated_vocab_size().unwrap_or(100)
+    }
+
+    /// Size of the vocabulary, where the file says it.
+    pub fn stated_vocab_size(&self) -> Option<usize> {
+        self.metadata("vocab_size").filter(|&size| size > 0)
     }
 
     /// Ids of start, end and padding.
@@ -239,6 +245,16 @@ fn value(array: &Array, wanted: DatumType) -> Result<TValue, tract_core::interna
     Ok(tensor.into_tvalue())
 }
 
+thread_local! {
+    static GUARDED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Whether this thread is inside tract code whose panics are caught and reported as errors. A
+/// program can ask in its panic hook, to say them once.
+pub fn panics_are_caught() -> bool {
+    GUARDED.get()
+}
+
 /// Runs tract code that may fail or, on a graph it does not expect, panic.
 fn guarded<T>(
     path: &str,
@@ -246,9 +262,15 @@ fn guarded<T>(
     run: impl FnOnce() -> Result<T, tract_core::internal::TractError>,
 ) -> Result<T, Error> {
     let failed = |reason: String| Error::Tract { path: path.to_owned(), step, reason };
-    match catch_unwind(AssertUnwindSafe(run)) {
+    GUARDED.set(true);
+    let outcome = catch_unwind(AssertUnwindSafe(run));
+    GUARDED.set(false);
+    match outcome {
         Ok(result) => result.map_err(|e| failed(format!("{e:#}").replace('\n', " "))),
-        Err(_) => Err(failed("it panicked".to_owned())),
+        Err(panic) => {
+            let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            Err(failed(format!("it panicked ({})", said.unwrap_or("without a message").replace('\n', " "))))
+        }
     }
 }
 

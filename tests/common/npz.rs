@@ -16,12 +16,14 @@ pub struct Array {
     pub values: Vec<f32>,
     pub descr: &'static str,
     pub fortran: bool,
+    /// Bytes of noughts behind the values.
+    pub trailing: usize,
 }
 
 impl Array {
     pub fn new(shape: &[usize], values: Vec<f32>) -> Array {
         assert_eq!(shape.iter().product::<usize>(), values.len());
-        Array { shape: shape.to_vec(), values, descr: "<f4", fortran: false }
+        Array { shape: shape.to_vec(), values, descr: "<f4", fortran: false, trailing: 0 }
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -46,6 +48,7 @@ impl Array {
                 _ => out.extend(v.to_le_bytes()),
             }
         }
+        out.resize(out.len() + self.trailing, 0);
         out
     }
 }
@@ -77,6 +80,13 @@ pub fn read(path: &Path) -> Arrays {
     let checkpoint = Checkpoint::open(path).unwrap();
     let floats = checkpoint.tensors().iter().filter(|(_, t)| t.dtype().is_weight());
     floats.map(|(name, t)| (name.clone(), Array::new(&t.shape(), t.to_f32().unwrap()))).collect()
+}
+
+/// An array of int32, as floats.
+pub fn integers(path: &Path, name: &str) -> Array {
+    let file = std::fs::File::open(path).unwrap();
+    let array: ndarray::ArrayD<i32> = ndarray_npy::NpzReader::new(file).unwrap().by_name(name).unwrap();
+    Array::new(array.shape(), array.iter().map(|&v| v as f32).collect())
 }
 
 /// How members are stored.

@@ -1,0 +1,161 @@
+"""Writes a full-size checkpoint of random weights of a model open_clip knows, and its names.
+
+    pip install torch open_clip_torch numpy safetensors
+    python scripts/make_open_clip.py MobileCLIP-S1 -o s1.pt              (open_clip's names)
+    python scripts/make_open_clip.py MobileCLIP-S1 --apple -o s1.pt      (Apple's names)
+    python scripts/make_open_clip.py --all-keys tests/keys               (one list per model in models/)
+
+BatchNorm statistics, gains, biases and layer scales are randomised, so that nothing folds away
+unnoticed. `scripts/make_reference.py` gives the embeddings.
+"""
+import argparse
+import pathlib
+import re
+
+import open_clip
+import torch
+
+MODELS = pathlib.Path(__file__).resolve().parent.parent / "models"
+# The same architecture under the name open_clip 3.3 has it by.
+STANDS_FOR = {"MobileCLIP-S3": "MobileCLIP2-S3", "MobileCLIP-S4": "MobileCLIP2-S4", "MobileCLIP-L-14": "MobileCLIP2-L-14"}
+APPLE = ["MobileCLIP-S0", "MobileCLIP-S1", "MobileCLIP-S2", "MobileCLIP-B"]
+
+
+def randomise(model, seed):
+    torch.manual_seed(seed)
+    for name, p in model.named_parameters():
+        with torch.no_grad():
+            if name.endswith("gamma"):
+                p.normal_(0.5, 0.1)
+            elif p.ndim == 1 and name.endswith("weight"):
+                p.normal_(1.0, 0.1)
+            elif p.ndim == 1:
+                p.normal_(0.0, 0.1)
+    for name, b in model.named_buffers():
+        if name.endswith("running_mean"):
+            b.normal_(0.0, 0.2)
+        elif name.endswith("running_var"):
+            b.uniform_(0.5, 1.5)
+
+
+def apple(state, layers=None):
+    """open_clip's names as Apple's: timm's own remapping, backwards."""
+    out = {}
+    stage_at = {0: 0, 1: 2, 2: 4, 3: 7}
+    for name, value in state.items():
+        if name.startswith("visual.trunk."):
+            k = name[len("visual.trunk."):]
+            if k == "head.fc.weight":
+                k, value = "head.proj", value.T.contiguous()
+            elif k == "head.weight":
+                k, value = "classifier.proj", value.T.contiguous()
+            elif k in ("head.fc.bias", "head.bias"):
+                continue
+            k = re.sub(r"^stages\.(\d)\.downsample", lambda m: f"network.{2 * int(m[1]) - 1}", k)
+            k = re.sub(r"^stages\.(\d)\.blocks", lambda m: f"network.{stage_at[int(m[1])]}", k)
+            k = re.sub(r"^stages\.3\.pos_emb\.pos_enc", "network.6.pe", k)
+            k = re.sub(r"^final_conv\.se\.fc1", "final_conv.se.reduce", k)
+            k = re.sub(r"^final_conv\.se\.fc2", "final_conv.se.expand", k)
+            for new, old in (("stem.", "patch_embed."), ("conv_kxk", "rbr_conv"), ("conv_scale", "rbr_scale"),
+                             ("identity", "rbr_skip"), ("final_conv", "conv_exp"), ("large_conv", "lkb_origin")):
+                k = k.replace(new, old)
+            if "network." in k:
+                k = k.replace(".mlp.", ".convffn.").replace(".gamma", "")
+            k = re.sub(r"patch_embed\.backbone\.(\d)\.conv", r"patch_emb.\1.block.conv", k)
+            k = re.sub(r"patch_embed\.backbone\.(\d)\.bn", r"patch_emb.\1.block.norm", k)
+            if k == "pos_embed":
+                k, value = "pos_embed.pos_embed.pos_embed", value[None]
+            k = re.sub(r"^norm\.", "post_transformer_norm.", k)
+            k = transformer(re.sub(r"^blocks\.", "transformer.", k))
+            out[f"image_encoder.model.{k}"] = value
+        elif name.startswith("text."):
+            k = name[len("text."):].replace("transformer.resblocks.", "transformer.")
+            k = {"positional_embedding": "positional_embedding.pos_embed.pos_embed",
+                 "text_projection": "projection_layer", "token_embedding.weight": "embedding_layer.weight"}.get(k, k)
+            k = transformer(k.replace("ln_final", "final_layer_norm"))
+            out[f"text_encoder.{k}"] = value[None, None] if k.startswith("positional") else value
+        else:
+            out[name] = value
+    return out
+
+
+def transformer(k):
+    for new, old in ((r"(norm1|ln_1)", "pre_norm_mha.0"), (r"attn\.(qkv\.|in_proj_)", "pre_norm_mha.1.qkv_proj."),
+                     (r"attn\.(proj|out_proj)", "pre_norm_mha.1.out_proj"), (r"(norm2|ln_2)", "pre_norm_ffn.0"),
+                     (r"mlp\.(fc1|c_fc)", "pre_norm_ffn.1"), (r"mlp\.(fc2|c_proj)", "pre_norm_ffn.4")):
+        k = re.sub(rf"^(transformer\.\d+)\.{new}", rf"\1.{old}", k)
+    return k
+
+
+def s0_text(state, width=512, kernel=11, mlp=2048):
+    """MobileCLIP-S0's text tower, which open_clip has no module for: RepMixers around 4 layers."""
+    out = {k: v for k, v in state.items() if not k.startswith("text_encoder.transformer.")}
+    for layer in range(1, 5):
+        at = "text_encoder.transformer.1."
+        for k, v in state.items():
+            if k.startswith(at):
+                out[k.replace(at, f"text_encoder.transformer.{layer}.")] = torch.randn_like(v) * v.std()
+    for layer in (0, 5):
+        at = f"text_encoder.transformer.{layer}."
+        dw = lambda: torch.randn(width, 1, 1, kernel) * 0.3
+
+        def bn(name):
+            out[f"{at}{name}.weight"] = 1 + 0.1 * torch.randn(width)
+            out[f"{at}{name}.bias"] = 0.1 * torch.randn(width)
+            out[f"{at}{name}.running_mean"] = 0.1 * torch.randn(width)
+            out[f"{at}{name}.running_var"] = 0.5 + torch.rand(width)
+            out[f"{at}{name}.num_batches_tracked"] = torch.tensor(1)
+
+        out[f"{at}layer_scale"] = torch.full((width, 1, 1), 0.5)
+        out[f"{at}token_mixer.layer_scale"] = torch.full((width, 1, 1), 0.5)
+        for name in ("token_mixer.norm.rbr_skip", "token_mixer.mixer.rbr_skip", "token_mixer.mixer.rbr_conv.0.bn",
+                     "convffn.conv.bn"):
+            bn(name)
+        out[f"{at}token_mixer.mixer.rbr_conv.0.conv.weight"] = dw()
+        out[f"{at}convffn.conv.conv.weight"] = dw()
+        out[f"{at}convffn.fc1.weight"] = torch.randn(mlp, width, 1, 1) / width ** 0.5
+        out[f"{at}convffn.fc1.bias"] = 0.1 * torch.randn(mlp)
+        out[f"{at}convffn.fc2.weight"] = torch.randn(width, mlp, 1, 1) / mlp ** 0.5
+        out[f"{at}convffn.fc2.bias"] = 0.1 * torch.randn(width)
+    return out
+
+
+def state(name, as_apple, device="cpu", seed=0):
+    base = "MobileCLIP2-S0" if name == "MobileCLIP-S0" else STANDS_FOR.get(name, name)
+    with torch.device(device):
+        model = open_clip.create_model(base, pretrained=None, device=device) if device == "cpu" else \
+            open_clip.create_model(base, pretrained=None, device="cpu")
+    randomise(model, seed)
+    out = {k: v.clone() for k, v in model.state_dict().items()}
+    out = apple(out) if as_apple else out
+    return s0_text(out) if name == "MobileCLIP-S0" else out
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("--apple", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-o", "--out", type=pathlib.Path)
+    parser.add_argument("--all-keys", type=pathlib.Path)
+    args = parser.parse_args()
+    if not args.all_keys:
+        weights = state(args.model, args.apple or args.model == "MobileCLIP-S0", seed=args.seed)
+        if args.out.suffix == ".safetensors":
+            from safetensors.torch import save_file
+
+            save_file({k: v.contiguous() for k, v in weights.items()}, args.out)
+        else:
+            torch.save(weights, args.out)
+        return
+    for path in sorted(MODELS.glob("*.json")):
+        if "SigLIP" in path.stem:
+            continue  # scripts/make_big_vision.py
+        for as_apple in ([True] if path.stem == "MobileCLIP-S0" else [False, True] if path.stem in APPLE else [False]):
+            lines = [f"{k} {','.join(map(str, v.shape))}\n" for k, v in state(path.stem, as_apple).items()]
+            suffix = ".apple" if as_apple else ""
+            (args.all_keys / f"{path.stem}{suffix}.txt").write_text("".join(lines))
+
+
+if __name__ == "__main__":
+    main()
