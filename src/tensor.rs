@@ -70,6 +70,9 @@ impl std::fmt::Display for DType {
     }
 }
 
+/// What [`Tensor::zeros`] gives as its source.
+const BLANK: &str = "nothing";
+
 /// Longer than any axis; bounds those beside an axis of length nought, which makes any size fit.
 const WIDEST: u128 = 1 << 40;
 
@@ -211,7 +214,13 @@ impl Tensor {
 
     /// Zeros of any shape, for building a graph without weights.
     pub fn zeros(shape: &[usize]) -> Tensor {
-        Tensor::whole("zeros", shape, 0, Bytes::from_static(&[0; 4]))
+        Tensor::whole(BLANK, shape, 0, Bytes::from_static(&[0; 4]))
+    }
+
+    /// Whether it is one of [`Tensor::zeros`]: there is nothing to compute from it.
+    pub fn is_blank(&self) -> bool {
+        let all_of_one = |view: &View| view.axes.iter().flatten().all(|f| f.step == 0) && &*view.source_name == BLANK;
+        self.parts.iter().all(all_of_one)
     }
 
     fn whole(source_name: &str, shape: &[usize], unit: usize, bytes: Bytes) -> Tensor {

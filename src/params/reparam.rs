@@ -16,6 +16,9 @@
 use crate::tensor::{Error, Tensor};
 
 /// A convolution's kernel `[out, in / groups, height, width]` and bias, in float64.
+///
+/// One read from blank tensors, while a recorder lists what a model needs, has a shape and no
+/// numbers, and arithmetic on it costs nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Conv {
     pub shape: [usize; 4],
@@ -40,6 +43,9 @@ impl BatchNorm {
     /// # Errors
     /// What reading them reports.
     pub fn new(weight: &Tensor, bias: &Tensor, mean: &Tensor, var: &Tensor, eps: f32) -> Result<BatchNorm, Error> {
+        if weight.is_blank() {
+            return Ok(BatchNorm { scale: vec![], shift: vec![] });
+        }
         let (weight, bias, mean, var) = (wide(weight)?, wide(bias)?, wide(mean)?, wide(var)?);
         let scale: Vec<f64> = weight.iter().zip(&var).map(|(w, v)| w / (v + f64::from(eps)).sqrt()).collect();
         let shift = bias.iter().zip(&mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
@@ -55,6 +61,9 @@ impl Conv {
     pub fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Conv, Error> {
         let shape = weight.shape();
         let shape = [shape[0], shape[1], shape[2], shape[3]];
+        if weight.is_blank() {
+            return Ok(Conv { shape, weight: vec![], bias: vec![] });
+        }
         let bias = bias.map_or_else(|| Ok(vec![0.0; shape[0]]), wide)?;
         Ok(Conv { shape, weight: wide(weight)?, bias })
     }
@@ -99,6 +108,9 @@ impl Conv {
     /// The same convolution with a larger kernel, both sizes odd.
     pub fn padded(&self, height: usize, width: usize) -> Conv {
         let [out, per_group, h, w] = self.shape;
+        if self.weight.is_empty() {
+            return Conv { shape: [out, per_group, height, width], ..self.clone() };
+        }
         let (top, left) = ((height - h) / 2, (width - w) / 2);
         let mut weight = vec![0.0; out * per_group * height * width];
         for plane in 0..out * per_group {
@@ -122,6 +134,9 @@ impl Conv {
     }
 
     fn combined(mut self, other: &Conv, sign: f64) -> Conv {
+        if self.weight.is_empty() || other.weight.is_empty() {
+            return Conv { shape: self.shape, weight: vec![], bias: vec![] };
+        }
         let other = other.padded(self.shape[2], self.shape[3]);
         self.weight.iter_mut().zip(&other.weight).for_each(|(a, b)| *a += sign * b);
         self.bias.iter_mut().zip(&other.bias).for_each(|(a, b)| *a += sign * b);
@@ -130,6 +145,9 @@ impl Conv {
 
     /// Kernel and bias in float32, rounded once.
     pub fn tensors(&self, name: &str) -> (Tensor, Tensor) {
+        if self.weight.is_empty() {
+            return (Tensor::zeros(&self.shape), Tensor::zeros(&self.shape[..1]));
+        }
         let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<_>>();
         let weight = Tensor::from_f32(name, &self.shape, &narrow(&self.weight));
         (weight, Tensor::from_f32(name, &[self.shape[0]], &narrow(&self.bias)))
@@ -148,6 +166,9 @@ pub fn linear_after(
 ) -> Result<(Tensor, Tensor), Error> {
     let shape = weight.shape();
     let (rows, columns) = (shape[0], shape[1]);
+    if weight.is_blank() {
+        return Ok((Tensor::zeros(&shape), Tensor::zeros(&[rows])));
+    }
     let name = weight.source_names().join("`, `");
     let mut values = wide(weight)?;
     let mut shifts = bias.map_or_else(|| Ok(vec![0.0; rows]), wide)?;
