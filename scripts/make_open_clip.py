@@ -38,7 +38,7 @@ def randomise(model, seed):
             b.uniform_(0.5, 1.5)
 
 
-def apple(state, layers=None):
+def apple(state):
     """open_clip's names as Apple's: timm's own remapping, backwards."""
     out = {}
     stage_at = {0: 0, 1: 2, 2: 4, 3: 7}
@@ -120,11 +120,10 @@ def s0_text(state, width=512, kernel=11, mlp=2048):
     return out
 
 
-def state(name, as_apple, device="cpu", seed=0):
+def state(name, as_apple, seed=0):
     base = "MobileCLIP2-S0" if name == "MobileCLIP-S0" else STANDS_FOR.get(name, name)
-    with torch.device(device):
-        model = open_clip.create_model(base, pretrained=None, device=device) if device == "cpu" else \
-            open_clip.create_model(base, pretrained=None, device="cpu")
+    torch.manual_seed(seed)
+    model = open_clip.create_model(base, pretrained=None)
     randomise(model, seed)
     out = {k: v.clone() for k, v in model.state_dict().items()}
     out = apple(out) if as_apple else out

@@ -23,7 +23,7 @@ use keymap::KeyMap;
 /// What can be wrong between a file's names and the parameters a model needs.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("no key map knows these {tensors} tensors (the first is `{first}`); expected {expected}")]
+    #[error("no key map knows these {tensors} tensors (the first is `{first}`); expected names such as {expected}")]
     Unrecognised { tensors: usize, first: String, expected: String },
     #[error(
         "no row of the {map} key map for {count} of {total} tensors: {names}. Remove them from the file, or report the checkpoint"

@@ -93,7 +93,7 @@ fn check_vit(vit: &VitCfg, embed_dim: usize) -> Result<(), Problem> {
     eps(at, vit.norm_eps)?;
     check_stem(vit)?;
     let placed = vit.class_token || !vit.pos_embed_class;
-    ensure(placed, "vision_cfg.pos_embed_class", true, "false without a class token")?;
+    ensure(placed, "vision_cfg.pos_embed_class", true, "false without class_token")?;
     match vit.pool {
         VisionPool::Map => {
             let absent = |field: &str| problem(format!("{at}{field}"), "absent", "a number with pool `map`");

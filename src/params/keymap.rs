@@ -178,7 +178,7 @@ impl KeyMap {
 
     /// What a file of this naming has, for error messages.
     pub fn describe(&self) -> String {
-        format!("{} names like `{}`", self.name, self.marks.join("` or `"))
+        format!("`{}` ({})", self.marks.first().copied().unwrap_or_default(), self.name)
     }
 
     fn root(&self, tensors: &[(String, Tensor)]) -> &'static str {
