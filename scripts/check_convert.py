@@ -31,7 +31,8 @@ def error(got, want):
 
 def main():
     failed = 0
-    for folder in sorted((ROOT / "tests/fixtures").iterdir()):
+    # The SigLIP cases: open_clip's other models take their dims from names, not from a configuration.
+    for folder in sorted([*(ROOT / "tests/fixtures").glob("siglip*"), *(ROOT / "tests/fixtures").glob("lit*")]):
         reference = np.load(folder / "reference.npz")
         size = [] if "naflex" not in folder.name else [
             "--image-size", "{}x{}".format(*reference["image"].shape[2:])]

@@ -65,7 +65,7 @@ def fixtures(scratch):
         return out
 
     for case in sorted((root / "tests/fixtures").iterdir()):
-        reference, [checkpoint] = case / "reference.npz", case.glob("checkpoint.*")
+        reference, checkpoint = case / "reference.npz", sorted(case.glob("checkpoint.*"))[0]
         config = ["--config", case / "config.json"]
         yield export(case.name, checkpoint, *config), reference
         yield export(f"{case.name}_raw", checkpoint, *config, "--no-normalize"), reference
@@ -74,6 +74,8 @@ def fixtures(scratch):
         if "naflex" in case.name:
             size = ["--image-size", "{}x{}".format(*np.load(reference)["image"].shape[2:])]
             yield export(f"{case.name}_frozen", checkpoint, *config, *size), reference
+        if case.name.startswith("mobileclip_s0"):
+            continue  # open_clip has no place for its text tower
         converted = scratch / f"{case.name}.safetensors"
         subprocess.run([binary, "convert", checkpoint, *config, "-o", converted, *size], check=True, capture_output=True)
         yield export(f"{case.name}_converted", converted), reference

@@ -16,8 +16,8 @@ use progress::Bars;
 
 /// Turns published CLIP-family checkpoints into verified ONNX.
 ///
-/// Reads the file a model was published in (Google's big_vision .npz, open_clip safetensors),
-/// writes one ONNX file per tower, loads them with tract and compares them with reference
+/// Reads the file a model was published in (Google's big_vision .npz, Apple's .pt, open_clip's .pt
+/// and .safetensors), writes one ONNX file per tower, loads them with tract and compares them with reference
 /// embeddings. No Python, no torch, no tracing.
 #[derive(Parser)]
 #[command(name = "clip-onnx", version, propagate_version = true, after_long_help = EXAMPLES)]

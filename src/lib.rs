@@ -9,13 +9,20 @@
 //! params::Params (canonical)             PyTorch layouts, timm block names, `visual.` / `text.` roots
 //!    │  Params::resize_positions         another image size, NaFlex frozen
 //!    ▼
-//! towers::image, towers::text            read each parameter once, by scope, with its expected shape
+//! towers::image, towers::text            read each parameter once, by scope, with its expected shape;
+//!    │                                   params::reparam folds branches while they are read
 //!    ▼
 //! onnx::Graph ──► onnx::write ──► package::Folder ──► verify (tract) ──► Report
 //! ```
 //!
 //! Everything is lazy until written: a canonical parameter is a view of the mapped file plus the
-//! layout steps its row asked for ([`tensor`]), and the writer streams one tensor at a time.
+//! layout steps its row asked for ([`tensor`]), and the writer streams one tensor at a time. Only
+//! what folding touches, convolutions, is computed early.
+//!
+//! Folding happens where a tower reads a block rather than as a pass over all parameters: the
+//! tower knows from its configuration which branches there must be, so none is inferred from the
+//! tensors that happen to be present, and a shape that does not fit is an error, not an absent
+//! branch.
 //!
 //! # Floors
 //!

@@ -102,7 +102,8 @@ fn every_known_model_is_found_from_its_names_and_shapes() {
         match alike {
             Some(group) if !list.ends_with(".apple") => {
                 let (mut fitting, mut group) = (fitting, group.to_vec());
-                (fitting.sort_unstable(), group.sort_unstable());
+                fitting.sort_unstable();
+                group.sort_unstable();
                 assert_eq!(fitting, group, "{list}");
             }
             _ => assert_eq!(fitting, [name.as_str()], "{list}"),

@@ -338,7 +338,7 @@ impl<'a> Machine<'a> {
     }
 
     fn extend_dict(&mut self, items: &[Value]) -> Step<()> {
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return Err("a dictionary key without a value".to_owned());
         }
         match self.last_node()? {

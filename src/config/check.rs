@@ -74,7 +74,21 @@ impl ModelConfig {
 pub fn check_image_size(vit: &VitCfg, size: [usize; 2]) -> Result<(), Problem> {
     let fits = size.iter().all(|side| (vit.patch_size..=1 << 14).contains(side));
     let expected = format!("sides of at least one patch ({} pixels) and at most {}", vit.patch_size, 1 << 14);
-    ensure(fits, "image size", format!("{}x{}", size[0], size[1]), expected)
+    ensure(fits, "image size", format!("{}x{}", size[0], size[1]), expected)?;
+    let Some(stem) = &vit.conv_stem else { return Ok(()) };
+    let grid = vit.grid_of(size);
+    let made = size.map(|side| {
+        let layers = stem.kernels.iter().zip(&stem.strides).zip(&stem.paddings);
+        layers.fold(side, |n, ((kernel, stride), padding)| {
+            (n + 2 * padding).checked_sub(*kernel).map_or(0, |rest| rest / stride + 1)
+        })
+    });
+    let found = format!("kernels {:?}, strides {:?}, paddings {:?}", stem.kernels, stem.strides, stem.paddings);
+    let expected = format!(
+        "what makes {}x{} places of {}x{} pixels, not {}x{}",
+        grid[0], grid[1], size[0], size[1], made[0], made[1]
+    );
+    ensure(made == grid, "vision_cfg.conv_stem", found, expected)
 }
 
 fn check_vit(vit: &VitCfg, embed_dim: usize) -> Result<(), Problem> {
@@ -173,12 +187,16 @@ fn check_fastvit(c: &FastVitCfg, embed_dim: usize) -> Result<(), Problem> {
         dims(at, &[("stage_layers", c.stage_layers[stage]), ("embed_dims", c.embed_dims[stage])])?;
         let ratio = c.mlp_ratios[stage];
         ensure((0.1..=16.0).contains(&ratio), "vision_cfg.mlp_ratios", ratio, "0.1 to 16")?;
-        if c.token_mixers[stage] == super::TokenMixer::Attention {
-            divides_into(at, "head_dim", c.head_dim, c.embed_dims[stage])?;
-        }
         // A downsampling makes several outputs of each input channel.
         let grows = stage == 0 || c.embed_dims[stage].is_multiple_of(c.embed_dims[stage - 1]);
         ensure(grows, "vision_cfg.embed_dims", format!("{:?}", c.embed_dims), "each a multiple of the one before")?;
+        if c.token_mixers[stage] == super::TokenMixer::Attention {
+            let width = c.embed_dims[stage];
+            let fits = c.head_dim > 0 && width.is_multiple_of(c.head_dim);
+            let expected =
+                format!("a divisor of the {width} channels of stage {stage}, whose token_mixers is attention");
+            ensure(fits, "vision_cfg.head_dim", c.head_dim, expected)?;
+        }
     }
     ensure(
         !c.se_downsamples[0],
@@ -281,11 +299,6 @@ fn check_text(text: &TextCfg, embed_dim: usize) -> Result<(), Problem> {
 
 fn divides(at: &str, field: &str, heads: usize, width: usize) -> Result<(), Problem> {
     ensure(width.is_multiple_of(heads), &format!("{at}{field}"), heads, format!("a divisor of width {width}"))
-}
-
-fn divides_into(at: &str, field: &str, part: usize, width: usize) -> Result<(), Problem> {
-    let good = part > 0 && width.is_multiple_of(part);
-    ensure(good, &format!("{at}{field}"), part, format!("a divisor of {width} channels"))
 }
 
 fn eps(at: &str, eps: f32) -> Result<(), Problem> {
