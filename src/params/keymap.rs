@@ -117,6 +117,15 @@ pub const fn added(source: &'static str, canonical: &'static str, layout: Layout
     Row { source, canonical, layout, adds: true }
 }
 
+/// A BatchNorm, and a convolution or linear, as PyTorch names them under whatever prefix.
+pub const BATCH_NORM: &[Row] = &[
+    row("weight", "weight", Plain),
+    row("bias", "bias", Plain),
+    row("running_mean", "running_mean", Plain),
+    row("running_var", "running_var", Plain),
+];
+pub const CONV: &[Row] = &[row("weight", "weight", Plain), row("bias", "bias", Plain)];
+
 struct Section {
     source: String,
     canonical: String,

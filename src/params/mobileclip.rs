@@ -6,17 +6,8 @@
 //! `mobileclip/modules/`.
 
 use super::keymap::Layout::{Dense, Plain, Scalar, Unsqueezed, UnsqueezedTwice};
-use super::keymap::{KeyMap, Row, row};
+use super::keymap::{BATCH_NORM, CONV, KeyMap, Row, row};
 use crate::config::Naming;
-
-const BATCH_NORM: &[Row] = &[
-    row("weight", "weight", Plain),
-    row("bias", "bias", Plain),
-    row("running_mean", "running_mean", Plain),
-    row("running_var", "running_var", Plain),
-];
-
-const CONV: &[Row] = &[row("weight", "weight", Plain), row("bias", "bias", Plain)];
 
 const SQUEEZE_EXCITE: &[Row] = &[
     row("fc1.weight", "fc1.weight", Plain),

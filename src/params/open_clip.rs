@@ -7,7 +7,7 @@
 //! Source: `open_clip/src/open_clip/{timm_model,transformer}.py`, timm's `vision_transformer.py`.
 
 use super::keymap::Layout::{Dense, Plain, Scalar, Squeezed, SqueezedTwice};
-use super::keymap::{KeyMap, Row, row};
+use super::keymap::{BATCH_NORM, CONV, KeyMap, Row, row};
 use crate::config::Naming;
 
 /// timm's block.
@@ -68,15 +68,6 @@ const TRUNK: &[Row] = &[
 
 /// A trunk's own classifier, which MobileCLIP uses as its projection.
 const TRUNK_HEAD: &[Row] = &[row("head.weight", "head.weight", Plain), row("head.bias", "head.bias", Plain)];
-
-const BATCH_NORM: &[Row] = &[
-    row("weight", "weight", Plain),
-    row("bias", "bias", Plain),
-    row("running_mean", "running_mean", Plain),
-    row("running_var", "running_var", Plain),
-];
-
-const CONV: &[Row] = &[row("weight", "weight", Plain), row("bias", "bias", Plain)];
 
 /// Weights and biases that FastViT's canonical names leave where they are.
 const FASTVIT_BLOCK: &[Row] = &[
