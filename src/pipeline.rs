@@ -4,11 +4,12 @@
 use std::path::Path;
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::config::{self, ModelConfig, Problem};
-use crate::onnx;
+use crate::config::{self, Problem};
+use crate::onnx::{self, Graph};
 use crate::package;
 use crate::params;
 use crate::tensor;
+use crate::towers::{self, Logits};
 use crate::verify;
 
 mod convert;
@@ -85,18 +86,57 @@ fn open(path: &Path) -> Result<Checkpoint, Error> {
     Checkpoint::open(path).map_err(|source| Error::checkpoint(path, source))
 }
 
-/// The model and its parameters, at the image size asked for.
-fn at_image_size(
-    selected: &mut Selected,
-    params: &mut params::Params,
-    size: Option<[usize; 2]>,
+/// A checkpoint with its parameters, and the model they are.
+struct Loaded {
+    checkpoint: Checkpoint,
+    params: params::Params,
+    selected: Selected,
+}
+
+/// What a model's towers come to.
+struct Built {
+    image: Graph,
+    text: Graph,
+    logits: Logits,
+}
+
+/// Opens a checkpoint, names its parameters, chooses its model, and brings both to the image size
+/// asked for.
+fn load(
     path: &Path,
-) -> Result<(), Error> {
-    let Some(size) = size else { return Ok(()) };
-    let config: &ModelConfig = &selected.config;
-    let resized =
-        config.at_image_size(size).map_err(|problem| Error::ImageSize { model: config.model.clone(), problem })?;
-    params.resize_positions(config, &resized).map_err(|source| selected.params_error(path, source))?;
-    selected.config = resized;
-    Ok(())
+    choice: &Choice,
+    image_size: Option<[usize; 2]>,
+    progress: &dyn Progress,
+) -> Result<Loaded, Error> {
+    let checkpoint = open(path)?;
+    let mut params = params::Params::from_checkpoint(&checkpoint).map_err(|source| Error::params(path, source))?;
+    let mut selected = select::select(choice, &checkpoint, &params, progress)?;
+    if let Some(size) = image_size {
+        let config = &selected.config;
+        let resized =
+            config.at_image_size(size).map_err(|problem| Error::ImageSize { model: config.model.clone(), problem })?;
+        params.resize_positions(config, &resized).map_err(|source| selected.params_error(path, source))?;
+        selected.config = resized;
+    }
+    Ok(Loaded { checkpoint, params, selected })
+}
+
+impl Loaded {
+    /// Both towers and what stands beside them; every parameter must be read, in its shape.
+    fn build(&self, normalize: bool) -> Result<Built, Error> {
+        let (config, params) = (&self.selected.config, &self.params);
+        let wrong = |source| self.selected.params_error(self.checkpoint.path(), source);
+        let image = towers::image(config, params, normalize).map_err(wrong)?;
+        let text = towers::text(config, params, normalize).map_err(wrong)?;
+        let logits = towers::logits(config, params).map_err(wrong)?;
+        params.expect_all_read().map_err(wrong)?;
+        Ok(Built { image, text, logits })
+    }
+
+    /// The checkpoint's digest.
+    fn sha256(&self, progress: &dyn Progress) -> Result<String, Error> {
+        progress.start("hashing the checkpoint", Some(self.checkpoint.size()));
+        let digest = self.checkpoint.sha256(&|n| progress.advance(n));
+        digest.map_err(|source| Error::checkpoint(self.checkpoint.path(), source))
+    }
 }

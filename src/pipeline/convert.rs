@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::select::{Choice, RECORDED_CONFIG, RECORDED_DIALECT, Selected, select};
-use super::{Error, Progress, at_image_size, open};
+use super::select::{Choice, RECORDED_CONFIG, RECORDED_DIALECT, Selected};
+use super::{Error, Loaded, Progress, load};
 use crate::checkpoint::write::{self, safetensors};
 use crate::config::{Dialect, ModelConfig, Naming, PatchEmbed, Proj, TextModel, VisionCfg, VisionPool};
 use crate::onnx::Graph;
@@ -15,7 +15,6 @@ use crate::package::OutputFile;
 use crate::params::Params;
 use crate::params::open_clip::Form;
 use crate::tensor::Tensor;
-use crate::towers;
 
 /// What to convert, and where to.
 #[derive(Clone, Debug)]
@@ -45,18 +44,12 @@ pub struct Converted {
 pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, Error> {
     let path = &request.checkpoint;
     let mut out = OutputFile::create(&request.out, request.force)?;
-    let checkpoint = open(path)?;
-    let mut params = Params::from_checkpoint(&checkpoint).map_err(|source| Error::params(path, source))?;
-    let mut selected = select(&request.choice, &checkpoint, &params, progress)?;
-    at_image_size(&mut selected, &mut params, request.image_size, path)?;
-    fits_open_clip(&selected.config, path)?;
-
+    let loaded = load(path, &request.choice, request.image_size, progress)?;
+    fits_open_clip(&loaded.selected.config, path)?;
     // Building the towers checks every name and shape, so that nothing half-right is written.
-    let wrong = |source| selected.params_error(path, source);
-    let image = towers::image(&selected.config, &params, true).map_err(wrong)?;
-    towers::text(&selected.config, &params, true).map_err(wrong)?;
-    towers::logits(&selected.config, &params).map_err(wrong)?;
-    params.expect_all_read().map_err(wrong)?;
+    let image = loaded.build(true)?.image;
+    let sha256 = loaded.sha256(progress)?;
+    let Loaded { checkpoint, mut params, mut selected } = loaded;
 
     let published = selected.config.clone();
     if request.reparameterize {
@@ -74,8 +67,6 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
         .map_err(wrong)?;
     tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
 
-    progress.start("hashing the checkpoint", Some(checkpoint.size()));
-    let sha256 = checkpoint.sha256(&|n| progress.advance(n)).map_err(|source| Error::checkpoint(path, source))?;
     let metadata = BTreeMap::from([
         ("format".to_owned(), "pt".to_owned()),
         ("clip_onnx.tool".to_owned(), concat!("clip-onnx ", env!("CARGO_PKG_VERSION")).to_owned()),

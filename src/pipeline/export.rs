@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::select::{Choice, Selected, select};
-use super::{Error, Progress, at_image_size, open};
+use super::select::{Choice, Selected};
+use super::{Built, Error, Loaded, Progress, load};
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::onnx::target::PORTABLE;
 use crate::onnx::write::{Error as WriteError, ExternalData, Written, weight_bytes, write};
 use crate::package::{Folder, MANIFEST, Manifest, ManifestFile, REPORT};
-use crate::params::Params;
-use crate::towers::{self, Logits};
+use crate::towers::Logits;
 use crate::verify::{self, Report};
 
 /// What to export, and how.
@@ -57,20 +56,11 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         // Read again when it is needed; a wrong one should not cost an export.
         verify::Reference::read(reference)?;
     }
-    let checkpoint = open(path)?;
-    let mut params = Params::from_checkpoint(&checkpoint).map_err(|source| Error::params(path, source))?;
-    let mut selected = select(&request.choice, &checkpoint, &params, progress)?;
-    at_image_size(&mut selected, &mut params, request.image_size, path)?;
-
+    let loaded = load(path, &request.choice, request.image_size, progress)?;
+    let Built { image, text, logits } = loaded.build(request.normalize)?;
+    let sha256 = loaded.sha256(progress)?;
+    let Loaded { checkpoint, params, selected } = loaded;
     let config = &selected.config;
-    let wrong = |source| selected.params_error(path, source);
-    let image = towers::image(config, &params, request.normalize).map_err(wrong)?;
-    let text = towers::text(config, &params, request.normalize).map_err(wrong)?;
-    let logits = towers::logits(config, &params).map_err(wrong)?;
-    params.expect_all_read().map_err(wrong)?;
-
-    progress.start("hashing the checkpoint", Some(checkpoint.size()));
-    let sha256 = checkpoint.sha256(&|n| progress.advance(n)).map_err(|source| Error::checkpoint(path, source))?;
     let metadata = metadata(request, config, &checkpoint, &logits, &sha256);
     let mut files = Vec::new();
     for (graph, own) in [(image, image_metadata(config)), (text, text_metadata(config))] {
