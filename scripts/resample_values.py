@@ -9,15 +9,16 @@ from scipy.ndimage import zoom
 grid = np.arange(12, dtype=np.float32).reshape(3, 4)
 grid[1, 1] += 3
 
-def torch_resample(mode, to):
+def torch_resample(mode, to, antialias=True):
     out = torch.nn.functional.interpolate(
-        torch.from_numpy(grid)[None, None], size=to, mode=mode, antialias=True, align_corners=False)
+        torch.from_numpy(grid)[None, None], size=to, mode=mode, antialias=antialias, align_corners=False)
     return out[0, 0].numpy()
 
 RULES = {
     "CornerAligned": lambda to: zoom(grid, (to[0] / 3, to[1] / 4), order=1),
     "AntialiasedBilinear": lambda to: torch_resample("bilinear", to),
     "AntialiasedBicubic": lambda to: torch_resample("bicubic", to),
+    "Bicubic": lambda to: torch_resample("bicubic", to, antialias=False),
 }
 print("[")
 for rule, resample in RULES.items():

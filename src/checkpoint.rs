@@ -18,6 +18,7 @@ mod npy;
 mod npz;
 mod pickle;
 mod safetensors;
+mod sharded;
 mod torch;
 pub mod write;
 
@@ -50,8 +51,12 @@ pub enum Error {
     Io(#[from] std::io::Error),
     #[error("is empty")]
     Empty,
-    #[error("is a directory; name the checkpoint file in it")]
-    Directory,
+    #[error("is a directory with none of {expected} in it; name the checkpoint file in it")]
+    Directory { expected: String },
+    #[error("is JSON, but no index of a sharded checkpoint: {reason}")]
+    Index { reason: String },
+    #[error("names shard `{shard}`, which {source}")]
+    Shard { shard: String, source: Box<Error> },
     #[error("is a Git LFS pointer, not the checkpoint; run `git lfs pull`, or download the file itself")]
     LfsPointer,
     #[error("is an HTML page, not a checkpoint; the download did not give the file itself")]
@@ -59,7 +64,7 @@ pub enum Error {
     #[error("is a PyTorch file that cannot be read: {reason}")]
     Pickle { reason: String },
     #[error(
-        "is neither .npz nor .pt (zip) nor .safetensors: it starts with {found}; expected a zip archive, a safetensors header or a PyTorch pickle"
+        "is neither .npz nor .pt (zip) nor .safetensors: it starts with {found}; expected a zip archive, a safetensors header, a PyTorch pickle or the index of a sharded checkpoint"
     )]
     Unknown { found: String },
     #[error(
@@ -83,11 +88,56 @@ pub enum Error {
 /// An open checkpoint.
 pub struct Checkpoint {
     path: PathBuf,
+    /// The file, or the shards in the order of their names.
+    files: Vec<Bytes>,
+    contents: Contents,
+}
+
+/// What a file turned out to hold.
+struct Contents {
     format: Format,
-    file: Bytes,
     metadata: BTreeMap<String, String>,
     tensors: Vec<(String, Tensor)>,
     checksums: Vec<Checksum>,
+}
+
+impl Contents {
+    fn new(format: Format, tensors: Vec<(String, Tensor)>) -> Contents {
+        Contents { format, metadata: BTreeMap::new(), tensors, checksums: vec![] }
+    }
+
+    /// Reads one file, whichever container it is.
+    fn read(file: &Bytes) -> Result<Contents, Error> {
+        Ok(match &file[..] {
+            [] => return Err(Error::Empty),
+            [b'P', b'K', 3 | 5, 4 | 6, ..] => {
+                let members = archive::members(file)?;
+                if torch::is_torch(&members) {
+                    // PyTorch can be told to leave checksums out, and then writes what they are not.
+                    return Ok(Contents::new(Format::Torch, torch::read_zip(&members)?));
+                }
+                let checksums = members.iter().filter_map(archive::Member::checksum).collect();
+                Contents { checksums, ..Contents::new(Format::Npz, npz::read(&members)?) }
+            }
+            bytes if bytes.starts_with(&torch::LEGACY_MAGIC) => {
+                Contents::new(Format::TorchLegacy, torch::read_legacy(file)?)
+            }
+            bytes if bytes.starts_with(b"version https://git-lfs") => return Err(Error::LfsPointer),
+            // Before HTML: a header's length may begin with any byte.
+            bytes if bytes.len() > 8 && bytes[8] == b'{' => {
+                let (metadata, tensors) = safetensors::read(file)?;
+                Contents { metadata, ..Contents::new(Format::Safetensors, tensors) }
+            }
+            bytes if bytes.trim_ascii_start().starts_with(b"<") => return Err(Error::Html),
+            [0x80, 2..=5, ..] => {
+                let reason = "it is a bare pickle, not what torch.save writes".to_owned();
+                return Err(Error::Pickle { reason });
+            }
+            bytes => {
+                return Err(Error::Unknown { found: format!("{:02x?}", &bytes[..bytes.len().min(8)]) });
+            }
+        })
+    }
 }
 
 /// What the bytes of a stored archive member should sum to.
@@ -98,60 +148,30 @@ struct Checksum {
 }
 
 impl Checkpoint {
-    /// Maps `path` and reads its directory.
+    /// Maps `path` and reads its directory. A folder stands for the checkpoint in it that bears one
+    /// of the usual names, and an index for the shards it lists.
     ///
     /// # Errors
     /// See [`Error`]: unreadable, truncated, of another kind, or a member that is not an array.
     pub fn open(path: &Path) -> Result<Checkpoint, Error> {
-        let file = map(path)?;
-        let mut checksums = Vec::new();
-        let (format, metadata, tensors) = match &file[..] {
-            [] => return Err(Error::Empty),
-            [b'P', b'K', 3 | 5, 4 | 6, ..] => {
-                let members = archive::members(&file)?;
-                let is_torch = torch::is_torch(&members);
-                let format = if is_torch { Format::Torch } else { Format::Npz };
-                // PyTorch can be told to leave checksums out, and then writes what they are not.
-                if !is_torch {
-                    checksums = members.iter().filter_map(archive::Member::checksum).collect();
-                }
-                (format, BTreeMap::new(), if is_torch { torch::read_zip(&members)? } else { npz::read(&members)? })
-            }
-            bytes if bytes.starts_with(&torch::LEGACY_MAGIC) => {
-                (Format::TorchLegacy, BTreeMap::new(), torch::read_legacy(&file)?)
-            }
-            bytes if bytes.starts_with(b"version https://git-lfs") => return Err(Error::LfsPointer),
-            // Before HTML: a header's length may begin with any byte.
-            bytes if bytes.len() > 8 && bytes[8] == b'{' => {
-                let (metadata, tensors) = safetensors::read(&file)?;
-                (Format::Safetensors, metadata, tensors)
-            }
-            bytes if bytes.trim_ascii_start().starts_with(b"<") => return Err(Error::Html),
-            [0x80, 2..=5, ..] => {
-                let reason = "it is a bare pickle, not what torch.save writes".to_owned();
-                return Err(Error::Pickle { reason });
-            }
-            bytes => {
-                return Err(Error::Unknown { found: format!("{:02x?}", &bytes[..bytes.len().min(8)]) });
-            }
+        let path = if path.is_dir() { sharded::in_folder(path)? } else { path.to_owned() };
+        let file = map(&path)?;
+        let (files, contents) = if sharded::is_index(&file) {
+            sharded::read(&file, &path)?
+        } else {
+            let contents = Contents::read(&file)?;
+            (vec![file], contents)
         };
         let mut seen = std::collections::HashSet::new();
-        if let Some((name, _)) = tensors.iter().find(|(name, _)| !seen.insert(name.clone())) {
+        if let Some((name, _)) = contents.tensors.iter().find(|(name, _)| !seen.insert(name.clone())) {
             return Err(Error::Duplicate { name: name.clone() });
         }
-        Ok(Checkpoint { path: path.to_owned(), format, file, metadata, tensors, checksums })
+        Ok(Checkpoint { path, files, contents })
     }
 
     /// A checkpoint of names and shapes alone, to test tables and models without weights.
     pub fn from_tensors(path: &Path, tensors: Vec<(String, Tensor)>) -> Checkpoint {
-        Checkpoint {
-            path: path.to_owned(),
-            format: Format::Npz,
-            file: Bytes::new(),
-            metadata: BTreeMap::new(),
-            tensors,
-            checksums: vec![],
-        }
+        Checkpoint { path: path.to_owned(), files: vec![], contents: Contents::new(Format::Npz, tensors) }
     }
 
     pub fn path(&self) -> &Path {
@@ -164,35 +184,48 @@ impl Checkpoint {
     }
 
     pub fn format(&self) -> Format {
-        self.format
+        self.contents.format
     }
 
-    /// Bytes of the file.
+    /// Bytes of the file, or of all shards.
     pub fn size(&self) -> u64 {
-        self.file.len() as u64
+        self.files.iter().map(|file| file.len() as u64).sum()
+    }
+
+    /// A file that lies beside this one, such as a configuration; None when there is none.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn beside(&self, name: &str) -> Result<Option<(PathBuf, String)>, std::io::Error> {
+        let path = self.path.with_file_name(name);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some((path, text))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Free-form string pairs the file carries (safetensors `__metadata__`).
     pub fn metadata(&self) -> &BTreeMap<String, String> {
-        &self.metadata
+        &self.contents.metadata
     }
 
     /// Names and tensors, in stored order.
     pub fn tensors(&self) -> &[(String, Tensor)] {
-        &self.tensors
+        &self.contents.tensors
     }
 
-    /// SHA-256 of the whole file, in hex. `progress` is told how many bytes were taken in.
+    /// SHA-256 of the whole file, in hex; of shards, as if they were one file. `progress` is told how many bytes were taken in.
     ///
     /// # Errors
     /// [`Error::Checksum`] when a stored member is not what its archive says it is.
     pub fn sha256(&self, progress: &dyn Fn(u64)) -> Result<String, Error> {
         let mut hasher = Sha256::new();
-        for chunk in self.file.chunks(1 << 22) {
+        for chunk in self.files.iter().flat_map(|file| file.chunks(1 << 22)) {
             hasher.update(chunk);
             progress(chunk.len() as u64);
         }
-        match self.checksums.iter().find(|sum| crc32fast::hash(&sum.bytes) != sum.crc32) {
+        match self.contents.checksums.iter().find(|sum| crc32fast::hash(&sum.bytes) != sum.crc32) {
             Some(sum) => Err(Error::Checksum { name: sum.name.clone() }),
             None => Ok(hex(&hasher.finalize())),
         }
@@ -212,7 +245,7 @@ pub fn map(path: &Path) -> Result<Bytes, Error> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     if metadata.is_dir() {
-        return Err(Error::Directory);
+        return Err(Error::Io(std::io::ErrorKind::IsADirectory.into()));
     }
     if metadata.len() == 0 {
         return Ok(Bytes::new());

@@ -16,9 +16,9 @@ use progress::Bars;
 
 /// Turns published CLIP-family checkpoints into verified ONNX.
 ///
-/// Reads the file a model was published in (Google's big_vision .npz, Apple's .pt, open_clip's .pt
-/// and .safetensors), writes one ONNX file per tower, loads them with tract and compares them with reference
-/// embeddings. No Python, no torch, no tracing.
+/// Reads the file a model was published in (Google's big_vision .npz, Apple's .pt, open_clip's and
+/// transformers' .pt, .bin and .safetensors), writes one ONNX file per tower, loads them with tract
+/// and compares them with reference embeddings. No Python, no torch, no tracing.
 #[derive(Parser)]
 #[command(name = "clip-onnx", version, propagate_version = true, after_long_help = EXAMPLES)]
 struct Cli {
@@ -113,11 +113,11 @@ struct ChoiceArgs {
     /// Model by name, instead of finding it from names and shapes (`clip-onnx models` lists them)
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
     model: Option<String>,
-    /// Model from a JSON file of the form of models/*.json
+    /// Model from a JSON file of the form of models/*.json, or a transformers config.json
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Whose numbers to follow: `original` (the authors' code) or `open_clip`. Default: the naming
-    /// the file was published under, or what `convert` recorded in it
+    /// Whose numbers to follow: `original` (the authors' code), `open_clip` or `transformers`.
+    /// Default: the naming the file was published under, or what `convert` recorded in it
     #[arg(long, value_name = "NAME", value_parser = parse_dialect)]
     dialect: Option<Dialect>,
 }
@@ -130,7 +130,7 @@ impl From<ChoiceArgs> for Choice {
 
 #[derive(Args)]
 struct ExportArgs {
-    /// The checkpoint, as published
+    /// The checkpoint, as published: a file, the index of a sharded one, or a folder that holds it
     checkpoint: PathBuf,
     /// Folder to write
     #[arg(long, short, value_name = "DIR")]
@@ -179,7 +179,7 @@ struct VerifyArgs {
 
 #[derive(Args)]
 struct ConvertArgs {
-    /// The checkpoint, as published
+    /// The checkpoint, as published: a file, the index of a sharded one, or a folder that holds it
     checkpoint: PathBuf,
     /// The .safetensors file to write
     #[arg(long, short, value_name = "FILE")]
@@ -212,7 +212,7 @@ struct InspectArgs {
 }
 
 fn parse_dialect(text: &str) -> Result<Dialect, String> {
-    Dialect::parse(text).ok_or_else(|| "expected `original` or `open_clip`".to_owned())
+    Dialect::parse(text).ok_or_else(|| "expected `original`, `open_clip` or `transformers`".to_owned())
 }
 
 fn parse_image_size(text: &str) -> Result<[usize; 2], String> {

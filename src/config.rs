@@ -11,10 +11,14 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 mod check;
+mod dialect;
 mod known;
+mod transformers;
 
 pub use check::{Problem, check_image_size};
+pub use dialect::{Dialect, Naming};
 pub use known::{known, names};
+pub use transformers::preprocessor;
 
 /// What can be wrong with a configuration file.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +29,8 @@ pub enum Error {
     Parse { path: String, field: String, source: serde_json::Error },
     #[error("{path}: {problem}")]
     Check { path: String, problem: Problem },
+    #[error("{path} is a transformers configuration that cannot be followed: {problem}")]
+    Transformers { path: String, problem: Problem },
     #[error("no model is named `{name}`; {hint}")]
     Unknown { name: String, hint: String },
     #[error("model `{model}` has no `{dialect}` dialect; it has {known}")]
@@ -70,42 +76,6 @@ pub enum Family {
     Clip,
     Mobileclip,
     Mobileclip2,
-}
-
-/// Spelling of a checkpoint's tensor names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Naming {
-    BigVision,
-    Apple,
-    /// timm's trunks too.
-    OpenClip,
-}
-
-impl Naming {
-    /// Whose semantics a file of this naming follows unless something says otherwise.
-    pub fn dialect(self) -> Dialect {
-        match self {
-            Naming::BigVision | Naming::Apple => Dialect::Original,
-            Naming::OpenClip => Dialect::OpenClip,
-        }
-    }
-}
-
-/// Whose numbers "correct" means: the same weights are run differently by different code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Dialect {
-    /// The authors' own code.
-    Original,
-    OpenClip,
-}
-
-impl Dialect {
-    /// Reads the spelling used on the command line and in metadata.
-    pub fn parse(text: &str) -> Option<Dialect> {
-        [Dialect::Original, Dialect::OpenClip].into_iter().find(|d| d.to_string() == text)
-    }
 }
 
 macro_rules! display_as_json {
@@ -412,14 +382,18 @@ pub enum ResizeMode {
 }
 
 impl ModelConfig {
-    /// Reads and checks a configuration file.
+    /// Reads and checks a configuration file: of the form of `models/`, or a transformers
+    /// `config.json`.
     ///
     /// # Errors
     /// [`Error::Read`], [`Error::Parse`] or [`Error::Check`], each naming `path`.
     pub fn read(path: &Path) -> Result<ModelConfig, Error> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: name.clone(), source })?;
-        ModelConfig::parse(&name, &text)
+        match ModelConfig::from_transformers(&name, &text)? {
+            Some(config) => Ok(config),
+            None => ModelConfig::parse(&name, &text),
+        }
     }
 
     /// Parses and checks a configuration; `origin` names it in errors.
@@ -434,44 +408,6 @@ impl ModelConfig {
             source: e.into_inner(),
         })?;
         config.check().map_err(|problem| Error::Check { path: origin.to_owned(), problem })?;
-        Ok(config)
-    }
-
-    /// The same model as another dialect runs it.
-    ///
-    /// # Errors
-    /// [`Error::NoDialect`] when the model does not say what that dialect changes.
-    pub fn in_dialect(&self, dialect: Dialect) -> Result<ModelConfig, Error> {
-        if dialect == self.dialect {
-            return Ok(self.clone());
-        }
-        let Some(patch) = self.dialects.get(&dialect) else {
-            let known: Vec<String> =
-                std::iter::once(&self.dialect).chain(self.dialects.keys()).map(Dialect::to_string).collect();
-            return Err(Error::NoDialect { model: self.model.clone(), dialect, known: known.join(", ") });
-        };
-        let mut value = self.to_json();
-        overlay(&mut value, patch);
-        value["dialect"] = serde_json::Value::String(dialect.to_string());
-        if let Some(fields) = value.as_object_mut() {
-            fields.remove("dialects");
-        }
-        ModelConfig::parse(&format!("{} in dialect {dialect}", self.model), &value.to_string())
-    }
-
-    /// The same model as a file of this naming holds it, run as this dialect runs it.
-    ///
-    /// # Errors
-    /// As [`ModelConfig::in_dialect`].
-    pub fn for_file(&self, naming: Naming, dialect: Dialect) -> Result<ModelConfig, Error> {
-        let mut config = self.in_dialect(dialect)?;
-        if let Some(patch) = self.namings.get(&naming) {
-            let mut value = config.to_json();
-            overlay(&mut value, patch);
-            config = ModelConfig::parse(&format!("{} under {naming} names", self.model), &value.to_string())?;
-        }
-        config.naming = naming;
-        (config.dialects, config.namings) = Default::default();
         Ok(config)
     }
 
@@ -512,16 +448,5 @@ impl ModelConfig {
     /// JSON of the form of `models/`.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::to_value(self).unwrap_or_default()
-    }
-}
-
-fn overlay(value: &mut serde_json::Value, patch: &serde_json::Value) {
-    match (value, patch) {
-        (serde_json::Value::Object(value), serde_json::Value::Object(patch)) => {
-            for (key, patch) in patch {
-                overlay(value.entry(key.clone()).or_insert(serde_json::Value::Null), patch);
-            }
-        }
-        (value, patch) => *value = patch.clone(),
     }
 }

@@ -17,6 +17,7 @@ pub mod mobileclip;
 pub mod open_clip;
 pub mod positions;
 pub mod reparam;
+pub mod transformers;
 
 use keymap::KeyMap;
 
@@ -242,6 +243,8 @@ pub fn maps() -> &'static [KeyMap] {
             open_clip::timm_fastvit(),
             open_clip::native(),
             mobileclip::apple(),
+            transformers::naflex(),
+            transformers::fixed(),
         ]
     })
 }

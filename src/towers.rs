@@ -94,12 +94,14 @@ fn finish(s: &Scope, embedding: Value, name: &str, config: &ModelConfig, normali
     s.graph().output(embedding, name, ElementType::Float, vec![BATCH, Dim::Fixed(config.embed_dim)]);
 }
 
-/// z / (‖z‖ + 1e-8) as big_vision has it, z / max(‖z‖, 1e-12) as torch's `normalize` does.
+/// z / (‖z‖ + 1e-8) as big_vision has it, z / max(‖z‖, 1e-12) as torch's `normalize` does, z / ‖z‖ in
+/// transformers.
 fn l2_normalize(s: &Scope, z: Value, dialect: Dialect) -> Value {
     let norm = s.reduce_l2(z, &[-1]);
     let norm = match dialect {
         Dialect::Original => s.add(norm, s.scalar(1e-8)),
         Dialect::OpenClip => s.max(norm, s.scalar(1e-12)),
+        Dialect::Transformers => norm,
     };
     s.div(z, norm)
 }

@@ -1,6 +1,6 @@
 //! Fields that contradict each other, or that no tower can be built from.
 
-use super::{FastVitCfg, ModelConfig, PatchEmbed, Proj, TextCfg, TextModel, TextPool, VisionCfg, VisionPool, VitCfg};
+use super::{FastVitCfg, ModelConfig, PatchEmbed, Proj, TextCfg, TextModel, VisionCfg, VisionPool, VitCfg};
 
 /// One field, what it holds, and what would do.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -289,10 +289,6 @@ fn check_text(text: &TextCfg, embed_dim: usize) -> Result<(), Problem> {
             dims(at, &[("repmixer_mlp_dim", text.repmixer_mlp_dim.unwrap_or_default())])?;
             eps("text_cfg.bn_", text.bn_eps.unwrap_or_default())?;
         }
-    }
-    if text.pool_type == TextPool::Eos {
-        let expected = "another id than pad_id with pool_type `eos`";
-        ensure(text.eot_id != text.pad_id, "text_cfg.eot_id", text.eot_id, expected)?;
     }
     projection(at, text.proj, text.proj_bias, text.width, embed_dim)
 }

@@ -40,10 +40,19 @@ pub enum Layout {
     Squeezed,
     /// Two of them.
     SqueezedTwice,
+    /// A patch embedding as a matrix (out, h·w·in).
+    FlatPatch,
+    /// Positions (g·g, width) of a square grid (g, g, width).
+    SquareGrid,
+    /// The first of three equal parts along the first axis.
+    FirstOfThree,
+    /// The second and the third.
+    LastTwoOfThree,
 }
 
 use Layout::{
-    Dense, HeadsBias, HeadsIn, HeadsOut, Patch, Plain, Scalar, Squeezed, SqueezedTwice, Unsqueezed, UnsqueezedTwice,
+    Dense, FirstOfThree, FlatPatch, HeadsBias, HeadsIn, HeadsOut, LastTwoOfThree, Patch, Plain, Scalar, SquareGrid,
+    Squeezed, SqueezedTwice, Unsqueezed, UnsqueezedTwice,
 };
 
 impl Layout {
@@ -81,6 +90,31 @@ impl Layout {
             (UnsqueezedTwice, _) => return wrong("two first axes of length 1"),
             (Squeezed, rest) => (tensor.reshape(&[&[1], rest].concat())?, None),
             (SqueezedTwice, rest) => (tensor.reshape(&[&[1, 1], rest].concat())?, None),
+            (FlatPatch, &[out, columns]) => {
+                let side = (columns / 3).isqrt();
+                if side * side * 3 != columns {
+                    return wrong("(out, patch·patch·3)");
+                }
+                (tensor.reshape(&[out, side, side, 3])?.permute(&[0, 3, 1, 2]), None)
+            }
+            (FlatPatch, _) => return wrong("(out, patch·patch·3)"),
+            (SquareGrid, &[places, width]) => {
+                let side = places.isqrt();
+                if side * side != places {
+                    return wrong("(a square number of places, width)");
+                }
+                (tensor.reshape(&[side, side, width])?, None)
+            }
+            (SquareGrid, _) => return wrong("(a square number of places, width)"),
+            (FirstOfThree | LastTwoOfThree, &[rows, ref rest @ ..]) if rows % 3 == 0 && rows > 0 => {
+                let thirds = tensor.reshape(&[&[3, rows / 3], rest].concat())?;
+                let part = match self {
+                    FirstOfThree => thirds.index(0),
+                    _ => Tensor::concat(&[thirds.index(1), thirds.index(2)])?,
+                };
+                (part, None)
+            }
+            (FirstOfThree | LastTwoOfThree, _) => return wrong("a first axis of three equal parts"),
         })
     }
 
@@ -144,7 +178,8 @@ pub struct Mapped {
 pub struct KeyMap {
     pub name: &'static str,
     pub naming: Naming,
-    marks: Vec<&'static str>,
+    /// Names, and the number of axes where it matters.
+    marks: Vec<(&'static str, Option<usize>)>,
     roots: Vec<&'static str>,
     sections: Vec<Section>,
     ignored: Vec<&'static str>,
@@ -157,7 +192,13 @@ impl KeyMap {
 
     /// A name that, under some root, tells this naming.
     pub fn recognised_by(mut self, mark: &'static str) -> KeyMap {
-        self.marks.push(mark);
+        self.marks.push((mark, None));
+        self
+    }
+
+    /// As [`KeyMap::recognised_by`], where the tensor has so many axes.
+    pub fn recognised_by_rank(mut self, mark: &'static str, rank: usize) -> KeyMap {
+        self.marks.push((mark, Some(rank)));
         self
     }
 
@@ -187,7 +228,7 @@ impl KeyMap {
 
     /// What a file of this naming has, for error messages.
     pub fn describe(&self) -> String {
-        format!("`{}` ({})", self.marks.first().copied().unwrap_or_default(), self.name)
+        format!("`{}` ({})", self.marks.first().map_or("", |(mark, _)| mark), self.name)
     }
 
     fn root(&self, tensors: &[(String, Tensor)]) -> &'static str {
@@ -198,8 +239,11 @@ impl KeyMap {
     /// Whether the names are of this naming.
     pub fn recognises(&self, tensors: &[(String, Tensor)]) -> bool {
         let root = self.root(tensors);
-        let marked = |name: &str| name.strip_prefix(root).is_some_and(|name| self.marks.contains(&name));
-        tensors.iter().any(|(name, _)| marked(name))
+        let of_rank = |tensor: &Tensor, rank: Option<usize>| rank.is_none_or(|rank| tensor.shape().len() == rank);
+        tensors.iter().any(|(name, tensor)| {
+            let name = name.strip_prefix(root);
+            self.marks.iter().any(|&(mark, rank)| name == Some(mark) && of_rank(tensor, rank))
+        })
     }
 
     /// Renames everything.

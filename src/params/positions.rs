@@ -17,6 +17,8 @@ pub enum Rule {
     AntialiasedBilinear,
     /// Cubic filter with a = -½, widened when shrinking.
     AntialiasedBicubic,
+    /// Cubic filter with a = -¾ over four samples, the border repeated: torch's without antialias.
+    Bicubic,
 }
 
 impl Rule {
@@ -26,6 +28,7 @@ impl Rule {
             (VisionCfg::NaflexVit(_), _) => Rule::AntialiasedBilinear,
             (_, Dialect::Original) => Rule::CornerAligned,
             (_, Dialect::OpenClip) => Rule::AntialiasedBicubic,
+            (_, Dialect::Transformers) => Rule::Bicubic,
         }
     }
 
@@ -50,12 +53,30 @@ impl Rule {
     /// For each output sample, the normalised weights of all input samples.
     fn matrix(self, from: usize, to: usize) -> Vec<Vec<f64>> {
         let row = |o| {
+            if self == Rule::Bicubic {
+                return four_samples(o, to, from);
+            }
             let row: Vec<f64> = (0..from).map(|i| self.weight(o, to, i, from)).collect();
             let sum: f64 = row.iter().sum();
             row.iter().map(|w| w / sum).collect()
         };
         (0..to).map(row).collect()
     }
+}
+
+/// Weights of [`Rule::Bicubic`], whose samples beyond the border are the border's own.
+fn four_samples(o: usize, to: usize, from: usize) -> Vec<f64> {
+    const A: f64 = -0.75;
+    let cubic = |x: f64| match x.abs() {
+        x if x <= 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+        x => ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A,
+    };
+    let centre = (o as f64 + 0.5) * (from as f64 / to as f64) - 0.5;
+    let mut row = vec![0.0; from];
+    for sample in (-1..=2).map(|k| centre.floor() + f64::from(k)) {
+        row[sample.clamp(0.0, from as f64 - 1.0) as usize] += cubic(centre - sample);
+    }
+    row
 }
 
 impl Params {
@@ -144,7 +165,7 @@ mod tests {
     fn every_rule_keeps_a_grid_of_its_own_size() {
         let values: Vec<f32> = (0..30).map(|i| (i * i % 17) as f32).collect();
         let grid = Tensor::from_f32("grid", &[3, 5, 2], &values);
-        for rule in [Rule::CornerAligned, Rule::AntialiasedBilinear, Rule::AntialiasedBicubic] {
+        for rule in [Rule::CornerAligned, Rule::AntialiasedBilinear, Rule::AntialiasedBicubic, Rule::Bicubic] {
             assert_eq!(resample(&grid, [3, 5], rule).unwrap().to_f32().unwrap(), values, "{rule:?}");
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::select::{Choice, RECORDED_CONFIG, RECORDED_DIALECT, Selected};
 use super::{Error, Loaded, Progress, load};
 use crate::checkpoint::write::{self, safetensors};
-use crate::config::{Dialect, ModelConfig, Naming, PatchEmbed, Proj, TextModel, VisionCfg, VisionPool};
+use crate::config::{Dialect, Family, ModelConfig, Naming, PatchEmbed, Proj, TextModel, VisionCfg, VisionPool};
 use crate::onnx::Graph;
 use crate::onnx::graph::Data;
 use crate::onnx::write::Error as WriteError;
@@ -168,6 +168,10 @@ fn reparameterize(config: &mut ModelConfig, params: &mut Params, image: Graph) {
 /// open_clip runs some of these weights with another GELU than their authors.
 fn warn_of_other_numbers(config: &ModelConfig, progress: &dyn Progress) {
     if config.dialect == Dialect::OpenClip {
+        return;
+    }
+    // Whoever runs it, a CLIP of open_clip's own architecture gives the same numbers.
+    if config.dialect == Dialect::Transformers && config.family == Family::Clip {
         return;
     }
     if let Some(stem) = config.vision_cfg.vit().and_then(|vit| vit.conv_stem.as_ref()) {

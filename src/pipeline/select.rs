@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Error, Progress};
 use crate::checkpoint::Checkpoint;
-use crate::config::{Act, Dialect, ModelConfig, known};
+use crate::config::{self, Act, Dialect, ModelConfig, Naming, known};
 use crate::params::{self, Params};
 use crate::towers;
 
@@ -31,6 +31,7 @@ pub enum Found {
     Named,
     File,
     Recorded,
+    Beside,
     Shapes,
     Guessed,
 }
@@ -41,6 +42,7 @@ impl std::fmt::Display for Found {
             Found::Named => "named by --model",
             Found::File => "from --config",
             Found::Recorded => "recorded in the checkpoint",
+            Found::Beside => "from the config.json beside it",
             Found::Shapes => "found from names and shapes",
             Found::Guessed => "guessed among those with these names and shapes",
         })
@@ -60,6 +62,7 @@ impl Selected {
         let hint = match (&source, self.found) {
             (params::Error::Tensor(_), _) | (_, Found::Shapes | Found::Guessed) => String::new(),
             (_, Found::Recorded) => format!(" (model {} is recorded in the file)", self.config.model),
+            (_, Found::Beside) => " (as the config.json beside it describes the model)".to_owned(),
             (_, Found::Named | Found::File) => format!(
                 " (model {} was chosen; `clip-onnx inspect {}` says which models fit)",
                 self.config.model,
@@ -103,6 +106,15 @@ pub fn select(
         }
         return Ok(Selected { config: in_dialect(config)?, found: Found::Recorded });
     }
+    if naming == Naming::Transformers
+        && let Some(config) = beside(checkpoint)?
+    {
+        let config = match choice.dialect {
+            Some(dialect) if dialect != config.dialect => ModelConfig::named(&config.model)?.for_file(naming, dialect)?,
+            _ => config,
+        };
+        return Ok(Selected { config, found: Found::Beside });
+    }
     let path = checkpoint.path().display().to_string();
     let fits = ranked(params, dialect);
     let exact = fits.iter().take_while(|(_, differences)| differences.is_empty()).count();
@@ -144,6 +156,12 @@ fn guess<'a>(fits: &'a [ModelConfig], checkpoint: &Checkpoint) -> Option<(&'a Mo
         return one(&|config| config.vision_cfg.act() == Act::QuickGelu)
             .map(|config| (config, "the `input_resolution` that only OpenAI's archives hold"));
     }
+    if let Some(quick) = open_clip_config(checkpoint) {
+        let act = |config: &ModelConfig| (config.vision_cfg.act() == Act::QuickGelu) == quick;
+        if let Some(config) = one(&act) {
+            return Some((config, "what the open_clip_config.json beside it says of QuickGELU"));
+        }
+    }
     let plain = |text: &str| text.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "");
     let file = plain(&checkpoint.file_name());
     // The longest name in the file's name: `ViT-B-32-quickgelu` holds `ViT-B-32` too.
@@ -152,6 +170,24 @@ fn guess<'a>(fits: &'a [ModelConfig], checkpoint: &Checkpoint) -> Option<(&'a Mo
     // A name that does not say which GELU leaves that open.
     let acts_agree = fits.iter().all(|config| config.vision_cfg.act() == longest.vision_cfg.act());
     (acts_agree || longest.model.ends_with("quickgelu")).then_some((longest, "the file's name"))
+}
+
+/// Whether the `open_clip_config.json` of a hub's folder asks for QuickGELU; None without one.
+fn open_clip_config(checkpoint: &Checkpoint) -> Option<bool> {
+    let (_, text) = checkpoint.beside("open_clip_config.json").ok()??;
+    let json: serde_json::Value = serde_json::from_str(&text).ok()?;
+    Some(json.get("model_cfg")?.get("quick_gelu").and_then(serde_json::Value::as_bool).unwrap_or(false))
+}
+
+/// The configuration transformers keeps beside its weights, with what its image processor says.
+fn beside(checkpoint: &Checkpoint) -> Result<Option<ModelConfig>, Error> {
+    let unreadable = |source: std::io::Error| Error::checkpoint(checkpoint.path(), source.into());
+    let Some((path, text)) = checkpoint.beside("config.json").map_err(unreadable)? else { return Ok(None) };
+    let Some(mut config) = ModelConfig::from_transformers(&path.display().to_string(), &text)? else { return Ok(None) };
+    if let Some((_, text)) = checkpoint.beside("preprocessor_config.json").map_err(unreadable)? {
+        config.preprocess_cfg = config::preprocessor(&text, &config.preprocess_cfg);
+    }
+    Ok(Some(config))
 }
 
 /// The configuration `convert` left in a safetensors file.

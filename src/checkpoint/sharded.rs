@@ -1,0 +1,79 @@
+//! Folders as hubs publish them, and checkpoints cut into shards: an index in JSON says which file
+//! holds which tensor (`weight_map`), as transformers' `save_pretrained` writes it.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::{Contents, Error, map};
+
+/// What a folder's checkpoint is called, the first one present being taken. timm's repositories hold
+/// an image tower alone as `model.safetensors` beside open_clip's file, which therefore goes first.
+const NAMES: &[&str] = &[
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+
+/// More than any released set has.
+const MAX_SHARDS: usize = 1024;
+
+/// The checkpoint in a folder.
+pub fn in_folder(folder: &Path) -> Result<PathBuf, Error> {
+    let found = NAMES.iter().map(|name| folder.join(name)).find(|path| path.is_file());
+    found.ok_or_else(|| Error::Directory { expected: NAMES.join(", ") })
+}
+
+/// Whether the file is JSON text. A safetensors header's length may begin with the same byte; its
+/// eighth is nought then.
+pub fn is_index(file: &[u8]) -> bool {
+    file.trim_ascii_start().starts_with(b"{") && file.get(7) != Some(&0)
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// Opens every shard an index names, and checks that each holds what the index says it does.
+pub fn read(index: &[u8], path: &Path) -> Result<(Vec<Bytes>, Contents), Error> {
+    let Index { weight_map } = serde_json::from_slice(index).map_err(|e| Error::Index { reason: e.to_string() })?;
+    let shards: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
+    if shards.is_empty() || shards.len() > MAX_SHARDS {
+        let reason = format!("its weight_map names {} files, expected 1 to {MAX_SHARDS}", shards.len());
+        return Err(Error::Index { reason });
+    }
+    let mut files = Vec::new();
+    let mut all: Option<Contents> = None;
+    for shard in shards {
+        if Path::new(shard).file_name() != Some(shard.as_ref()) {
+            let reason = format!("`{shard}` is not the name of a file beside it");
+            return Err(Error::Index { reason });
+        }
+        let wrong = |source: Error| Error::Shard { shard: shard.to_owned(), source: Box::new(source) };
+        let file = map(&path.with_file_name(shard)).map_err(wrong)?;
+        let contents = Contents::read(&file).map_err(wrong)?;
+        let held: HashSet<&str> = contents.tensors.iter().map(|(name, _)| name.as_str()).collect();
+        let mut listed = weight_map.iter().filter(|(_, in_shard)| *in_shard == shard);
+        if let Some((name, _)) = listed.find(|(name, _)| !held.contains(name.as_str())) {
+            let reason = "is not in the shard the index names for it".to_owned();
+            return Err(wrong(Error::Member { name: name.clone(), reason }));
+        }
+        files.push(file);
+        match &mut all {
+            None => all = Some(contents),
+            Some(all) => {
+                all.tensors.extend(contents.tensors);
+                all.checksums.extend(contents.checksums);
+                all.metadata.extend(contents.metadata);
+            }
+        }
+    }
+    let all = all.ok_or_else(|| Error::Index { reason: "its weight_map is empty".to_owned() })?;
+    Ok((files, all))
+}
