@@ -150,12 +150,13 @@ def by_open_clip(args, rng):
 def by_transformers(args, rng):
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(args.checkpoint).eval()
-    c = model.config
-    size = c.vision_config.image_size
-    text = c.text_config
-    image = pixels(args, (size, size), None, rng)
+    model = AutoModel.from_pretrained(args.checkpoint, dtype=torch.float32).eval()
+    vision, text = model.config.vision_config, model.config.text_config
     eot = text.eos_token_id
+    if model.config.model_type != "clip":
+        eot = 1  # the configuration carries CLIP's ids, which the model does not look at
+    elif eot == 2:
+        eot = text.vocab_size - 1  # the ids of old: the largest one ends a row
     config = {"text_cfg": dict(context_length=text.max_position_embeddings, vocab_size=text.vocab_size,
                                pad_id=text.pad_token_id, sot_id=None, eot_id=eot)}
     ids = tokens(config, args.rows, rng)
@@ -163,20 +164,46 @@ def by_transformers(args, rng):
     def embedding(output):
         return getattr(output, "pooler_output", output).numpy()
 
-    with torch.no_grad():
-        zi = embedding(model.get_image_features(pixel_values=image))
-        zt = embedding(model.get_text_features(input_ids=torch.from_numpy(ids)))
     bias = getattr(model, "logit_bias", None)
-    return pack(image.numpy(), ids, zi, zt, float(model.logit_scale), None if bias is None else float(bias))
+    extra, image = {}, None
+    with torch.no_grad():
+        if model.config.model_type == "siglip2":
+            extra, feeds = naflex(args.rows, vision.num_patches, vision.patch_size, rng)
+        else:
+            image = pixels(args, (vision.image_size, vision.image_size), None, rng)
+            feeds = dict(pixel_values=image)
+        zi = embedding(model.get_image_features(**feeds))
+        zt = embedding(model.get_text_features(input_ids=torch.from_numpy(ids)))
+    out = pack(None if image is None else image.numpy(), ids, zi, zt, float(model.logit_scale),
+               None if bias is None else float(bias))
+    return {**out, **extra}
+
+
+def naflex(rows, places, patch, rng):
+    """Patches of images of several shapes: as our graph takes them, and as transformers does."""
+    side = int(places ** 0.5)
+    shapes = np.array([(side, side), (side - 1, side + 1), (side // 2, side * 2), (1, side - 1)], np.int64)
+    shapes = shapes[np.arange(rows) % len(shapes)]
+    inside = np.arange(places)[None] < shapes.prod(1)[:, None]
+    patches = rng.uniform(-1, 1, (rows, places, patch * patch * 3)).astype(np.float32) * inside[:, :, None]
+    at = np.arange(places)[None].repeat(rows, 0)
+    ours = dict(naflex_patches=patches, naflex_type=inside.astype(np.int32),
+                naflex_y=np.where(inside, at // shapes[:, 1:], 0).astype(np.int32),
+                naflex_x=np.where(inside, at % shapes[:, 1:], 0).astype(np.int32))
+    theirs = dict(pixel_values=torch.from_numpy(patches), pixel_attention_mask=torch.from_numpy(inside.astype(np.int64)),
+                  spatial_shapes=torch.from_numpy(shapes))
+    return ours, theirs
 
 
 def pack(image, ids, zi, zt, logit_scale, logit_bias):
     unit = [z / np.linalg.norm(z, axis=-1, keepdims=True) for z in (zi.astype(np.float64), zt.astype(np.float64))]
     scale = math.exp(logit_scale)
     logits = scale * unit[0] @ unit[1].T + (logit_bias or 0.0)
-    out = dict(image=image, tokens=ids, image_embedding=zi, text_embedding=zt,
+    out = dict(tokens=ids, image_embedding=zi, text_embedding=zt,
                image_embedding_normalized=unit[0], text_embedding_normalized=unit[1], logits_per_image=logits,
                logit_scale=np.array(logit_scale), logit_scale_exp=np.array(scale))
+    if image is not None:
+        out["image"] = image
     if logit_bias is not None:
         out["logit_bias"] = np.array(logit_bias)
     return {k: v if v.dtype.kind == "i" else np.asarray(v, np.float32) for k, v in out.items()}

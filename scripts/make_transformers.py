@@ -13,6 +13,7 @@ import json
 import math
 import pathlib
 
+import make_reference
 import numpy as np
 import torch
 from transformers import (CLIPConfig, CLIPModel, Siglip2Config, Siglip2Model, SiglipConfig, SiglipModel)
@@ -58,31 +59,18 @@ def build(kind, config, seed=0):
     return model
 
 
-def embedding(output):
-    return getattr(output, "pooler_output", output).detach().numpy()
+def reference(model, feeds, tokens, extra):
+    """Embeddings and logits, by transformers; `feeds` is what its image tower takes."""
 
+    def embedding(output):
+        return getattr(output, "pooler_output", output).numpy()
 
-def reference(model, image, tokens, naflex=None):
     with torch.no_grad():
+        zi = embedding(model.get_image_features(**feeds))
         zt = embedding(model.get_text_features(input_ids=torch.from_numpy(tokens)))
-        if naflex:
-            patches, mask, shapes = naflex
-            zi = embedding(model.get_image_features(pixel_values=torch.from_numpy(patches),
-                                                    pixel_attention_mask=torch.from_numpy(mask),
-                                                    spatial_shapes=torch.from_numpy(shapes)))
-        else:
-            zi = embedding(model.get_image_features(pixel_values=torch.from_numpy(image)))
-    unit = [z / np.linalg.norm(z.astype(np.float64), axis=-1, keepdims=True) for z in (zi, zt)]
-    scale = float(model.logit_scale.exp())
-    bias = float(model.logit_bias) if hasattr(model, "logit_bias") else 0.0
-    out = dict(image_embedding=zi, text_embedding=zt, image_embedding_normalized=unit[0],
-               text_embedding_normalized=unit[1], logits_per_image=scale * unit[0] @ unit[1].T + bias,
-               logit_scale_exp=np.array(scale))
-    if image is not None:
-        out["image"] = image
-    if hasattr(model, "logit_bias"):
-        out["logit_bias"] = np.array(bias)
-    return {**{k: np.asarray(v, np.float32) for k, v in out.items()}, "tokens": tokens}
+    bias = float(model.logit_bias) if hasattr(model, "logit_bias") else None
+    image = None if extra else feeds["pixel_values"].numpy()
+    return {**make_reference.pack(image, tokens, zi, zt, float(model.logit_scale), bias), **extra}
 
 
 def clip_tokens(rng, rows, length, vocab):
@@ -100,20 +88,10 @@ def fixtures(out):
     text = dict(**dims, vocab_size=300, max_position_embeddings=16)
     siglip_tokens = rng.integers(2, 300, (5, 16)).astype(np.int64)
 
-    def save(name, kind, config, tokens, image=image, naflex=None, **how):
-        folder = out / name
+    def save(name, kind, config, tokens, feeds=dict(pixel_values=torch.from_numpy(image)), extra={}, **how):
         model = build(kind, config)
-        model.save_pretrained(folder, **how)
-        arrays = reference(model, image, tokens, naflex)
-        if naflex:
-            patches, mask, shapes = naflex
-            n = patches.shape[1]
-            at = np.arange(n)[None].repeat(len(patches), 0)
-            inside = mask.astype(bool)
-            arrays.update(naflex_patches=patches, naflex_type=mask.astype(np.int32),
-                          naflex_y=np.where(inside, at // shapes[:, 1:], 0).astype(np.int32),
-                          naflex_x=np.where(inside, at % shapes[:, 1:], 0).astype(np.int32))
-        np.savez_compressed(folder / "reference.npz", **arrays)
+        model.save_pretrained(out / name, **how)
+        np.savez_compressed(out / name / "reference.npz", **reference(model, feeds, tokens, extra))
 
     # The first end token, which is not the largest id.
     clip = dict(vision_config=dict(**dims, image_size=32, patch_size=8), projection_dim=48)
@@ -126,12 +104,10 @@ def fixtures(out):
          max_shard_size="150KB")
     save("siglip", SiglipModel, SiglipConfig(vision_config=dict(**dims, image_size=32, patch_size=8),
                                              text_config=dict(**text, projection_size=64)), siglip_tokens)
-    shapes = np.array([[4, 4], [3, 5], [2, 8], [1, 3]], np.int64)
-    mask = (np.arange(16)[None] < shapes.prod(1)[:, None]).astype(np.int64)
-    patches = rng.uniform(-1, 1, (4, 16, 8 * 8 * 3)).astype(np.float32) * mask[:, :, None].astype(np.float32)
+    extra, feeds = make_reference.naflex(4, 16, 8, rng)
     save("siglip2_naflex", Siglip2Model, Siglip2Config(vision_config=dict(**dims, patch_size=8, num_patches=16),
                                                        text_config=dict(**text, projection_size=64)),
-         siglip_tokens, image=None, naflex=(patches, mask, shapes))
+         siglip_tokens, feeds, extra)
 
 
 def main():

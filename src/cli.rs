@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clip_onnx::config::{Dialect, known};
 use clip_onnx::onnx::write::ExternalData;
 use clip_onnx::pipeline::{Choice, Convert, Export, convert, export, inspect};
+use clip_onnx::towers::Build;
 use clip_onnx::verify;
 
 mod progress;
@@ -147,6 +148,9 @@ struct ExportArgs {
     /// Leave embeddings as they come, without L2 normalisation
     #[arg(long)]
     no_normalize: bool,
+    /// Leave training-time branches, BatchNorms and layer scales as nodes of the graph, to compare
+    #[arg(long)]
+    no_fold: bool,
     /// Write weights beside the model (<file>_data) even below 2 GiB
     #[arg(long)]
     external_data: bool,
@@ -245,7 +249,7 @@ pub fn run() -> anyhow::Result<bool> {
                 force: args.force,
                 choice: args.choice.into(),
                 image_size: args.image_size,
-                normalize: !args.no_normalize,
+                build: Build { normalize: !args.no_normalize, fold: !args.no_fold },
                 external_data: if args.external_data { ExternalData::Always } else { ExternalData::Auto },
                 verify: !args.no_verify,
                 reference: args.reference,

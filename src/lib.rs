@@ -10,7 +10,7 @@
 //!    │  Params::resize_positions         another image size, NaFlex frozen
 //!    ▼
 //! towers::image, towers::text            read each parameter once, by scope, with its expected shape;
-//!    │                                   params::reparam folds branches while they are read
+//!    │                                   towers::convs folds branches while they are written down
 //!    ▼
 //! onnx::Graph ──► onnx::write ──► package::Folder ──► verify (tract) ──► Report
 //! ```
@@ -57,6 +57,7 @@
 //! ```no_run
 //! use clip_onnx::onnx::write::ExternalData;
 //! use clip_onnx::pipeline::{Choice, Export, Silent, export};
+//! use clip_onnx::towers::Build;
 //!
 //! let exported = export(
 //!     &Export {
@@ -65,7 +66,7 @@
 //!         force: false,
 //!         choice: Choice::default(),
 //!         image_size: None,
-//!         normalize: true,
+//!         build: Build::default(),
 //!         external_data: ExternalData::Auto,
 //!         verify: true,
 //!         reference: None,

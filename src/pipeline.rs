@@ -9,7 +9,7 @@ use crate::onnx::{self, Graph};
 use crate::package;
 use crate::params;
 use crate::tensor;
-use crate::towers::{self, Logits};
+use crate::towers::{self, Build, Logits};
 use crate::verify;
 
 mod convert;
@@ -123,11 +123,11 @@ fn load(
 
 impl Loaded {
     /// Both towers and what stands beside them; every parameter must be read, in its shape.
-    fn build(&self, normalize: bool) -> Result<Built, Error> {
+    fn build(&self, build: &Build) -> Result<Built, Error> {
         let (config, params) = (&self.selected.config, &self.params);
         let wrong = |source| self.selected.params_error(self.checkpoint.path(), source);
-        let image = towers::image(config, params, normalize).map_err(wrong)?;
-        let text = towers::text(config, params, normalize).map_err(wrong)?;
+        let image = towers::image(config, params, build).map_err(wrong)?;
+        let text = towers::text(config, params, build).map_err(wrong)?;
         let logits = towers::logits(config, params).map_err(wrong)?;
         params.expect_all_read().map_err(wrong)?;
         Ok(Built { image, text, logits })

@@ -125,6 +125,8 @@ struct View {
     storage: Storage,
     offset: usize,
     axes: Vec<Vec<Factor>>,
+    /// What values are multiplied by when they are read.
+    scale: f64,
 }
 
 impl View {
@@ -174,7 +176,7 @@ impl Tensor {
             step *= shape[axis];
         }
         let axes = shape.iter().zip(&steps).map(|(&len, &step)| vec![Factor { len, step }]).collect();
-        let view = View { source_name: source_name.into(), dtype, storage, offset: 0, axes };
+        let view = View { source_name: source_name.into(), dtype, storage, offset: 0, axes, scale: 1.0 };
         Ok(Tensor { parts: vec![view], axis: 0 })
     }
 
@@ -201,7 +203,7 @@ impl Tensor {
             return Err(Error::Extent { source_name: source_name.to_owned(), elements, dtype, available });
         }
         let axes = shape.iter().zip(steps).map(|(&len, &step)| vec![Factor { len, step }]).collect();
-        let view = View { source_name: source_name.into(), dtype, storage, offset, axes };
+        let view = View { source_name: source_name.into(), dtype, storage, offset, axes, scale: 1.0 };
         Ok(Tensor { parts: vec![view], axis: 0 })
     }
 
@@ -232,7 +234,7 @@ impl Tensor {
         }
         axes.reverse();
         let storage = Storage::Ready(bytes);
-        let view = View { source_name: source_name.into(), dtype: DType::F32, storage, offset: 0, axes };
+        let view = View { source_name: source_name.into(), dtype: DType::F32, storage, offset: 0, axes, scale: 1.0 };
         Tensor { parts: vec![view], axis: 0 }
     }
 

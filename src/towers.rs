@@ -10,6 +10,7 @@ use crate::onnx::graph::{Dim, ElementType, Graph};
 use crate::onnx::{Ops, Value};
 use crate::params::{Error, Params, Wanted};
 
+mod convs;
 mod fastvit;
 mod layers;
 mod naflex;
@@ -21,20 +22,36 @@ use scope::Scope;
 
 const BATCH: Dim = Dim::Named("batch_size");
 
+/// How towers are written down. What they compute is the configuration's; none of these changes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Build {
+    /// L2-normalise the embeddings.
+    pub normalize: bool,
+    /// Training-time branches, BatchNorms, layer scales and the attention scale become part of the
+    /// weights beside them.
+    pub fold: bool,
+}
+
+impl Default for Build {
+    fn default() -> Build {
+        Build { normalize: true, fold: true }
+    }
+}
+
 /// The image tower: `pixel_values [batch_size, 3, H, W]` (or NaFlex's four inputs) →
-/// `image_embeds [batch_size, embed_dim]`, L2-normalised if `normalize`.
+/// `image_embeds [batch_size, embed_dim]`, L2-normalised if asked for.
 ///
 /// # Errors
 /// A parameter that is missing or has another shape.
-pub fn image(config: &ModelConfig, params: &Params, normalize: bool) -> Result<Graph, Error> {
+pub fn image(config: &ModelConfig, params: &Params, build: &Build) -> Result<Graph, Error> {
     let graph = Graph::new("vision_model");
-    let s = Scope::root(&graph, params, "visual");
+    let s = Scope::root(&graph, params, build, "visual");
     let embedding = match &config.vision_cfg {
         VisionCfg::Vit(vit) => vit::tower(&s, vit, config.embed_dim)?,
         VisionCfg::NaflexVit(vit) => naflex::tower(&s, vit, config.embed_dim)?,
         VisionCfg::FastVit(fastvit) => fastvit::tower(&s, fastvit, config.embed_dim)?,
     };
-    finish(&s, embedding, "image_embeds", config, normalize);
+    finish(&s, embedding, "image_embeds", config);
     Ok(graph)
 }
 
@@ -43,11 +60,11 @@ pub fn image(config: &ModelConfig, params: &Params, normalize: bool) -> Result<G
 ///
 /// # Errors
 /// As [`image`].
-pub fn text(config: &ModelConfig, params: &Params, normalize: bool) -> Result<Graph, Error> {
+pub fn text(config: &ModelConfig, params: &Params, build: &Build) -> Result<Graph, Error> {
     let graph = Graph::new("text_model");
-    let s = Scope::root(&graph, params, "text");
+    let s = Scope::root(&graph, params, build, "text");
     let embedding = text::tower(&s, &config.text_cfg, config.embed_dim)?;
-    finish(&s, embedding, "text_embeds", config, normalize);
+    finish(&s, embedding, "text_embeds", config);
     Ok(graph)
 }
 
@@ -57,8 +74,8 @@ pub fn text(config: &ModelConfig, params: &Params, normalize: bool) -> Result<Gr
 /// None today: a recorder has every parameter.
 pub fn wanted(config: &ModelConfig) -> Result<BTreeMap<String, Wanted>, Error> {
     let params = Params::recorder();
-    image(config, &params, true)?;
-    text(config, &params, true)?;
+    image(config, &params, &Build::default())?;
+    text(config, &params, &Build::default())?;
     logits(config, &params)?;
     Ok(params.into_wanted())
 }
@@ -89,8 +106,8 @@ pub fn logits(config: &ModelConfig, params: &Params) -> Result<Logits, Error> {
     Ok(Logits { logit_scale, logit_scale_exp, logit_bias })
 }
 
-fn finish(s: &Scope, embedding: Value, name: &str, config: &ModelConfig, normalize: bool) {
-    let embedding = if normalize { l2_normalize(s, embedding, config.dialect) } else { embedding };
+fn finish(s: &Scope, embedding: Value, name: &str, config: &ModelConfig) {
+    let embedding = if s.build().normalize { l2_normalize(s, embedding, config.dialect) } else { embedding };
     s.graph().output(embedding, name, ElementType::Float, vec![BATCH, Dim::Fixed(config.embed_dim)]);
 }
 

@@ -17,7 +17,7 @@ fn every_fixture_agrees_with_its_reference_normalised_and_raw() {
         let both = fixture.checkpoints().into_iter().flat_map(|file| [(file.clone(), true), (file, false)]);
         for (at, (checkpoint, normalize)) in both.enumerate() {
             let mut request = fixture.export_to(&folder.path().join(at.to_string()));
-            (request.checkpoint, request.normalize) = (checkpoint, normalize);
+            (request.checkpoint, request.build.normalize) = (checkpoint, normalize);
             let report = export(&request, &Silent).unwrap().report.unwrap();
             assert!(report.compared);
             assert_eq!(report.towers.len(), 2);
@@ -74,6 +74,34 @@ fn a_fastvit_is_folded_to_plain_convolutions() {
         // Stem, downsamplings, position convolutions, SE pairs, the last one; a mixer and an MLP a block.
         let expected = 3 + 2 * (layers.len() - 1) + flags("pos_embs") + 2 * (flags("se_downsamples") + 1) + 1;
         assert_eq!(count("Conv"), expected + (rep_mixers + 3 * blocks) as usize, "{name}");
+    }
+}
+
+/// Nothing folded: the checkpoint's own nodes, and the same numbers.
+#[test]
+fn unfolded_graphs_keep_their_branches_and_agree() {
+    for (name, norms) in [
+        ("mobileclip_s0_tiny", true),
+        ("mobileclip_s1_tiny", true),
+        ("mobileclip2_s3_tiny", true),
+        ("mobileclip2_s0_tiny_folded", true),
+        ("mobileclip_b_tiny", true),
+        ("siglip_tiny", false),
+    ] {
+        let fixture = common::Fixture::named(name);
+        let folder = tempfile::tempdir().unwrap();
+        let counts = [true, false].map(|fold| {
+            let mut request = fixture.export_to(&folder.path().join(fold.to_string()));
+            request.build.fold = fold;
+            let report = export(&request, &Silent).unwrap().report.unwrap();
+            assert!(report.passed && worst(&report) <= EMBEDDING.bound, "{name}: {:?}", report.failures);
+            let graph = model(&request.out.join("vision_model.onnx")).graph.unwrap();
+            ["BatchNormalization", "Conv", "Mul"]
+                .map(|op| graph.node.iter().filter(|n| n.op_type() == op).count())
+        });
+        let [folded, unfolded] = counts;
+        assert_eq!((folded[0], unfolded[0] > 0), (0, norms), "{name}");
+        assert!(unfolded[1] >= folded[1] && (unfolded[2] > folded[2] || name == "mobileclip_b_tiny"), "{name}: {counts:?}");
     }
 }
 

@@ -10,7 +10,7 @@ use clip_onnx::config::{Dialect, ModelConfig, names};
 use clip_onnx::params::{Params, big_vision, open_clip};
 use clip_onnx::pipeline::{Choice, Inspected, inspect};
 use clip_onnx::tensor::Tensor;
-use clip_onnx::towers;
+use clip_onnx::towers::{self, Build};
 use common::root;
 
 fn keys(name: &str) -> Vec<(String, Tensor)> {
@@ -51,7 +51,7 @@ fn lists() -> Vec<(String, String)> {
     let mut lists: Vec<String> =
         files.map(|f| f.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect();
     lists.sort();
-    lists.into_iter().map(|list| (list.trim_end_matches(".apple").to_owned(), list)).collect()
+    lists.into_iter().map(|list| (list.split('.').next().unwrap().to_owned(), list)).collect()
 }
 
 #[test]
@@ -64,8 +64,8 @@ fn every_known_model_is_found_from_its_names_and_shapes() {
         let (naming, dialect) = (params.naming(), params.naming().dialect());
         let in_file = |model: &str| ModelConfig::named(model).unwrap().for_file(naming, dialect).ok();
         let config = in_file(&name).unwrap_or_else(|| panic!("{list}: no dialect {dialect}"));
-        towers::image(&config, &params, true).unwrap_or_else(|e| panic!("{list}: {e}"));
-        towers::text(&config, &params, true).unwrap_or_else(|e| panic!("{list}: {e}"));
+        towers::image(&config, &params, &Build::default()).unwrap_or_else(|e| panic!("{list}: {e}"));
+        towers::text(&config, &params, &Build::default()).unwrap_or_else(|e| panic!("{list}: {e}"));
         towers::logits(&config, &params).unwrap();
         params.expect_all_read().unwrap_or_else(|e| panic!("{list}: {e}"));
 

@@ -21,7 +21,7 @@ pub fn exported(out: &mut impl Write, request: &Export, exported: &Exported) -> 
         exported.selected.found,
         config.dialect,
         config.embed_dim,
-        if request.normalize { ", L2-normalised" } else { ", not normalised" }
+        if request.build.normalize { ", L2-normalised" } else { ", not normalised" }
     )?;
     for file in &exported.files {
         writeln!(out, "  {} ({})", file.path.display(), size(file.size))?;

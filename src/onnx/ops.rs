@@ -194,6 +194,13 @@ pub trait Ops {
         self.op("Conv", &inputs, attributes)
     }
 
+    /// At inference; `weights` are gain, bias, mean and variance, one number a channel each.
+    fn batch_normalization(&self, x: Value, weights: [Value; 4], epsilon: f32) -> Value {
+        let [weight, bias, mean, var] = weights;
+        let epsilon = vec![("epsilon", Attribute::Float(epsilon))];
+        self.op("BatchNormalization", &[x, weight, bias, mean, var], epsilon)
+    }
+
     fn relu(&self, x: Value) -> Value {
         self.op("Relu", &[x], vec![])
     }

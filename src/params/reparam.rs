@@ -15,6 +15,67 @@
 
 use crate::tensor::{Error, Tensor};
 
+/// A linear map over planes as a checkpoint holds it: convolutions and BatchNorms, branches and
+/// their sums. Folding makes one convolution of it; a tower may also write it down as it is.
+#[derive(Clone, Debug)]
+pub enum Linear {
+    /// What comes in.
+    Identity,
+    /// A kernel `[out, in / groups, height, width]`, a bias, and the name they are stored under.
+    Conv { name: String, weight: Tensor, bias: Option<Tensor> },
+    /// Followed by a BatchNorm.
+    Normed(Box<Linear>, Norm),
+    Sum(Box<Linear>, Box<Linear>),
+    Difference(Box<Linear>, Box<Linear>),
+    /// Each channel times a factor of the layer scale `[channels, 1, 1]` stored under `name`.
+    Scaled { of: Box<Linear>, name: String, gamma: Tensor },
+}
+
+impl Linear {
+    pub fn normed(self, norm: Norm) -> Linear {
+        Linear::Normed(Box::new(self), norm)
+    }
+
+    pub fn plus(self, other: Linear) -> Linear {
+        Linear::Sum(Box::new(self), Box::new(other))
+    }
+
+    pub fn minus(self, other: Linear) -> Linear {
+        Linear::Difference(Box::new(self), Box::new(other))
+    }
+
+    pub fn scaled(self, name: String, gamma: Tensor) -> Linear {
+        Linear::Scaled { of: Box::new(self), name, gamma }
+    }
+
+    /// One convolution with a kernel of `shape` that does the same.
+    ///
+    /// # Errors
+    /// What reading a tensor reports.
+    pub fn fold(&self, shape: [usize; 4], groups: usize) -> Result<Conv, Error> {
+        Ok(match self {
+            Linear::Identity => Conv::identity(shape, groups),
+            Linear::Conv { weight, bias, .. } => Conv::new(weight, bias.as_ref())?.padded(shape[2], shape[3]),
+            Linear::Normed(of, norm) => of.fold(shape, groups)?.batch_norm(&norm.affine()?),
+            Linear::Sum(a, b) => a.fold(shape, groups)?.plus(&b.fold(shape, groups)?),
+            Linear::Difference(a, b) => a.fold(shape, groups)?.minus(&b.fold(shape, groups)?),
+            Linear::Scaled { of, gamma, .. } if gamma.is_blank() => of.fold(shape, groups)?,
+            Linear::Scaled { of, gamma, .. } => of.fold(shape, groups)?.scaled(&wide(gamma)?),
+        })
+    }
+}
+
+/// A BatchNorm's parameters, and the name they are stored under.
+#[derive(Clone, Debug)]
+pub struct Norm {
+    pub name: String,
+    pub weight: Tensor,
+    pub bias: Tensor,
+    pub mean: Tensor,
+    pub var: Tensor,
+    pub eps: f32,
+}
+
 /// A convolution's kernel `[out, in / groups, height, width]` and bias, in float64.
 ///
 /// One read from blank tensors, while a recorder lists what a model needs, has a shape and no
@@ -28,7 +89,7 @@ pub struct Conv {
 
 /// A BatchNorm at inference: y = scale·x + shift.
 #[derive(Clone, Debug, PartialEq)]
-pub struct BatchNorm {
+pub struct Affine {
     pub scale: Vec<f64>,
     pub shift: Vec<f64>,
 }
@@ -37,19 +98,19 @@ fn wide(tensor: &Tensor) -> Result<Vec<f64>, Error> {
     Ok(tensor.to_f32()?.into_iter().map(f64::from).collect())
 }
 
-impl BatchNorm {
-    /// From a layer's parameters.
+impl Norm {
+    /// As a scale and a shift.
     ///
     /// # Errors
     /// What reading them reports.
-    pub fn new(weight: &Tensor, bias: &Tensor, mean: &Tensor, var: &Tensor, eps: f32) -> Result<BatchNorm, Error> {
-        if weight.is_blank() {
-            return Ok(BatchNorm { scale: vec![], shift: vec![] });
+    pub fn affine(&self) -> Result<Affine, Error> {
+        if self.weight.is_blank() {
+            return Ok(Affine { scale: vec![], shift: vec![] });
         }
-        let (weight, bias, mean, var) = (wide(weight)?, wide(bias)?, wide(mean)?, wide(var)?);
-        let scale: Vec<f64> = weight.iter().zip(&var).map(|(w, v)| w / (v + f64::from(eps)).sqrt()).collect();
+        let (weight, bias, mean, var) = (wide(&self.weight)?, wide(&self.bias)?, wide(&self.mean)?, wide(&self.var)?);
+        let scale: Vec<f64> = weight.iter().zip(&var).map(|(w, v)| w / (v + f64::from(self.eps)).sqrt()).collect();
         let shift = bias.iter().zip(&mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
-        Ok(BatchNorm { scale, shift })
+        Ok(Affine { scale, shift })
     }
 }
 
@@ -81,7 +142,7 @@ impl Conv {
     }
 
     /// Followed by a BatchNorm.
-    pub fn batch_norm(mut self, bn: &BatchNorm) -> Conv {
+    pub fn batch_norm(mut self, bn: &Affine) -> Conv {
         self = self.scaled(&bn.scale);
         self.bias.iter_mut().zip(&bn.shift).for_each(|(b, shift)| *b += shift);
         self
@@ -95,14 +156,6 @@ impl Conv {
         }
         self.bias.iter_mut().zip(factors).for_each(|(b, factor)| *b *= factor);
         self
-    }
-
-    /// As [`Conv::scaled`], by a layer scale.
-    ///
-    /// # Errors
-    /// What reading it reports.
-    pub fn layer_scaled(self, gamma: &Tensor) -> Result<Conv, Error> {
-        Ok(self.scaled(&wide(gamma)?))
     }
 
     /// The same convolution with a larger kernel, both sizes odd.
@@ -161,7 +214,7 @@ impl Conv {
 pub fn linear_after(
     weight: &Tensor,
     bias: Option<&Tensor>,
-    bn: Option<&BatchNorm>,
+    bn: Option<&Affine>,
     row_scale: impl Fn(usize) -> f64,
 ) -> Result<(Tensor, Tensor), Error> {
     let shape = weight.shape();
@@ -198,9 +251,13 @@ mod tests {
         Tensor::from_f32("t", shape, &values)
     }
 
-    fn bn(channels: usize, seed: u32) -> BatchNorm {
+    fn norm(channels: usize, seed: u32) -> Norm {
         let t = |s| tensor(&[channels], seed + s);
-        BatchNorm::new(&t(0), &t(1), &t(2), &t(3), 1e-5).unwrap()
+        Norm { name: "bn".to_owned(), weight: t(0), bias: t(1), mean: t(2), var: t(3), eps: 1e-5 }
+    }
+
+    fn bn(channels: usize, seed: u32) -> Affine {
+        norm(channels, seed).affine().unwrap()
     }
 
     /// A depthwise or dense convolution with zero padding, by definition.
@@ -260,15 +317,16 @@ mod tests {
         let (channels, side) = (3, 4);
         let x = pixels(channels, side);
         let shape = [channels, 1, 3, 3];
-        let mixer = Conv::new(&tensor(&shape, 1), None).unwrap().batch_norm(&bn(channels, 2));
-        let norm = Conv::identity([channels, 1, 1, 1], channels).batch_norm(&bn(channels, 3));
         let gamma = tensor(&[channels, 1, 1], 9);
-        let (m, n) = (run(&mixer, &x, side, channels), run(&norm, &x, side, channels));
-        let g = wide(&gamma).unwrap();
+        let conv = Linear::Conv { name: "conv".to_owned(), weight: tensor(&shape, 1), bias: None };
+        let mixer = conv.normed(norm(channels, 2));
+        let skip = Linear::Identity.normed(norm(channels, 3));
+        let run_of = |l: &Linear| run(&l.fold(shape, channels).unwrap(), &x, side, channels);
+        let (m, n, g) = (run_of(&mixer), run_of(&skip), wide(&gamma).unwrap());
         let want: Vec<Vec<f64>> =
             (0..channels).map(|c| (0..side * side).map(|i| x[c][i] + g[c] * (m[c][i] - n[c][i])).collect()).collect();
-        let folded = Conv::identity(shape, channels).plus(&mixer.minus(&norm).layer_scaled(&gamma).unwrap());
-        close(&run(&folded, &x, side, channels), &want);
+        let block = Linear::Identity.plus(mixer.minus(skip).scaled("gamma".to_owned(), gamma));
+        close(&run_of(&block), &want);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::package::OutputFile;
 use crate::params::Params;
 use crate::params::open_clip::Form;
 use crate::tensor::Tensor;
+use crate::towers::Build;
 
 /// What to convert, and where to.
 #[derive(Clone, Debug)]
@@ -47,7 +48,7 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
     let loaded = load(path, &request.choice, request.image_size, progress)?;
     fits_open_clip(&loaded.selected.config, path)?;
     // Building the towers checks every name and shape, so that nothing half-right is written.
-    let image = loaded.build(true)?.image;
+    let image = loaded.build(&Build::default())?.image;
     let sha256 = loaded.sha256(progress)?;
     let Loaded { checkpoint, mut params, mut selected } = loaded;
 

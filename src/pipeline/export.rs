@@ -12,7 +12,7 @@ use crate::config::ModelConfig;
 use crate::onnx::target::PORTABLE;
 use crate::onnx::write::{Error as WriteError, ExternalData, Written, weight_bytes, write};
 use crate::package::{Folder, MANIFEST, Manifest, ManifestFile, REPORT};
-use crate::towers::Logits;
+use crate::towers::{Build, Logits};
 use crate::verify::{self, Report};
 
 /// What to export, and how.
@@ -26,8 +26,8 @@ pub struct Export {
     pub choice: Choice,
     /// Height and width to build for instead of the model's own.
     pub image_size: Option<[usize; 2]>,
-    /// L2-normalise the embeddings.
-    pub normalize: bool,
+    /// How the towers are written down.
+    pub build: Build,
     pub external_data: ExternalData,
     /// Load and run what was written.
     pub verify: bool,
@@ -57,7 +57,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         verify::Reference::read(reference)?;
     }
     let loaded = load(path, &request.choice, request.image_size, progress)?;
-    let Built { image, text, logits } = loaded.build(request.normalize)?;
+    let Built { image, text, logits } = loaded.build(&request.build)?;
     let sha256 = loaded.sha256(progress)?;
     let Loaded { checkpoint, params, selected } = loaded;
     let config = &selected.config;
@@ -123,7 +123,7 @@ fn metadata(
     set("target", PORTABLE.name.to_owned());
     set("precision", "fp32".to_owned());
     set("embed_dim", config.embed_dim.to_string());
-    set("normalized", request.normalize.to_string());
+    set("normalized", request.build.normalize.to_string());
     set("license", config.license.clone().unwrap_or_else(|| "unknown".to_owned()));
     set("logit_scale", logits.logit_scale.to_string());
     set("logit_scale_exp", logits.logit_scale_exp.to_string());
@@ -167,7 +167,8 @@ fn manifest(request: &Export, config: &ModelConfig, metadata: &BTreeMap<String, 
         metadata: all.into_iter().flatten().collect(),
         config: config.to_json(),
         options: BTreeMap::from([
-            ("normalize", json!(request.normalize)),
+            ("normalize", json!(request.build.normalize)),
+            ("fold", json!(request.build.fold)),
             ("image_size", json!(size)),
             ("dialect", json!(request.choice.dialect)),
             ("external_data", json!(request.external_data == ExternalData::Always)),

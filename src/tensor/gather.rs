@@ -139,6 +139,9 @@ impl Reader<'_> {
             DType::BF16 => copy_loops::<BF16>(&self.bytes, from, &loops, out),
             _ => copy_loops::<F32>(&self.bytes, from, &loops, out),
         }
+        if self.view.scale != 1.0 {
+            scale_loops(&loops, out, self.view.scale);
+        }
     }
 }
 
@@ -261,6 +264,14 @@ fn copy_loops<E: Element>(bytes: &[u8], from: usize, loops: &[Loop], out: &mut [
     }
 }
 
+/// Multiplies what [`copy_loops`] has written.
+fn scale_loops(loops: &[Loop], out: &mut [f32], scale: f64) {
+    match loops {
+        [] => out[0] = (f64::from(out[0]) * scale) as f32,
+        [run, rest @ ..] => (0..run.len).for_each(|i| scale_loops(rest, &mut out[i * run.to..], scale)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -330,6 +341,36 @@ mod tests {
         }
         assert_eq!(joined.permute(&[1, 0]).to_f32().unwrap(), want);
         assert_eq!(joined.index(3).to_f32().unwrap(), flat[12..16]);
+    }
+
+    #[test]
+    fn rows_are_cut_from_plain_joined_and_merged_axes() {
+        let plain = counted(&[6, 4], false);
+        assert_eq!(plain.rows(2..4).unwrap().to_f32().unwrap(), (8..16).map(|i| i as f32).collect::<Vec<_>>());
+        let joined = Tensor::concat(&[counted(&[2, 4], false), counted(&[3, 4], false)]).unwrap();
+        let all = joined.to_f32().unwrap();
+        for (start, end) in [(0, 5), (0, 2), (2, 5), (1, 4), (3, 4)] {
+            assert_eq!(joined.rows(start..end).unwrap().to_f32().unwrap(), all[start * 4..end * 4], "{start}..{end}");
+        }
+        // Heads of a kernel in Fortran order: an axis of two factors, cut between heads and inside one.
+        let heads = counted(&[5, 3, 4], true).reshape(&[5, 12]).unwrap().permute(&[1, 0]);
+        let all = heads.to_f32().unwrap();
+        for (start, end) in [(4, 12), (3, 7)] {
+            assert_eq!(heads.rows(start..end).unwrap().to_f32().unwrap(), all[start * 5..end * 5], "{start}..{end}");
+        }
+        // Joined along another axis.
+        let across = joined.permute(&[1, 0]);
+        assert_eq!(across.rows(1..3).unwrap().to_f32().unwrap(), across.to_f32().unwrap()[5..15]);
+    }
+
+    #[test]
+    fn a_scaled_part_is_scaled_alone_wherever_it_is_laid() {
+        let joined = Tensor::concat(&[counted(&[2, 4], false).scaled(0.3), counted(&[3, 4], false)]).unwrap();
+        let want: Vec<f32> =
+            (0..8).map(|i| (f64::from(i) * 0.3) as f32).chain((0..12).map(|i| i as f32)).collect();
+        assert_eq!(joined.to_f32().unwrap(), want);
+        let columns: Vec<f32> = (0..4).flat_map(|c| (0..5).map(move |r| (r, c))).map(|(r, c)| want[r * 4 + c]).collect();
+        assert_eq!(joined.permute(&[1, 0]).to_f32().unwrap(), columns);
     }
 
     #[test]

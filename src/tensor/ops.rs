@@ -1,6 +1,8 @@
 //! Layout steps. Each rewrites the description; none touches the values,
 //! save a reshape that no strided view can express.
 
+use std::ops::Range;
+
 use super::{Error, Factor, Tensor};
 
 impl Tensor {
@@ -67,6 +69,47 @@ impl Tensor {
         Tensor { parts, axis: self.axis.saturating_sub(1) }
     }
 
+    /// Entries `rows` of the first axis.
+    ///
+    /// # Errors
+    /// What reading the tensor reports, where no view can express the range.
+    pub fn rows(&self, rows: Range<usize>) -> Result<Tensor, Error> {
+        let shape = self.shape();
+        assert!(rows.start <= rows.end && rows.end <= shape[0], "rows {rows:?} of {shape:?}");
+        let joined_here = self.axis == 0 && self.parts.len() > 1;
+        let mut parts = Vec::new();
+        let mut offset = 0;
+        for part in &self.parts {
+            let here = part.shape()[0];
+            let range = rows.start.max(offset)..rows.end.min(offset + here);
+            if joined_here && range.is_empty() {
+                offset += here;
+                continue;
+            }
+            let Some(cut) = cut(&part.axes[0], range.start - offset..range.end - offset) else {
+                let row_len: usize = shape[1..].iter().product();
+                let values = &self.to_f32()?[rows.start * row_len..rows.end * row_len];
+                let shape = [&[rows.len()], &shape[1..]].concat();
+                return Ok(Tensor::from_f32(&self.source_names().join("`, `"), &shape, values));
+            };
+            let mut part = part.clone();
+            part.offset += cut.0;
+            part.axes[0] = cut.1;
+            parts.push(part);
+            if joined_here {
+                offset += here;
+            }
+        }
+        Ok(Tensor { parts, axis: self.axis })
+    }
+
+    /// Every value times `factor`, when it is read: in float64, rounded once.
+    pub fn scaled(&self, factor: f64) -> Tensor {
+        let mut out = self.clone();
+        out.parts.iter_mut().for_each(|part| part.scale *= factor);
+        out
+    }
+
     /// Tensors joined along the first axis.
     ///
     /// # Errors
@@ -105,6 +148,18 @@ impl Tensor {
         let values: Vec<f32> = self.to_f32()?.iter().zip(other.to_f32()?).map(|(a, b)| a + b).collect();
         Ok(Tensor::from_f32(&name, &self.shape(), &values))
     }
+}
+
+/// Entries `range` of an axis: where they begin, and their factors. None when they are no even part
+/// of its outermost factor.
+fn cut(axis: &[Factor], range: Range<usize>) -> Option<(usize, Vec<Factor>)> {
+    let [outer, inner @ ..] = axis else { return Some((0, vec![])).filter(|_| range.len() == 1) };
+    let unit: usize = inner.iter().map(|f| f.len).product();
+    if !range.start.is_multiple_of(unit) || !range.end.is_multiple_of(unit) {
+        return None;
+    }
+    let first = Factor { len: range.len() / unit, step: outer.step };
+    Some((range.start / unit * outer.step, [&[first], inner].concat()))
 }
 
 /// Cuts the row-major sequence of factors into axes of the lengths in `shape`.

@@ -39,12 +39,26 @@ pub fn block(s: &Scope, x: Value, c: &Transformer) -> Result<Value, Error> {
 
 /// Self-attention: softmax(q kᵀ / √head_dim + mask) v. Vaswani et al. 2017, eq. 1.
 fn attention(s: &Scope, x: Value, c: &Transformer) -> Result<Value, Error> {
-    let qkv = linear(&s.at("qkv"), x, c.width, 3 * c.width)?; // [B, N, 3*D]
-    s.expect_heads("qkv.weight", c.heads)?;
-    let [q, k, v] = s.split(qkv, c.width);
-    let heads = Heads { width: c.width, heads: c.heads, places: (c.places, c.places), mask: c.mask, scaled: false };
-    let y = attend(s, [q, k, v], &heads);
+    let qkv = qkv(&s.at("qkv"), x, c)?; // [B, N, 3*D]
+    let scaled = s.build().fold;
+    let heads = Heads { width: c.width, heads: c.heads, places: (c.places, c.places), mask: c.mask, scaled };
+    let y = attend(s, s.split(qkv, c.width), &heads);
     linear(&s.at("proj"), y, c.width, c.width) // [B, N, D]
+}
+
+/// Queries, keys and values side by side; 1/√head_dim goes into the queries' rows.
+fn qkv(s: &Scope, x: Value, c: &Transformer) -> Result<Value, Error> {
+    let d = c.width;
+    let (mut weight, mut bias) = (s.param("weight", &[3 * d, d])?, s.param("bias", &[3 * d])?);
+    s.expect_heads("weight", c.heads)?;
+    if s.build().fold {
+        let scale = ((d / c.heads) as f64).powf(-0.5);
+        for tensor in [&mut weight, &mut bias] {
+            *tensor = Tensor::concat(&[tensor.rows(0..d)?.scaled(scale), tensor.rows(d..3 * d)?])?;
+        }
+    }
+    let y = s.matmul(x, s.initializer("weight", weight.permute(&[1, 0])));
+    Ok(s.add(y, s.initializer("bias", bias)))
 }
 
 /// Attention of one learned query over all places, then x + MLP(LN(x)). Zhai et al. 2022, §3.2.

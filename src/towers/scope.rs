@@ -3,6 +3,7 @@
 //! One prefix names everything: under `visual.blocks.3.attn` the parameter is
 //! `visual.blocks.3.attn.qkv.weight` and the node `visual/blocks/3/attn/MatMul`.
 
+use super::Build;
 use crate::onnx::{Graph, Ops, Value};
 use crate::params::{Error, Params};
 use crate::tensor::Tensor;
@@ -10,6 +11,7 @@ use crate::tensor::Tensor;
 pub struct Scope<'a> {
     graph: &'a Graph,
     params: &'a Params,
+    build: &'a Build,
     prefix: String,
     path: String,
 }
@@ -25,14 +27,19 @@ impl Ops for Scope<'_> {
 }
 
 impl<'a> Scope<'a> {
-    pub fn root(graph: &'a Graph, params: &'a Params, name: &str) -> Scope<'a> {
-        Scope { graph, params, prefix: name.to_owned(), path: name.to_owned() }
+    pub fn root(graph: &'a Graph, params: &'a Params, build: &'a Build, name: &str) -> Scope<'a> {
+        Scope { graph, params, build, prefix: name.to_owned(), path: name.to_owned() }
+    }
+
+    /// How the tower is to be written down.
+    pub fn build(&self) -> &'a Build {
+        self.build
     }
 
     /// The scope one level down.
     pub fn at(&self, name: impl std::fmt::Display) -> Scope<'a> {
         let (prefix, path) = (format!("{}.{name}", self.prefix), format!("{}/{name}", self.path));
-        Scope { graph: self.graph, params: self.params, prefix, path }
+        Scope { prefix, path, ..*self }
     }
 
     /// The parameter `name` of this scope.

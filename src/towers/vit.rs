@@ -1,14 +1,13 @@
 //! ViT over an image of fixed size. Dosovitskiy et al. 2021; timm's `VisionTransformer`.
 
 use super::BATCH;
-use super::fastvit::{self, batch_norm};
+use super::convs::{Geometry, batch_norm, biased, emit, unbiased};
 use super::layers::{self, Transformer};
 use super::scope::Scope;
 use crate::config::{ConvStemCfg, Proj, VisionPool, VitCfg};
 use crate::onnx::graph::{Dim, ElementType};
 use crate::onnx::{ConvAttributes, Ops, Value};
 use crate::params::Error;
-use crate::params::reparam::Conv;
 use crate::tensor::Tensor;
 
 /// `pixel_values [B, 3, H, W]` → embedding `[B, embed_dim]`.
@@ -97,12 +96,11 @@ fn conv_stem(s: &Scope, x: Value, c: &ConvStemCfg, last_bias: bool) -> Result<Va
     let mut d_in = 3;
     for (i, &d_out) in c.channels.iter().enumerate() {
         let (s, last) = (s.at(i), i + 1 == c.channels.len());
-        let weight = s.at("conv").param("weight", &[d_out, d_in, c.kernels[i], c.kernels[i]])?;
-        let bias = if last && last_bias { Some(s.at("conv").param("bias", &[d_out])?) } else { None };
-        let conv = Conv::new(&weight, bias.as_ref())?;
-        let conv = if last { conv } else { conv.batch_norm(&batch_norm(&s.at("bn"), d_out, c.bn_eps)?) };
+        let shape = [d_out, d_in, c.kernels[i], c.kernels[i]];
+        let conv = if last && last_bias { biased(&s.at("conv"), shape)? } else { unbiased(&s.at("conv"), shape)? };
+        let conv = if last { conv } else { conv.normed(batch_norm(&s.at("bn"), d_out, c.bn_eps)?) };
         let (padding, stride) = ([c.paddings[i]; 2], [c.strides[i]; 2]);
-        x = fastvit::emit(&s.at("conv"), x, &conv, stride, padding, 1);
+        x = emit(&s.at("conv"), x, &conv, Geometry { shape, stride, padding, groups: 1 })?;
         if !last {
             x = layers::activation(&s.at("act"), x, c.act);
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clip_onnx::onnx::write::ExternalData;
 use clip_onnx::pipeline::{Choice, Export};
+use clip_onnx::towers::Build;
 use clip_onnx::verify::Report;
 use clip_onnx::verify::report::Compared;
 
@@ -58,7 +59,7 @@ impl Fixture {
             force: false,
             choice: Choice { config: Some(self.config()), ..Choice::default() },
             image_size: None,
-            normalize: true,
+            build: Build::default(),
             external_data: ExternalData::Auto,
             verify: true,
             reference: Some(self.reference()),

@@ -1,0 +1,102 @@
+//! Convolutions with what training puts around them: read as the checkpoint holds them, written as
+//! one convolution each, or branch by branch where folding is turned off.
+
+use super::scope::Scope;
+use crate::onnx::{ConvAttributes, Ops, Value};
+use crate::params::Error;
+use crate::params::reparam::{Linear, Norm};
+
+/// How a convolution moves over its input; pairs are height and width.
+#[derive(Clone, Copy)]
+pub struct Geometry {
+    /// Of the folded kernel, `[out, in / groups, height, width]`.
+    pub shape: [usize; 4],
+    pub stride: [usize; 2],
+    pub padding: [usize; 2],
+    pub groups: usize,
+}
+
+impl Geometry {
+    /// Stride 1, as many places out as in.
+    pub fn same(shape: [usize; 4], groups: usize) -> Geometry {
+        Geometry { shape, stride: [1, 1], padding: [shape[2] / 2, shape[3] / 2], groups }
+    }
+}
+
+/// Puts a linear map into the graph, folded under this scope's name.
+pub fn emit(s: &Scope, x: Value, linear: &Linear, g: Geometry) -> Result<Value, Error> {
+    if !s.build().fold {
+        return unfolded(s, x, linear, g);
+    }
+    let (weight, bias) = linear.fold(g.shape, g.groups)?.tensors(&s.name());
+    Ok(conv(s, x, s.initializer("weight", weight), Some(s.initializer("bias", bias)), g))
+}
+
+/// The same as the checkpoint has it.
+fn unfolded(s: &Scope, x: Value, linear: &Linear, g: Geometry) -> Result<Value, Error> {
+    Ok(match linear {
+        Linear::Identity => x,
+        Linear::Conv { name, weight, bias } => {
+            let shape = weight.shape();
+            let shape = [shape[0], shape[1], shape[2], shape[3]];
+            // A smaller kernel sees the middle of what the whole one does.
+            let padding = [0, 1].map(|i| g.padding[i].saturating_sub((g.shape[2 + i] - shape[2 + i]) / 2));
+            let weight = s.graph().initializer(&format!("{name}.weight"), weight.clone());
+            let bias = bias.as_ref().map(|bias| s.graph().initializer(&format!("{name}.bias"), bias.clone()));
+            conv(s, x, weight, bias, Geometry { shape, padding, ..g })
+        }
+        Linear::Normed(of, norm) => batch_normalization(s, unfolded(s, x, of, g)?, norm),
+        Linear::Sum(a, b) => s.add(unfolded(s, x, a, g)?, unfolded(s, x, b, g)?),
+        Linear::Difference(a, b) => s.sub(unfolded(s, x, a, g)?, unfolded(s, x, b, g)?),
+        Linear::Scaled { of, name, gamma } => {
+            let y = unfolded(s, x, of, g)?;
+            s.mul(y, s.graph().initializer(name, gamma.clone()))
+        }
+    })
+}
+
+fn conv(s: &Scope, x: Value, weight: Value, bias: Option<Value>, g: Geometry) -> Value {
+    let kernel = [g.shape[2], g.shape[3]];
+    s.conv(x, weight, bias, &ConvAttributes { kernel, stride: g.stride, padding: g.padding, groups: g.groups })
+}
+
+/// A BatchNorm as a node of its own.
+pub fn batch_normalization(s: &Scope, x: Value, norm: &Norm) -> Value {
+    let [weight, bias, mean, var] = [
+        ("weight", &norm.weight),
+        ("bias", &norm.bias),
+        ("running_mean", &norm.mean),
+        ("running_var", &norm.var),
+    ]
+    .map(|(part, tensor)| s.graph().initializer(&format!("{}.{part}", norm.name), tensor.clone()));
+    s.batch_normalization(x, [weight, bias, mean, var], norm.eps)
+}
+
+/// A convolution with a bias.
+pub fn biased(s: &Scope, shape: [usize; 4]) -> Result<Linear, Error> {
+    let (weight, bias) = (s.param("weight", &shape)?, s.param("bias", &[shape[0]])?);
+    Ok(Linear::Conv { name: s.name(), weight, bias: Some(bias) })
+}
+
+/// A convolution without one.
+pub fn unbiased(s: &Scope, shape: [usize; 4]) -> Result<Linear, Error> {
+    Ok(Linear::Conv { name: s.name(), weight: s.param("weight", &shape)?, bias: None })
+}
+
+/// A convolution without bias, followed by BatchNorm.
+pub fn conv_bn(s: &Scope, shape: [usize; 4], eps: f32) -> Result<Linear, Error> {
+    Ok(unbiased(&s.at("conv"), shape)?.normed(batch_norm(&s.at("bn"), shape[0], eps)?))
+}
+
+/// A BatchNorm's parameters.
+pub fn batch_norm(s: &Scope, channels: usize, eps: f32) -> Result<Norm, Error> {
+    let read = |name| s.param(name, &[channels]);
+    Ok(Norm {
+        name: s.name(),
+        weight: read("weight")?,
+        bias: read("bias")?,
+        mean: read("running_mean")?,
+        var: read("running_var")?,
+        eps,
+    })
+}
