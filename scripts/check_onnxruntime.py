@@ -6,7 +6,8 @@
 
 For every .onnx file of each folder: `onnx.checker` with full_check, strict shape inference, and
 embeddings at batch 1, 2, 3 and 7 against the reference, held to the same bound as in clip-onnx
-(largest absolute difference over the RMS of the reference, 2e-5). Exits 1 if anything fails.
+(largest absolute difference over the RMS of the reference, 2e-5); a folder OUT_unfolded beside OUT,
+from --no-fold, is also held to OUT's own numbers, at 1e-5. Exits 1 if anything fails.
 """
 import pathlib
 import subprocess
@@ -18,6 +19,7 @@ import onnx
 import onnxruntime as ort
 
 BOUND = 2e-5
+FOLD_BOUND = 1e-5
 BATCHES = (1, 2, 3, 7)
 
 
@@ -31,6 +33,21 @@ def feeds(session, reference):
     keys = ["naflex_patches", "naflex_type", "naflex_y", "naflex_x"]
     arrays = [reference[k] for k in keys]
     return {n: a if a.dtype == np.float32 else a.astype(np.int64) for n, a in zip(names, arrays)}, "image_embedding"
+
+
+def relative_error(got, want):
+    return float(np.abs(got - want).max() / np.sqrt((want.astype(np.float64) ** 2).mean()))
+
+
+def folding_error(path, reference):
+    """What folding changes; None where there is nothing to compare."""
+    folded = path.parent.with_name(path.parent.name.removesuffix("_unfolded")) / path.name
+    if folded == path:
+        return None
+    sessions = [ort.InferenceSession(str(p), providers=["CPUExecutionProvider"]) for p in (path, folded)]
+    inputs, _ = feeds(sessions[0], reference)
+    unfolded, folded = (session.run(None, inputs)[0] for session in sessions)
+    return relative_error(folded, unfolded)
 
 
 def check(path, reference):
@@ -48,8 +65,7 @@ def check(path, reference):
         for start in range(0, rows, batch):
             taken = [(start + i) % rows for i in range(batch)]
             [got] = session.run(None, {n: a[taken] for n, a in inputs.items()})
-            want = expected[taken]
-            worst = max(worst, float(np.abs(got - want).max() / np.sqrt((want.astype(np.float64) ** 2).mean())))
+            worst = max(worst, relative_error(got, expected[taken]))
     return worst
 
 
@@ -70,6 +86,7 @@ def fixtures(scratch):
         yield export(case.name, checkpoint, *config), reference
         yield export(f"{case.name}_raw", checkpoint, *config, "--no-normalize"), reference
         yield export(f"{case.name}_external", checkpoint, *config, "--external-data"), reference
+        yield export(f"{case.name}_unfolded", checkpoint, *config, "--no-fold"), reference
         size = []
         if "naflex" in case.name:
             size = ["--image-size", "{}x{}".format(*np.load(reference)["image"].shape[2:])]
@@ -79,6 +96,8 @@ def fixtures(scratch):
         converted = scratch / f"{case.name}.safetensors"
         subprocess.run([binary, "convert", checkpoint, *config, "-o", converted, *size], check=True, capture_output=True)
         yield export(f"{case.name}_converted", converted), reference
+    for case in sorted((root / "tests/transformers").iterdir()):
+        yield export(f"transformers_{case.name}", case), case / "reference.npz"
 
 
 def main():
@@ -98,8 +117,10 @@ def run(cases):
             checked += 1
             try:
                 worst = check(path, reference)
-                good = worst <= BOUND
-                print(f"{'ok  ' if good else 'FAIL'} {worst:8.2e} {folder.name}/{path.name}")
+                folding = folding_error(path, reference)
+                good = worst <= BOUND and (folding is None or folding <= FOLD_BOUND)
+                note = "" if folding is None else f" (folding {folding:.2e})"
+                print(f"{'ok  ' if good else 'FAIL'} {worst:8.2e} {folder.name}/{path.name}{note}")
             except Exception as error:  # noqa: BLE001 - every file is reported
                 good = False
                 print(f"FAIL {path}: {error}")

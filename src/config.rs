@@ -418,12 +418,14 @@ impl ModelConfig {
     /// A size the patches do not fit.
     pub fn at_image_size(&self, size: [usize; 2]) -> Result<ModelConfig, Problem> {
         let mut config = self.clone();
-        let Some(mut vit) = self.vision_cfg.vit().cloned() else {
-            return Err(Problem {
-                field: "image size".to_owned(),
-                found: format!("{}x{}", size[0], size[1]),
-                expected: "the model's own for FastViT".to_owned(),
-            });
+        let mut vit = match &self.vision_cfg {
+            VisionCfg::Vit(vit) | VisionCfg::NaflexVit(vit) => vit.clone(),
+            // It has no positions to resample.
+            VisionCfg::FastVit(fastvit) => {
+                config.vision_cfg = VisionCfg::FastVit(FastVitCfg { image_size: size, ..fastvit.clone() });
+                config.check()?;
+                return Ok(config);
+            }
         };
         check_image_size(&vit, size)?;
         if matches!(self.vision_cfg, VisionCfg::NaflexVit(_)) {

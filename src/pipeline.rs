@@ -19,7 +19,7 @@ mod select;
 
 pub use convert::{Convert, Converted, convert};
 pub use export::{Export, Exported, export};
-pub use inspect::{CheckpointReport, Inspected, inspect};
+pub use inspect::{CheckpointReport, Folding, Inspected, inspect};
 pub use select::{Choice, Difference, Found, Selected};
 
 /// Everything that can keep a command from being carried out.

@@ -96,12 +96,14 @@ fn unfolded_graphs_keep_their_branches_and_agree() {
             let report = export(&request, &Silent).unwrap().report.unwrap();
             assert!(report.passed && worst(&report) <= EMBEDDING.bound, "{name}: {:?}", report.failures);
             let graph = model(&request.out.join("vision_model.onnx")).graph.unwrap();
-            ["BatchNormalization", "Conv", "Mul"]
-                .map(|op| graph.node.iter().filter(|n| n.op_type() == op).count())
+            ["BatchNormalization", "Conv", "Mul"].map(|op| graph.node.iter().filter(|n| n.op_type() == op).count())
         });
         let [folded, unfolded] = counts;
         assert_eq!((folded[0], unfolded[0] > 0), (0, norms), "{name}");
-        assert!(unfolded[1] >= folded[1] && (unfolded[2] > folded[2] || name == "mobileclip_b_tiny"), "{name}: {counts:?}");
+        assert!(
+            unfolded[1] >= folded[1] && (unfolded[2] > folded[2] || name == "mobileclip_b_tiny"),
+            "{name}: {counts:?}"
+        );
     }
 }
 

@@ -116,7 +116,9 @@ fn a_known_architecture_gets_its_name_licence_and_token_ids() {
         "vision_config": {}}"#;
     let config = ModelConfig::from_transformers("config.json", text).unwrap().unwrap();
     assert_eq!((config.model.as_str(), config.text_cfg.eot_id), ("ViT-B-32-quickgelu", 49407));
-    assert!(ModelConfig::from_transformers("c", "{\"model_type\": \"bert\"}").unwrap_err().to_string().contains("bert"));
+    assert!(
+        ModelConfig::from_transformers("c", "{\"model_type\": \"bert\"}").unwrap_err().to_string().contains("bert")
+    );
 }
 
 #[test]
@@ -190,7 +192,14 @@ fn converted_to_open_clips_names_they_give_the_same_graphs() {
         let converted = bench.path().join("open_clip.safetensors");
         let choice = Choice::default();
         let (image_size, reparameterize) = (None, false);
-        let to = Convert { checkpoint: folder(case), out: converted.clone(), force: false, choice, image_size, reparameterize };
+        let to = Convert {
+            checkpoint: folder(case),
+            out: converted.clone(),
+            force: false,
+            choice,
+            image_size,
+            reparameterize,
+        };
         convert(&to, &Silent).unwrap_or_else(|e| panic!("{case}: {e}"));
         let direct = request(case, &bench.path().join("direct"));
         export(&direct, &Silent).unwrap();

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use clip_onnx::config::known;
 use clip_onnx::onnx::read::{Port, Summary};
-use clip_onnx::pipeline::{CheckpointReport, Convert, Converted, Export, Exported, Inspected};
+use clip_onnx::pipeline::{CheckpointReport, Convert, Converted, Export, Exported, Folding, Inspected};
 
 /// Bytes as a person reads them.
 fn size(bytes: u64) -> String {
@@ -83,6 +83,16 @@ fn checkpoint(out: &mut impl Write, report: &CheckpointReport, filter: Option<&s
         report.parameters.iter().map(|(tower, &n)| (tower.clone(), count(n))).collect();
     if !parameters.is_empty() {
         line(out, "parameters", counts(&parameters))?;
+    }
+    for (tower, folding) in report.folding.iter().flatten() {
+        let Folding { tensors, convs, batch_norms, scales } = folding;
+        let parts = [("tensors", tensors), ("convolutions", convs), ("BatchNorms", batch_norms), ("scales", scales)];
+        let changed = parts.iter().filter(|(_, [before, after])| before != after);
+        let changed: Vec<String> =
+            changed.map(|(what, [before, after])| format!("{what} {before} -> {after}")).collect();
+        if !changed.is_empty() {
+            line(out, "folding", format!("{tower}: {}", changed.join(", ")))?;
+        }
     }
     if let Some(problem) = &report.problem {
         line(out, "problem", problem)?;

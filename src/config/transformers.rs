@@ -108,7 +108,8 @@ impl ModelConfig {
     /// With what weights do not tell from the known model of the same architecture, if there is one.
     fn like_known(mut self) -> ModelConfig {
         let architecture = |config: &ModelConfig| {
-            let text = TextCfg { pad_id: 0, sot_id: None, eot_id: 0, pool_type: TextPool::Last, ..config.text_cfg.clone() };
+            let text =
+                TextCfg { pad_id: 0, sot_id: None, eot_id: 0, pool_type: TextPool::Last, ..config.text_cfg.clone() };
             (config.embed_dim, config.logit_bias, config.vision_cfg.clone(), text)
         };
         let mine = architecture(&self);

@@ -22,13 +22,21 @@ pub enum Linear {
     /// What comes in.
     Identity,
     /// A kernel `[out, in / groups, height, width]`, a bias, and the name they are stored under.
-    Conv { name: String, weight: Tensor, bias: Option<Tensor> },
+    Conv {
+        name: String,
+        weight: Tensor,
+        bias: Option<Tensor>,
+    },
     /// Followed by a BatchNorm.
     Normed(Box<Linear>, Norm),
     Sum(Box<Linear>, Box<Linear>),
     Difference(Box<Linear>, Box<Linear>),
     /// Each channel times a factor of the layer scale `[channels, 1, 1]` stored under `name`.
-    Scaled { of: Box<Linear>, name: String, gamma: Tensor },
+    Scaled {
+        of: Box<Linear>,
+        name: String,
+        gamma: Tensor,
+    },
 }
 
 impl Linear {

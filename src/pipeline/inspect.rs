@@ -1,6 +1,6 @@
 //! `clip-onnx inspect`: what a checkpoint or an ONNX file is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Serialize;
@@ -8,8 +8,11 @@ use serde::Serialize;
 use super::select::{Choice, Difference, differences, ranked, select};
 use super::{Error, Silent, open};
 use crate::checkpoint::Checkpoint;
+use crate::config::ModelConfig;
+use crate::onnx::graph::Parts;
 use crate::onnx::read::{Summary, summary};
-use crate::params::Params;
+use crate::params::{self, Params};
+use crate::towers::{self, Build};
 
 /// What a file turned out to be.
 #[derive(Debug, Serialize)]
@@ -42,8 +45,23 @@ pub struct CheckpointReport {
     pub differences: Vec<Difference>,
     /// The model the differences are against.
     pub against: Option<String>,
+    /// What folding does to each tower; null without a model.
+    pub folding: Option<BTreeMap<&'static str, Folding>>,
     pub metadata: BTreeMap<String, String>,
     pub tensors: Vec<TensorReport>,
+}
+
+/// A tower as it is stored, and as it is exported.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Folding {
+    /// Tensors of the checkpoint, and those of the exported graph.
+    pub tensors: [usize; 2],
+    /// `Conv` nodes of the unfolded graph, and of the exported one.
+    pub convs: [usize; 2],
+    /// `BatchNormalization` nodes, likewise.
+    pub batch_norms: [usize; 2],
+    /// Multiplications by a layer scale or the attention scale, likewise.
+    pub scales: [usize; 2],
 }
 
 #[derive(Debug, Serialize)]
@@ -86,6 +104,7 @@ fn checkpoint(checkpoint: &Checkpoint, choice: &Choice) -> Result<CheckpointRepo
         dtypes: BTreeMap::new(),
         differences: vec![],
         against: None,
+        folding: None,
         metadata: checkpoint.metadata().clone(),
         tensors: vec![],
     };
@@ -122,6 +141,9 @@ fn checkpoint(checkpoint: &Checkpoint, choice: &Choice) -> Result<CheckpointRepo
             report.found = Some(selected.found.to_string());
             report.differences = differences(config, &params);
             report.against = Some(config.model.clone());
+            if report.differences.is_empty() {
+                report.folding = folding(config, &params).ok();
+            }
         }
         Err(problem @ (Error::NoFit { .. } | Error::Ambiguous { .. })) => {
             report.problem = Some(match problem {
@@ -138,4 +160,33 @@ fn checkpoint(checkpoint: &Checkpoint, choice: &Choice) -> Result<CheckpointRepo
         Err(problem) => return Err(problem),
     }
     Ok(report)
+}
+
+/// Builds both towers both ways, over a recorder: names and shapes tell all there is to count.
+fn folding(config: &ModelConfig, params: &Params) -> Result<BTreeMap<&'static str, Folding>, params::Error> {
+    let build = |fold| -> Result<_, params::Error> {
+        let (recorder, build) = (Params::recorder(), Build { fold, ..Build::default() });
+        Ok([
+            towers::image(config, &recorder, &build)?.into_parts(),
+            towers::text(config, &recorder, &build)?.into_parts(),
+        ])
+    };
+    let ([image, text], [folded_image, folded_text]) = (build(false)?, build(true)?);
+    let count = |parts: &Parts, op: &str| parts.nodes.iter().filter(|node| node.op_type == op).count();
+    let report = |root: &str, before: &Parts, after: &Parts| {
+        let both = |op: &str| [count(before, op), count(after, op)];
+        let of_tower = params.tensors().filter(|(name, _)| name.starts_with(root));
+        let stored: BTreeSet<&str> = of_tower.flat_map(|(_, tensor)| tensor.source_names()).collect();
+        let weights = after.initializers.iter().filter(|i| i.name.starts_with(root)).count();
+        Folding {
+            tensors: [stored.len(), weights],
+            convs: both("Conv"),
+            batch_norms: both("BatchNormalization"),
+            scales: both("Mul").map(|n| n - count(after, "Mul")),
+        }
+    };
+    Ok(BTreeMap::from([
+        ("image", report("visual.", &image, &folded_image)),
+        ("text", report("text.", &text, &folded_text)),
+    ]))
 }

@@ -110,7 +110,9 @@ pub fn select(
         && let Some(config) = beside(checkpoint)?
     {
         let config = match choice.dialect {
-            Some(dialect) if dialect != config.dialect => ModelConfig::named(&config.model)?.for_file(naming, dialect)?,
+            Some(dialect) if dialect != config.dialect => {
+                ModelConfig::named(&config.model)?.for_file(naming, dialect)?
+            }
             _ => config,
         };
         return Ok(Selected { config, found: Found::Beside });

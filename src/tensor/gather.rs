@@ -366,10 +366,10 @@ mod tests {
     #[test]
     fn a_scaled_part_is_scaled_alone_wherever_it_is_laid() {
         let joined = Tensor::concat(&[counted(&[2, 4], false).scaled(0.3), counted(&[3, 4], false)]).unwrap();
-        let want: Vec<f32> =
-            (0..8).map(|i| (f64::from(i) * 0.3) as f32).chain((0..12).map(|i| i as f32)).collect();
+        let want: Vec<f32> = (0..8).map(|i| (f64::from(i) * 0.3) as f32).chain((0..12).map(|i| i as f32)).collect();
         assert_eq!(joined.to_f32().unwrap(), want);
-        let columns: Vec<f32> = (0..4).flat_map(|c| (0..5).map(move |r| (r, c))).map(|(r, c)| want[r * 4 + c]).collect();
+        let columns: Vec<f32> =
+            (0..4).flat_map(|c| (0..5).map(move |r| (r, c))).map(|(r, c)| want[r * 4 + c]).collect();
         assert_eq!(joined.permute(&[1, 0]).to_f32().unwrap(), columns);
     }
 

@@ -62,13 +62,9 @@ fn conv(s: &Scope, x: Value, weight: Value, bias: Option<Value>, g: Geometry) ->
 
 /// A BatchNorm as a node of its own.
 pub fn batch_normalization(s: &Scope, x: Value, norm: &Norm) -> Value {
-    let [weight, bias, mean, var] = [
-        ("weight", &norm.weight),
-        ("bias", &norm.bias),
-        ("running_mean", &norm.mean),
-        ("running_var", &norm.var),
-    ]
-    .map(|(part, tensor)| s.graph().initializer(&format!("{}.{part}", norm.name), tensor.clone()));
+    let [weight, bias, mean, var] =
+        [("weight", &norm.weight), ("bias", &norm.bias), ("running_mean", &norm.mean), ("running_var", &norm.var)]
+            .map(|(part, tensor)| s.graph().initializer(&format!("{}.{part}", norm.name), tensor.clone()));
     s.batch_normalization(x, [weight, bias, mean, var], norm.eps)
 }
 
