@@ -110,10 +110,12 @@ pub fn select(
         && let Some(config) = beside(checkpoint)?
     {
         let config = match choice.dialect {
-            Some(dialect) if dialect != config.dialect => {
-                ModelConfig::named(&config.model)?.for_file(naming, dialect)?
-            }
-            _ => config,
+            // Only a known model says what other code does with it.
+            Some(dialect) => match ModelConfig::named(&config.model) {
+                Ok(known) if dialect != config.dialect => known.for_file(naming, dialect)?,
+                _ => config.in_dialect(dialect)?,
+            },
+            None => config,
         };
         return Ok(Selected { config, found: Found::Beside });
     }
