@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clip_onnx::config::{Dialect, known};
+use clip_onnx::onnx::Target;
+use clip_onnx::onnx::target::{PORTABLE, PROFILES, Profile};
 use clip_onnx::onnx::write::ExternalData;
 use clip_onnx::pipeline::{Choice, Convert, Export, convert, export, inspect};
 use clip_onnx::towers::Build;
@@ -130,6 +132,66 @@ impl From<ChoiceArgs> for Choice {
 }
 
 #[derive(Args)]
+struct BuildArgs {
+    /// Who the files are for: `portable` (opset 17, loads everywhere) or `onnxruntime` (opset 23, its
+    /// `Attention`, text cut at the batch's last end token, weights beside the model)
+    #[arg(long, value_name = "NAME", value_parser = parse_profile, default_value = PORTABLE.name)]
+    target: &'static Profile,
+    /// Version of the operator set, within what the target allows: 17 to 22 for `portable`, 23 or 24
+    /// for `onnxruntime`
+    #[arg(long, value_name = "N")]
+    opset: Option<i64>,
+    /// Leave embeddings as they come, without L2 normalisation
+    #[arg(long)]
+    no_normalize: bool,
+    /// Take texts of any length up to the context: input_ids [batch_size, sequence_length]. For causal
+    /// text towers (CLIP, MobileCLIP-B); short texts then cost what they are long
+    #[arg(long)]
+    dynamic_text: bool,
+    /// Leave training-time branches, BatchNorms and layer scales as nodes of the graph, to compare
+    #[arg(long)]
+    no_fold: bool,
+    /// Compute the last block for all places, though one is pooled, to compare
+    #[arg(long)]
+    no_last_block: bool,
+    /// Compute keys and values of the MAP head for all places, to compare
+    #[arg(long)]
+    no_map_query: bool,
+    /// Compute text behind the batch's last end token, to compare (target `onnxruntime`)
+    #[arg(long)]
+    no_text_cut: bool,
+    /// Keep depthwise convolutions of several outputs a channel as one, to compare
+    #[arg(long)]
+    no_plain_depthwise: bool,
+}
+
+impl BuildArgs {
+    fn build(&self) -> anyhow::Result<Build> {
+        let target = match self.opset {
+            None => Target::new(self.target),
+            Some(opset) => Target::with_opset(self.target, opset).ok_or_else(|| {
+                let (name, opsets) = (self.target.name, &self.target.opsets);
+                anyhow::anyhow!(
+                    "--opset {opset} is not of target `{name}`, which has {} to {}; choose one of those, or another --target",
+                    opsets.start(),
+                    opsets.end()
+                )
+            })?,
+        };
+        Ok(Build {
+            target,
+            normalize: !self.no_normalize,
+            fold: !self.no_fold,
+            last_block: !self.no_last_block,
+            map_query: !self.no_map_query,
+            text_cut: !self.no_text_cut,
+            dynamic_text: self.dynamic_text,
+            plain_depthwise: !self.no_plain_depthwise,
+        })
+    }
+}
+
+#[derive(Args)]
 struct ExportArgs {
     /// The checkpoint, as published: a file, the index of a sharded one, or a folder that holds it
     checkpoint: PathBuf,
@@ -145,12 +207,8 @@ struct ExportArgs {
     /// the model's dialect; a NaFlex model becomes an ordinary one of that size
     #[arg(long, value_name = "HxW", value_parser = parse_image_size)]
     image_size: Option<[usize; 2]>,
-    /// Leave embeddings as they come, without L2 normalisation
-    #[arg(long)]
-    no_normalize: bool,
-    /// Leave training-time branches, BatchNorms and layer scales as nodes of the graph, to compare
-    #[arg(long)]
-    no_fold: bool,
+    #[command(flatten)]
+    build: BuildArgs,
     /// Write weights beside the model (<file>_data) even below 2 GiB
     #[arg(long)]
     external_data: bool,
@@ -215,6 +273,11 @@ struct InspectArgs {
     json: bool,
 }
 
+fn parse_profile(text: &str) -> Result<&'static Profile, String> {
+    let found = PROFILES.into_iter().find(|profile| profile.name == text);
+    found.ok_or_else(|| "expected `portable` or `onnxruntime`".to_owned())
+}
+
 fn parse_dialect(text: &str) -> Result<Dialect, String> {
     Dialect::parse(text).ok_or_else(|| "expected `original`, `open_clip` or `transformers`".to_owned())
 }
@@ -249,7 +312,7 @@ pub fn run() -> anyhow::Result<bool> {
                 force: args.force,
                 choice: args.choice.into(),
                 image_size: args.image_size,
-                build: Build { normalize: !args.no_normalize, fold: !args.no_fold },
+                build: args.build.build()?,
                 external_data: if args.external_data { ExternalData::Always } else { ExternalData::Auto },
                 verify: !args.no_verify,
                 reference: args.reference,

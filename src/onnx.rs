@@ -2,6 +2,7 @@
 //!
 //! Knows tensors, not models; it could be a crate of its own.
 
+mod attention;
 pub mod graph;
 pub mod ops;
 pub mod proto;
@@ -9,6 +10,7 @@ pub mod read;
 pub mod target;
 pub mod write;
 
+pub use attention::{Heads, Mask, attention};
 pub use graph::{Dim, Graph, Value};
 pub use ops::{ConvAttributes, Ops};
 pub use target::Target;

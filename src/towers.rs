@@ -5,15 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Dialect, ModelConfig, VisionCfg};
+use crate::config::{Dialect, ModelConfig, TextCfg, TextPool, VisionCfg};
 use crate::onnx::graph::{Dim, ElementType, Graph};
-use crate::onnx::{Ops, Value};
+use crate::onnx::{Ops, Target, Value};
 use crate::params::{Error, Params, Wanted};
 
 mod convs;
 mod fastvit;
 mod layers;
 mod naflex;
+mod pool;
 mod scope;
 mod text;
 mod vit;
@@ -21,20 +22,52 @@ mod vit;
 use scope::Scope;
 
 const BATCH: Dim = Dim::Named("batch_size");
+const SEQUENCE: Dim = Dim::Named("sequence_length");
 
-/// How towers are written down. What they compute is the configuration's; none of these changes it.
+/// How towers are written down. What they compute is the configuration's; none of these changes it
+/// by more than rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Build {
+    /// What operators are spelled for.
+    pub target: Target,
     /// L2-normalise the embeddings.
     pub normalize: bool,
     /// Training-time branches, BatchNorms, layer scales and the attention scale become part of the
     /// weights beside them.
     pub fold: bool,
+    /// The last block is computed for the pooled place alone.
+    pub last_block: bool,
+    /// The MAP head's query, a constant, is folded into its keys.
+    pub map_query: bool,
+    /// Causal text is cut in the graph behind the batch's last pooled place, where the target allows
+    /// lengths that depend on data.
+    pub text_cut: bool,
+    /// Causal text of any length up to the context is taken: `input_ids [batch_size, sequence_length]`.
+    pub dynamic_text: bool,
+    /// Depthwise convolutions of several outputs a channel become plain ones over repeated channels.
+    pub plain_depthwise: bool,
 }
 
 impl Default for Build {
     fn default() -> Build {
-        Build { normalize: true, fold: true }
+        Build {
+            target: Target::default(),
+            normalize: true,
+            fold: true,
+            last_block: true,
+            map_query: true,
+            text_cut: true,
+            dynamic_text: false,
+            plain_depthwise: true,
+        }
+    }
+}
+
+impl Build {
+    /// Whether the text tower's length depends on the ids.
+    pub fn cuts_text(&self, text: &TextCfg) -> bool {
+        let pooled = matches!(text.pool_type, TextPool::Argmax | TextPool::Eos);
+        self.text_cut && self.target.profile.data_dependent_shapes && !text.no_causal_mask && pooled
     }
 }
 
@@ -44,7 +77,7 @@ impl Default for Build {
 /// # Errors
 /// A parameter that is missing or has another shape.
 pub fn image(config: &ModelConfig, params: &Params, build: &Build) -> Result<Graph, Error> {
-    let graph = Graph::new("vision_model");
+    let graph = Graph::new("vision_model", build.target);
     let s = Scope::root(&graph, params, build, "visual");
     let embedding = match &config.vision_cfg {
         VisionCfg::Vit(vit) => vit::tower(&s, vit, config.embed_dim)?,
@@ -61,7 +94,7 @@ pub fn image(config: &ModelConfig, params: &Params, build: &Build) -> Result<Gra
 /// # Errors
 /// As [`image`].
 pub fn text(config: &ModelConfig, params: &Params, build: &Build) -> Result<Graph, Error> {
-    let graph = Graph::new("text_model");
+    let graph = Graph::new("text_model", build.target);
     let s = Scope::root(&graph, params, build, "text");
     let embedding = text::tower(&s, &config.text_cfg, config.embed_dim)?;
     finish(&s, embedding, "text_embeds", config);

@@ -5,8 +5,9 @@
 //! written.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::Target;
 use crate::tensor::Tensor;
 
 /// Something a node reads or writes.
@@ -42,6 +43,7 @@ pub enum Attribute {
     Int(i64),
     Ints(Vec<i64>),
     Float(f32),
+    Text(&'static str),
 }
 
 /// One operator call.
@@ -84,12 +86,14 @@ struct Inner {
 /// A model under construction.
 pub struct Graph {
     pub name: String,
+    target: Target,
     inner: RefCell<Inner>,
 }
 
 /// A finished graph's parts, for the writer.
 pub struct Parts {
     pub name: String,
+    pub target: Target,
     pub value_names: Vec<String>,
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
@@ -99,8 +103,13 @@ pub struct Parts {
 }
 
 impl Graph {
-    pub fn new(name: &str) -> Graph {
-        Graph { name: name.to_owned(), inner: RefCell::default() }
+    pub fn new(name: &str, target: Target) -> Graph {
+        Graph { name: name.to_owned(), target, inner: RefCell::default() }
+    }
+
+    /// What operators are spelled for.
+    pub fn target(&self) -> Target {
+        self.target
     }
 
     /// Declares an input.
@@ -190,11 +199,24 @@ impl Graph {
         self.inner.borrow_mut().metadata.insert(key.to_owned(), value.into());
     }
 
-    /// The finished parts.
+    /// The finished parts. What no output depends on is left out: builders may prepare a value that
+    /// the target's spelling then has no use for.
     pub fn into_parts(self) -> Parts {
-        let inner = self.inner.into_inner();
+        let mut inner = self.inner.into_inner();
+        let outputs: HashSet<&str> = inner.outputs.iter().map(|port| port.name.as_str()).collect();
+        let mut used: Vec<bool> = inner.values.iter().map(|name| outputs.contains(name.as_str())).collect();
+        for node in inner.nodes.iter().rev() {
+            if node.outputs.iter().any(|output| used[output.0]) {
+                node.inputs.iter().for_each(|input| used[input.0] = true);
+            }
+        }
+        inner.nodes.retain(|node| node.outputs.iter().any(|output| used[output.0]));
+        let used: HashSet<&str> =
+            inner.values.iter().zip(&used).filter(|&(_, &used)| used).map(|(name, _)| name.as_str()).collect();
+        inner.initializers.retain(|initializer| used.contains(initializer.name.as_str()));
         Parts {
             name: self.name,
+            target: self.target,
             value_names: inner.values,
             inputs: inner.inputs,
             outputs: inner.outputs,

@@ -148,6 +148,17 @@ pub trait Ops {
         self.op("GatherND", &[x, indices], vec![("batch_dims", Attribute::Int(batch_dims))])
     }
 
+    /// Entries `start..end` of one axis; the bounds are vectors of one index.
+    fn slice(&self, x: Value, start: Value, end: Value, axis: i64) -> Value {
+        let axis = self.ints(&[axis]);
+        self.op("Slice", &[x, start, end, axis], vec![])
+    }
+
+    /// The length of one axis, as a vector of one number.
+    fn length(&self, x: Value, axis: i64) -> Value {
+        self.op("Shape", &[x], vec![("end", Attribute::Int(axis + 1)), ("start", Attribute::Int(axis))])
+    }
+
     fn arg_max(&self, x: Value, axis: i64, keepdims: bool) -> Value {
         let keepdims = Attribute::Int(keepdims.into());
         self.op("ArgMax", &[x], vec![("axis", Attribute::Int(axis)), ("keepdims", keepdims)])
@@ -157,13 +168,12 @@ pub trait Ops {
         self.op("Equal", &[a, b], vec![])
     }
 
-    fn reduce_max(&self, x: Value, axes: &[i64]) -> Value {
-        self.op("ReduceMax", &[x], vec![("axes", Attribute::Ints(axes.to_vec()))])
+    fn reduce_max(&self, x: Value, axes: &[i64], keepdims: bool) -> Value {
+        reduce(self, "ReduceMax", x, axes, keepdims)
     }
 
     fn reduce_mean(&self, x: Value, axes: &[i64], keepdims: bool) -> Value {
-        let keepdims = Attribute::Int(keepdims.into());
-        self.op("ReduceMean", &[x], vec![("axes", Attribute::Ints(axes.to_vec())), ("keepdims", keepdims)])
+        reduce(self, "ReduceMean", x, axes, keepdims)
     }
 
     fn reduce_sum(&self, x: Value, axes: &[i64]) -> Value {
@@ -172,7 +182,7 @@ pub trait Ops {
     }
 
     fn reduce_l2(&self, x: Value, axes: &[i64]) -> Value {
-        self.op("ReduceL2", &[x], vec![("axes", Attribute::Ints(axes.to_vec()))])
+        reduce(self, "ReduceL2", x, axes, true)
     }
 
     /// Over the last axis, with gain and bias.
@@ -215,17 +225,23 @@ pub trait Ops {
         self.op("Squeeze", &[x, axes], vec![])
     }
 
-    /// x Φ(x) = ½ x (1 + erf(x / √2)), written as ONNX Runtime's fusion wants it: a division,
-    /// not a multiplication by 0.7071.
+    /// x Φ(x) = ½ x (1 + erf(x / √2)), its parts written as ONNX Runtime's fusion wants them: a
+    /// division, not a multiplication by 0.7071.
     fn gelu(&self, x: Value) -> Value {
+        if self.graph().target().has_gelu() {
+            return self.op("Gelu", &[x], vec![]);
+        }
         let erf = self.erf(self.div(x, self.scalar(std::f32::consts::SQRT_2)));
         let y = self.mul(x, self.add(erf, self.scalar(1.0)));
         self.mul(y, self.scalar(0.5))
     }
 
-    /// ½ x (1 + tanh(√(2/π) (x + 0.044715 x³))), with Pow for the cube: that is what ONNX
+    /// ½ x (1 + tanh(√(2/π) (x + 0.044715 x³))), in parts with Pow for the cube: that is what ONNX
     /// Runtime fuses. Hendrycks and Gimpel 2016.
     fn gelu_tanh(&self, x: Value) -> Value {
+        if self.graph().target().has_gelu() {
+            return self.op("Gelu", &[x], vec![("approximate", Attribute::Text("tanh"))]);
+        }
         let cube = self.pow(x, self.scalar(3.0));
         let inner = self.add(x, self.mul(cube, self.scalar(0.044_715)));
         let tanh = self.tanh(self.mul(inner, self.scalar((2.0 / std::f64::consts::PI).sqrt() as f32)));
@@ -238,4 +254,16 @@ pub trait Ops {
         let gate = self.sigmoid(self.mul(x, self.scalar(1.702)));
         self.mul(x, gate)
     }
+}
+
+/// A reduction; where its axes are written depends on the operator set.
+fn reduce(s: &(impl Ops + ?Sized), op_type: &'static str, x: Value, axes: &[i64], keepdims: bool) -> Value {
+    let mut attributes = vec![("keepdims", Attribute::Int(keepdims.into()))];
+    let mut inputs = vec![x];
+    if s.graph().target().axes_are_inputs() {
+        inputs.push(s.ints(axes));
+    } else {
+        attributes.insert(0, ("axes", Attribute::Ints(axes.to_vec())));
+    }
+    s.op(op_type, &inputs, attributes)
 }

@@ -9,11 +9,11 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
 use sha2::{Digest, Sha256};
 
-use super::Target;
 use super::graph::{Attribute, Data, Dim, ElementType, Initializer, Node, Parts, Port};
 use super::proto::tensor_proto::{DataLocation, DataType};
 use super::proto::{
@@ -86,19 +86,18 @@ pub fn weight_bytes(parts: &Parts) -> u64 {
 /// What reading a tensor or writing a file reports; the files are then incomplete.
 pub fn write(
     parts: &Parts,
-    target: Target,
     path: &Path,
     external: ExternalData,
     progress: &dyn Fn(u64),
 ) -> Result<Vec<Written>, Error> {
-    let inline = Layout::new(parts, target, None);
+    let inline = Layout::new(parts, None);
     if external == ExternalData::Auto && inline.total() < LIMIT {
         return Ok(vec![inline.write(parts, path, progress)?]);
     }
     let sidecar = sidecar(path);
     let name = sidecar.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let (offsets, size) = external_offsets(&parts.initializers);
-    let model = Layout::new(parts, target, Some((&name, &offsets)));
+    let model = Layout::new(parts, Some((&name, &offsets)));
     let data = write_sidecar(parts, &offsets, size, &sidecar, progress)?;
     Ok(vec![model.write(parts, path, progress)?, data])
 }
@@ -157,7 +156,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(parts: &Parts, target: Target, external: Option<(&str, &[Option<u64>])>) -> Layout {
+    fn new(parts: &Parts, external: Option<(&str, &[Option<u64>])>) -> Layout {
         let tensors: Vec<(Vec<u8>, Option<u64>)> = parts
             .initializers
             .iter()
@@ -189,10 +188,10 @@ impl Layout {
         let graph_len = nodes.len() as u64 + weights + ports.len() as u64;
 
         let mut head = ModelProto {
-            ir_version: Some(target.ir_version),
+            ir_version: Some(parts.target.ir_version()),
             producer_name: Some(env!("CARGO_PKG_NAME").to_owned()),
             producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-            opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(target.opset) }],
+            opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(parts.target.opset) }],
             ..ModelProto::default()
         }
         .encode_to_vec();
@@ -353,6 +352,10 @@ fn attribute_proto(name: &str, value: &Attribute) -> AttributeProto {
         Attribute::Float(f) => {
             proto.f = Some(*f);
             AttributeType::Float
+        }
+        Attribute::Text(text) => {
+            proto.s = Some(Bytes::from_static(text.as_bytes()));
+            AttributeType::String
         }
     };
     proto.r#type = Some(kind as i32);

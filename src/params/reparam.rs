@@ -166,6 +166,28 @@ impl Conv {
         self
     }
 
+    /// Output channels in the order of [`interleaved`].
+    pub fn outputs_interleaved(&self, ratio: usize) -> Conv {
+        let row = self.weight.len() / self.shape[0].max(1);
+        let order = interleaved(self.shape[0], ratio);
+        if self.weight.is_empty() || ratio == 1 {
+            return self.clone();
+        }
+        let weight = order.iter().flat_map(|&from| self.weight[from * row..][..row].iter().copied()).collect();
+        Conv { shape: self.shape, weight, bias: order.iter().map(|&from| self.bias[from]).collect() }
+    }
+
+    /// Takes input channels in the order of [`interleaved`]; not grouped.
+    pub fn inputs_interleaved(&self, ratio: usize) -> Conv {
+        let [_, inputs, height, width] = self.shape;
+        let (plane, order) = (height * width, interleaved(inputs, ratio));
+        let row = |row: &[f64]| -> Vec<f64> {
+            order.iter().flat_map(|&from| row[from * plane..][..plane].iter().copied()).collect()
+        };
+        let weight = self.weight.chunks(inputs * plane).flat_map(row).collect();
+        Conv { shape: self.shape, weight, bias: self.bias.clone() }
+    }
+
     /// The same convolution with a larger kernel, both sizes odd.
     pub fn padded(&self, height: usize, width: usize) -> Conv {
         let [out, per_group, h, w] = self.shape;
@@ -247,6 +269,52 @@ pub fn linear_after(
         Tensor::from_f32(&name, &[rows, columns], &narrow(&values)),
         Tensor::from_f32(&name, &[rows], &narrow(&shifts)),
     ))
+}
+
+/// Where each channel comes from when those made `ratio` from one input channel, side by side, become
+/// `ratio` runs over all input channels: 0, r, 2r, …, 1, r + 1, ….
+fn interleaved(channels: usize, ratio: usize) -> Vec<usize> {
+    let inputs = channels / ratio;
+    (0..channels).map(|to| to % inputs * ratio + to / inputs).collect()
+}
+
+/// Columns of a matrix `[out, channels]` in the order of [`Conv::outputs_interleaved`].
+///
+/// # Errors
+/// What reading the tensor reports, where no view can express it.
+pub fn columns_interleaved(weight: &Tensor, ratio: usize) -> Result<Tensor, Error> {
+    let (out, channels) = (weight.shape()[0], weight.shape()[1]);
+    weight.reshape(&[out, channels / ratio, ratio])?.permute(&[0, 2, 1]).reshape(&[out, channels])
+}
+
+/// A query that is the same for every input, folded into the keys' matrix: for each head
+/// Wkᵀ(Wq·latent + bq)/√head_dim, `[1, heads, D]`. The keys' bias adds the same to every score, so it
+/// is not needed.
+///
+/// # Errors
+/// What reading a tensor reports.
+pub fn constant_query(
+    latent: &Tensor,
+    (weight, bias): (&Tensor, &Tensor),
+    keys: &Tensor,
+    heads: usize,
+) -> Result<Tensor, Error> {
+    let d = latent.len();
+    if latent.is_blank() {
+        return Ok(Tensor::zeros(&[1, heads, d]));
+    }
+    let (latent, weight, bias, keys) = (wide(latent)?, weight.to_f32()?, wide(bias)?, keys.to_f32()?);
+    let head_dim = d / heads;
+    let scale = (head_dim as f64).powf(-0.5);
+    let mut out = vec![0.0; heads * d];
+    for (row, (weights, keys)) in weight.chunks_exact(d).zip(keys.chunks_exact(d)).enumerate() {
+        let dot: f64 = weights.iter().zip(&latent).map(|(&w, x)| f64::from(w) * x).sum();
+        let q = (dot + bias[row]) * scale;
+        let head = &mut out[row / head_dim * d..][..d];
+        head.iter_mut().zip(keys).for_each(|(out, &k)| *out += q * f64::from(k));
+    }
+    let narrow: Vec<f32> = out.iter().map(|&v| v as f32).collect();
+    Ok(Tensor::from_f32("query", &[1, heads, d], &narrow))
 }
 
 #[cfg(test)]
@@ -335,6 +403,38 @@ mod tests {
             (0..channels).map(|c| (0..side * side).map(|i| x[c][i] + g[c] * (m[c][i] - n[c][i])).collect()).collect();
         let block = Linear::Identity.plus(mixer.minus(skip).scaled("gamma".to_owned(), gamma));
         close(&run_of(&block), &want);
+    }
+
+    #[test]
+    fn several_outputs_a_channel_become_a_plain_depthwise_convolution() {
+        let (channels, side, ratio) = (3, 4, 2);
+        let x = pixels(channels, side);
+        let conv = Conv::new(&tensor(&[6, 1, 3, 3], 1), Some(&tensor(&[6], 2))).unwrap();
+        let next = Conv::new(&tensor(&[4, 6, 1, 1], 3), None).unwrap();
+        let want = run(&next, &run(&conv, &x, side, channels), side, 1);
+        let repeated = [x.clone(), x].concat();
+        let y = run(&conv.outputs_interleaved(ratio), &repeated, side, 6);
+        close(&run(&next.inputs_interleaved(ratio), &y, side, 1), &want);
+
+        let matrix = Tensor::from_f32("m", &[2, 6], &(0..12).map(|i| i as f32).collect::<Vec<_>>());
+        let got = columns_interleaved(&matrix, ratio).unwrap().to_f32().unwrap();
+        assert_eq!(got, [0.0, 2.0, 4.0, 1.0, 3.0, 5.0, 6.0, 8.0, 10.0, 7.0, 9.0, 11.0]);
+    }
+
+    #[test]
+    fn a_constant_query_gives_the_scores_of_the_whole_attention() {
+        let (d, heads) = (6, 2);
+        let (latent, wq, bq, wk) = (tensor(&[1, 1, d], 1), tensor(&[d, d], 2), tensor(&[d], 3), tensor(&[d, d], 4));
+        let folded = constant_query(&latent, (&wq, &bq), &wk, heads).unwrap().to_f32().unwrap();
+        let [latent, wq, bq, wk] = [&latent, &wq, &bq, &wk].map(|t| wide(t).unwrap());
+        let x: Vec<f64> = (0..d).map(|i| i as f64 * 0.3 - 0.7).collect();
+        let times = |w: &[f64], x: &[f64], row: usize| -> f64 { (0..d).map(|i| w[row * d + i] * x[i]).sum() };
+        for head in 0..heads {
+            let rows = head * 3..head * 3 + 3;
+            let want: f64 = rows.map(|r| (times(&wq, &latent, r) + bq[r]) * times(&wk, &x, r)).sum::<f64>() / 3f64.sqrt();
+            let got: f64 = (0..d).map(|i| f64::from(folded[head * d + i]) * x[i]).sum();
+            assert!((got - want).abs() < 1e-5 * want.abs(), "{got} {want}");
+        }
     }
 
     #[test]

@@ -9,7 +9,6 @@ use super::select::{Choice, Selected};
 use super::{Built, Error, Loaded, Progress, load};
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
-use crate::onnx::target::PORTABLE;
 use crate::onnx::write::{Error as WriteError, ExternalData, Written, weight_bytes, write};
 use crate::package::{Folder, MANIFEST, Manifest, ManifestFile, REPORT};
 use crate::towers::{Build, Logits};
@@ -69,7 +68,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         let parts = graph.into_parts();
         progress.start(&format!("writing {name}"), Some(weight_bytes(&parts)));
         let written =
-            write(&parts, PORTABLE, &folder.path().join(&name), request.external_data, &|n| progress.advance(n));
+            write(&parts, &folder.path().join(&name), request.external_data, &|n| progress.advance(n));
         let failed = |source| match source {
             WriteError::Tensor(source) => Error::Tensor { path: path.display().to_string(), source },
             WriteError::Io { source, .. } => Error::Write(WriteError::io(&request.out.join(&name), 0, source)),
@@ -120,7 +119,7 @@ fn metadata(
     set("model", config.model.clone());
     set("family", config.family.to_string());
     set("dialect", config.dialect.to_string());
-    set("target", PORTABLE.name.to_owned());
+    set("target", request.build.target.profile.name.to_owned());
     set("precision", "fp32".to_owned());
     set("embed_dim", config.embed_dim.to_string());
     set("normalized", request.build.normalize.to_string());
@@ -172,8 +171,8 @@ fn manifest(request: &Export, config: &ModelConfig, metadata: &BTreeMap<String, 
             ("image_size", json!(size)),
             ("dialect", json!(request.choice.dialect)),
             ("external_data", json!(request.external_data == ExternalData::Always)),
-            ("opset", json!(PORTABLE.opset)),
-            ("ir_version", json!(PORTABLE.ir_version)),
+            ("opset", json!(request.build.target.opset)),
+            ("ir_version", json!(request.build.target.ir_version())),
         ]),
         files: files
             .iter()

@@ -25,11 +25,41 @@ impl Geometry {
 
 /// Puts a linear map into the graph, folded under this scope's name.
 pub fn emit(s: &Scope, x: Value, linear: &Linear, g: Geometry) -> Result<Value, Error> {
+    emit_interleaved(s, x, linear, g, [1, 1])
+}
+
+/// As [`emit`], with input and output channels in the order a depthwise convolution of so many
+/// outputs a channel leaves them in ([`emit_depthwise`]); 1 is their own order.
+pub fn emit_interleaved(
+    s: &Scope,
+    x: Value,
+    linear: &Linear,
+    g: Geometry,
+    [inputs, outputs]: [usize; 2],
+) -> Result<Value, Error> {
     if !s.build().fold {
         return unfolded(s, x, linear, g);
     }
-    let (weight, bias) = linear.fold(g.shape, g.groups)?.tensors(&s.name());
+    let folded = linear.fold(g.shape, g.groups)?;
+    let folded = if inputs > 1 { folded.inputs_interleaved(inputs) } else { folded };
+    let (weight, bias) = folded.outputs_interleaved(outputs).tensors(&s.name());
     Ok(conv(s, x, s.initializer("weight", weight), Some(s.initializer("bias", bias)), g))
+}
+
+/// A depthwise convolution, and how many outputs it makes of a channel if that changed their order.
+///
+/// ONNX Runtime has a fast kernel for one output a channel only. Of several, the same comes out of
+/// the channels repeated, as runs over all channels instead of side by side; what reads them has its
+/// weights in that order.
+pub fn emit_depthwise(s: &Scope, x: Value, linear: &Linear, g: Geometry) -> Result<(Value, usize), Error> {
+    let ratio = g.shape[0] / g.groups;
+    if ratio == 1 || !s.build().fold || !s.build().plain_depthwise {
+        return Ok((emit(s, x, linear, g)?, 1));
+    }
+    let (weight, bias) = linear.fold(g.shape, g.groups)?.outputs_interleaved(ratio).tensors(&s.name());
+    let (weight, bias) = (s.initializer("weight", weight), s.initializer("bias", bias));
+    let x = s.concat(&vec![x; ratio], 1);
+    Ok((conv(s, x, weight, Some(bias), Geometry { groups: g.shape[0], ..g }), ratio))
 }
 
 /// The same as the checkpoint has it.

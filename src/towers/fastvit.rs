@@ -5,14 +5,16 @@
 //! Conv, Gelu, the squeeze-and-excite pieces, Add, and attention.
 
 use super::BATCH;
-use super::convs::{Geometry, batch_norm, batch_normalization, biased, conv_bn, emit};
-use super::layers::{self, Heads};
+use super::convs::{
+    Geometry, batch_norm, batch_normalization, biased, conv_bn, emit, emit_depthwise, emit_interleaved,
+};
+use super::layers;
 use super::scope::Scope;
 use crate::config::{Act, AttnNorm, FastVitCfg, Proj, TokenMixer};
 use crate::onnx::graph::{Dim, ElementType};
-use crate::onnx::{Ops, Value};
+use crate::onnx::{Heads, Ops, Value, attention};
 use crate::params::Error;
-use crate::params::reparam::{Linear, linear_after};
+use crate::params::reparam::{Linear, columns_interleaved, linear_after};
 
 /// `pixel_values [B, 3, H, W]` → embedding `[B, embed_dim]`.
 pub fn tower(s: &Scope, c: &FastVitCfg, embed_dim: usize) -> Result<Value, Error> {
@@ -32,11 +34,10 @@ pub fn tower(s: &Scope, c: &FastVitCfg, embed_dim: usize) -> Result<Value, Error
         se: None,
     };
     let stem = s.at("stem");
-    let x = mobile_one(&stem.at(0), x, &MobileOne { d_in: 3, groups: 1, ..one }, c)?;
+    let x = mobile_one(&stem.at(0), (x, 1), &MobileOne { d_in: 3, groups: 1, ..one }, c)?;
     let x = mobile_one(&stem.at(1), x, &one, c)?;
-    let x = mobile_one(&stem.at(2), x, &MobileOne { kernel: 1, stride: 1, groups: 1, ..one }, c)?;
+    let (mut x, _) = mobile_one(&stem.at(2), x, &MobileOne { kernel: 1, stride: 1, groups: 1, ..one }, c)?;
 
-    let mut x = x;
     let mut size = c.image_size.map(|n| n.div_ceil(2).div_ceil(2));
     for stage in 0..c.stage_layers.len() {
         let (s, d) = (s.at("stages").at(stage), c.embed_dims[stage]);
@@ -74,9 +75,15 @@ pub fn tower(s: &Scope, c: &FastVitCfg, embed_dim: usize) -> Result<Value, Error
     let wide = d * c.final_expansion as usize;
     let se = Some(squeeze_width(wide, c.se_rd_ratio_final, c.se_rd_divisor_final));
     let last = MobileOne { d_in: d, d_out: wide, kernel: 3, stride: 1, groups: d, scale_branch: true, se };
-    let x = mobile_one(&s.at("final_conv"), x, &last, c)?;
+    let (x, order) = mobile_one(&s.at("final_conv"), (x, 1), &last, c)?;
     let x = s.reduce_mean(x, &[2, 3], false); // [B, wide]
-    layers::head(s, x, wide, embed_dim, c.proj == Proj::Linear, c.proj_bias)
+    if order == 1 || c.proj == Proj::None {
+        return layers::head(s, x, wide, embed_dim, c.proj == Proj::Linear, c.proj_bias);
+    }
+    let s = s.at("head");
+    let weight = columns_interleaved(&s.param("weight", &[embed_dim, wide])?, order)?;
+    let x = s.matmul(x, s.initializer("weight", weight.permute(&[1, 0])));
+    Ok(if c.proj_bias { s.add(x, s.initializer("bias", s.param("bias", &[embed_dim])?)) } else { x })
 }
 
 /// A MobileOne block. Vasu et al. 2022.
@@ -93,19 +100,30 @@ struct MobileOne {
     se: Option<usize>,
 }
 
-/// GELU(SE(Σ branches)).
-fn mobile_one(s: &Scope, x: Value, m: &MobileOne, c: &FastVitCfg) -> Result<Value, Error> {
+/// GELU(SE(Σ branches)). `order` is that of the input's channels, and the one given back that of the
+/// output's: see [`emit_depthwise`].
+fn mobile_one(
+    s: &Scope,
+    (x, order): (Value, usize),
+    m: &MobileOne,
+    c: &FastVitCfg,
+) -> Result<(Value, usize), Error> {
     let shape = [m.d_out, m.d_in / m.groups, m.kernel, m.kernel];
     let skip = m.d_in == m.d_out && m.stride == 1;
     let scale = m.scale_branch && m.kernel > 1;
     let conv = branches(s, shape, (scale, skip), c.bn_eps, c.reparameterized)?;
     let geometry = Geometry { stride: [m.stride; 2], ..Geometry::same(shape, m.groups) };
-    let x = emit(&s.at("reparam_conv"), x, &conv, geometry)?;
+    let r = s.at("reparam_conv");
+    let (x, order) = if m.groups == m.d_in {
+        emit_depthwise(&r, x, &conv, geometry)?
+    } else {
+        (emit_interleaved(&r, x, &conv, geometry, [order, 1])?, 1)
+    };
     let x = match m.se {
-        Some(width) => squeeze_excite(&s.at("se"), x, m.d_out, width)?,
+        Some(width) => squeeze_excite(&s.at("se"), x, m.d_out, width, order)?,
         None => x,
     };
-    Ok(layers::activation(&s.at("act"), x, c.act))
+    Ok((layers::activation(&s.at("act"), x, c.act), order))
 }
 
 /// The k×k, 1×1 and identity branches of a MobileOne block.
@@ -218,8 +236,9 @@ fn attention_block(
     };
     let y = qkv.matmul(y, qkv.initializer("weight", weight.permute(&[1, 0])));
     let y = bias.map_or(y, |bias| qkv.add(y, qkv.initializer("bias", bias)));
-    let heads = Heads { width: d, heads: d / head_dim, places: (Some(places), Some(places)), mask: None, scaled: fold };
-    let y = layers::attend(&a, a.split(y, d), &heads);
+    let (heads, places) = (d / head_dim, Some(places));
+    let heads = Heads { width: d, heads, places, mask: None, scaled: fold, one_query: false };
+    let y = attention(&a, a.split(y, d), &heads);
 
     let gamma = s.at("layer_scale_1").param("gamma", &[d, 1, 1])?;
     let proj = a.at("proj");
@@ -254,16 +273,16 @@ fn downsample(s: &Scope, x: Value, c: &FastVitCfg, stage: usize) -> Result<Value
         conv.plus(conv_bn(&large.at("small_conv"), [d_out, 1, 3, 3], c.bn_eps)?)
     };
     let geometry = Geometry { stride: [2, 2], ..Geometry::same(shape, d_in) };
-    let x = emit(&large.at("reparam_conv"), x, &conv, geometry)?;
+    let (x, order) = emit_depthwise(&large.at("reparam_conv"), x, &conv, geometry)?;
     let x = if c.se_downsamples[stage] {
         let width = squeeze_width(d_out, c.se_rd_ratio_downsample, c.se_rd_divisor_downsample);
-        squeeze_excite(&large.at("se"), x, d_out, width)?
+        squeeze_excite(&large.at("se"), x, d_out, width, order)?
     } else {
         x
     };
     let x = layers::activation(&large.at("act"), x, c.act);
     let one = MobileOne { d_in: d_out, d_out, kernel: 1, stride: 1, groups: 1, scale_branch: false, se: None };
-    mobile_one(&s.at(1), x, &one, c)
+    Ok(mobile_one(&s.at(1), (x, order), &one, c)?.0)
 }
 
 /// Conditional positions: x + dw7×7(x). Chu et al. 2021.
@@ -277,14 +296,15 @@ fn position_convolution(s: &Scope, x: Value, d: usize, reparameterized: bool) ->
     emit(&s.at("reparam_conv"), x, &conv, Geometry::same(shape, d))
 }
 
-/// x · σ(fc2(relu(fc1(mean(x))))). Hu et al. 2018.
-fn squeeze_excite(s: &Scope, x: Value, d: usize, width: usize) -> Result<Value, Error> {
+/// x · σ(fc2(relu(fc1(mean(x))))), its channels in this order. Hu et al. 2018.
+fn squeeze_excite(s: &Scope, x: Value, d: usize, width: usize, order: usize) -> Result<Value, Error> {
     let y = s.global_average_pool(x); // [B, D, 1, 1]
+    let (fc1, fc2) = (s.at("fc1"), s.at("fc2"));
     let shape = [width, d, 1, 1];
-    let y = s.relu(emit(&s.at("fc1"), y, &biased(&s.at("fc1"), shape)?, Geometry::same(shape, 1))?);
+    let y = emit_interleaved(&fc1, y, &biased(&fc1, shape)?, Geometry::same(shape, 1), [order, 1])?;
     let shape = [d, width, 1, 1];
-    let y = s.sigmoid(emit(&s.at("fc2"), y, &biased(&s.at("fc2"), shape)?, Geometry::same(shape, 1))?);
-    Ok(s.mul(x, y))
+    let y = emit_interleaved(&fc2, s.relu(y), &biased(&fc2, shape)?, Geometry::same(shape, 1), [1, order])?;
+    Ok(s.mul(x, s.sigmoid(y)))
 }
 
 /// max(d, ⌊(r·C + d/2) / d⌋·d): timm's `make_divisible`.

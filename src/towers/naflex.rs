@@ -5,7 +5,7 @@ use super::scope::Scope;
 use super::{BATCH, vit};
 use crate::config::VitCfg;
 use crate::onnx::graph::{Dim, ElementType};
-use crate::onnx::{Ops, Value};
+use crate::onnx::{Mask, Ops, Value};
 use crate::params::Error;
 use crate::tensor::Tensor;
 
@@ -27,7 +27,7 @@ pub fn tower(s: &Scope, c: &VitCfg, embed_dim: usize) -> Result<Value, Error> {
     // then attends evenly instead of giving NaN.
     let hidden = s.mul(s.sub(s.scalar(1.0), mask), s.scalar(f32::MIN));
     let hidden = s.named("padding_mask", s.unsqueeze(hidden, &[1, 2])); // [B, 1, 1, N]
-    vit::encode(s, x, c, embed_dim, None, Some(hidden))
+    vit::encode(s, x, c, embed_dim, None, Some(Mask::Added(hidden)))
 }
 
 /// The convolution's weights as a matrix over (y, x, channel).
@@ -63,7 +63,7 @@ fn axis_weights(s: &Scope, place: Value, mask: Value, grid: usize) -> Value {
     let one = s.scalar(1.0);
     let g = s.scalar(grid as f32);
     let place = s.mul(s.cast_float(place), mask); // padding at 0, so that it cannot stretch the image
-    let n = s.add(s.reduce_max(place, &[1]), one); // [B, 1]
+    let n = s.add(s.reduce_max(place, &[1], true), one); // [B, 1]
     // Multiplied before it is divided, so that an image on the grid hits it exactly.
     let centre = s.sub(s.div(s.mul(s.add(place, half), g), n), half); // [B, N]
     let lines: Vec<f32> = (0..grid).map(|i| i as f32).collect();

@@ -1,26 +1,30 @@
 //! Text transformer: token and position embeddings, blocks, one pooled place, projection.
 //! Radford et al. 2021; open_clip's `TextTransformer`; SigLIP differs by fields alone.
 
-use super::BATCH;
+use super::{BATCH, SEQUENCE};
 use super::fastvit::{self, RepMixer};
 use super::layers::{self, Transformer};
+use super::pool::{self, Place};
 use super::scope::Scope;
 use crate::config::{Proj, TextCfg, TextModel, TextPool};
 use crate::onnx::graph::{Dim, ElementType};
-use crate::onnx::{Ops, Value};
+use crate::onnx::{Mask, Ops, Value};
 use crate::params::Error;
 
 /// `input_ids` int64 `[B, L]` → embedding `[B, embed_dim]`.
 pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
-    let length = c.context_length;
-    let ids = s.graph().input("input_ids", ElementType::Int64, vec![BATCH, Dim::Fixed(length)]);
+    let length = if s.build().dynamic_text { SEQUENCE } else { Dim::Fixed(c.context_length) };
+    let ids = s.graph().input("input_ids", ElementType::Int64, vec![BATCH, length]);
+    let (text, ids) = Text::of(s, ids, c);
 
     let embedding = s.at("token_embedding");
     let table = embedding.param("weight", &[c.vocab_size, c.width])?;
     let x = embedding.gather(embedding.initializer("weight", table), ids, 0); // [B, L, D]
-    let x = s.add(x, s.initializer("pos_embed", s.param("pos_embed", &[length, c.width])?));
+    let positions = s.initializer("pos_embed", s.param("pos_embed", &[c.context_length, c.width])?);
+    let x = s.add(x, text.cut(s, positions, 0));
 
-    let mask = (!c.no_causal_mask).then(|| layers::causal_mask(s, length));
+    let causal = (!c.no_causal_mask).then(|| layers::causal_mask(s, c.context_length)); // [L, L]
+    let causal = causal.map(|mask| text.cut(s, mask, 1));
     let transformer = Transformer {
         width: c.width,
         layers: c.layers,
@@ -28,17 +32,68 @@ pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
         mlp_dim: c.mlp_dim,
         act: c.act,
         norm_eps: c.norm_eps,
-        places: Some(length),
-        mask,
+        places: text.places(c),
+        mask: causal.map(|mask| Mask::Causal(text.cut(s, mask, 0))),
+    };
+    let place = match text.place {
+        Some(place) => Place::OfRow { place, mask: causal.map(|mask| s.gather(mask, place, 0)) },
+        None if c.pool_type == TextPool::First => Place::Fixed(0),
+        None => Place::Fixed(c.context_length - 1),
     };
     let x = match c.model_type {
-        TextModel::Transformer => layers::blocks(s, x, &transformer)?,
-        TextModel::Mct => mct(s, x, c, &transformer)?,
-    };
+        TextModel::Transformer => pool::blocks(s, x, place, &transformer)?,
+        TextModel::Mct => place.take(&s.at("pool"), mct(s, x, c, &transformer)?),
+    }; // [B, D]
     let x = layers::layer_norm(&s.at("norm"), x, c.width, c.norm_eps)?;
-
-    let x = pool(&s.at("pool"), x, ids, c); // [B, D]
     layers::head(s, x, c.width, embed_dim, c.proj == Proj::Linear, c.proj_bias)
+}
+
+/// What the ids of a batch say: where each row ends, and how long the longest is.
+///
+/// Where every place sees only those before it, nothing behind a row's pooled place matters. So the
+/// batch may be cut behind its last one, which is exact, and short texts take a fraction of the time.
+struct Text {
+    /// Pooled place of each row, `[B, 1]`; None where it is the same in all.
+    place: Option<Value>,
+    /// Number of places, where it depends on the input.
+    length: Option<Value>,
+}
+
+impl Text {
+    /// Reads `ids [B, L]`; gives them back, cut.
+    fn of(s: &Scope, ids: Value, c: &TextCfg) -> (Text, Value) {
+        let pool = s.at("pool");
+        let place = match c.pool_type {
+            TextPool::Last | TextPool::First => None,
+            // The end token has the largest id.
+            TextPool::Argmax => Some(pool.arg_max(ids, 1, true)),
+            // ArgMax takes the first of equals.
+            TextPool::Eos => {
+                let eot = s.graph().int64(&[], &[c.eot_id]);
+                Some(pool.arg_max(pool.cast_float(pool.equal(ids, eot)), 1, true))
+            }
+        };
+        if let Some(place) = place.filter(|_| s.build().cuts_text(c)) {
+            let cut = s.at("cut");
+            let last = cut.reduce_max(place, &[0, 1], false);
+            let length = cut.add(cut.reshape(last, &[1]), cut.ints(&[1]));
+            let text = Text { place: Some(place), length: Some(length) };
+            let ids = text.cut(s, ids, 1);
+            return (text, ids);
+        }
+        let length = s.build().dynamic_text.then(|| s.at("cut").length(ids, 1));
+        (Text { place, length }, ids)
+    }
+
+    /// The first places of an axis: as many as there are in the text.
+    fn cut(&self, s: &Scope, x: Value, axis: i64) -> Value {
+        let cut = s.at("cut");
+        self.length.map_or(x, |length| cut.slice(x, cut.ints(&[0]), length, axis))
+    }
+
+    fn places(&self, c: &TextCfg) -> Option<usize> {
+        if self.length.is_some() { None } else { Some(c.context_length) }
+    }
 }
 
 /// MobileCLIP-S0's blocks: a convolution along the text before and after the attention layers.
@@ -69,19 +124,4 @@ fn mct(s: &Scope, x: Value, c: &TextCfg, transformer: &Transformer) -> Result<Va
     let x = along_text(&blocks.at(0), x)?;
     let x = (1..=c.layers).try_fold(x, |x, i| layers::block(&blocks.at(i), x, transformer))?;
     along_text(&blocks.at(c.layers + 1), x)
-}
-
-fn pool(s: &Scope, x: Value, ids: Value, c: &TextCfg) -> Value {
-    let place = match c.pool_type {
-        TextPool::Last => return s.index(x, c.context_length as i64 - 1, 1),
-        TextPool::First => return s.index(x, 0, 1),
-        // The end token has the largest id.
-        TextPool::Argmax => s.arg_max(ids, 1, true),
-        // ArgMax takes the first of equals.
-        TextPool::Eos => {
-            let eot = s.graph().int64(&[], &[c.eot_id]);
-            s.arg_max(s.cast_float(s.equal(ids, eot)), 1, true)
-        }
-    }; // [B, 1]
-    s.gather_nd(x, place, 1)
 }

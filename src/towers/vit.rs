@@ -3,10 +3,11 @@
 use super::BATCH;
 use super::convs::{Geometry, batch_norm, biased, emit, unbiased};
 use super::layers::{self, Transformer};
+use super::pool::{self, Place};
 use super::scope::Scope;
 use crate::config::{ConvStemCfg, Proj, VisionPool, VitCfg};
 use crate::onnx::graph::{Dim, ElementType};
-use crate::onnx::{ConvAttributes, Ops, Value};
+use crate::onnx::{ConvAttributes, Mask, Ops, Value};
 use crate::params::Error;
 use crate::tensor::Tensor;
 
@@ -47,14 +48,14 @@ pub fn tower(s: &Scope, c: &VitCfg, embed_dim: usize) -> Result<Value, Error> {
 }
 
 /// Embedded patches → blocks → pooling → projection: all that comes after positions.
-/// `mask` is added to attention scores, in blocks and in pooling.
+/// `mask` is of the blocks and of pooling.
 pub fn encode(
     s: &Scope,
     x: Value,
     c: &VitCfg,
     embed_dim: usize,
     places: Option<usize>,
-    mask: Option<Value>,
+    mask: Option<Mask>,
 ) -> Result<Value, Error> {
     let transformer = Transformer {
         width: c.width,
@@ -67,16 +68,18 @@ pub fn encode(
         mask,
     };
     let x = if c.pre_norm { layers::layer_norm(&s.at("norm_pre"), x, c.width, c.norm_eps)? } else { x };
-    let x = layers::blocks(s, x, &transformer)?;
-    let x = if c.final_norm { layers::layer_norm(&s.at("norm"), x, c.width, c.norm_eps)? } else { x };
-
+    let norm = |x: Value| match c.final_norm {
+        true => layers::layer_norm(&s.at("norm"), x, c.width, c.norm_eps),
+        false => Ok(x),
+    };
     let x = match (c.pool, c.map_heads, c.map_mlp_dim) {
         (VisionPool::Map, Some(heads), Some(mlp_dim)) => {
-            layers::map_head(&s.at("attn_pool"), x, &transformer, heads, mlp_dim)?
+            let x = norm(layers::blocks(s, x, &transformer)?)?;
+            pool::map_head(&s.at("attn_pool"), x, &transformer, heads, mlp_dim)?
         }
-        (VisionPool::Avg, ..) => s.reduce_mean(x, &[1], false),
+        (VisionPool::Avg, ..) => s.reduce_mean(norm(layers::blocks(s, x, &transformer)?)?, &[1], false),
         // A configuration with `map` and no heads does not pass its check.
-        (VisionPool::Token | VisionPool::Map, ..) => s.index(x, 0, 1),
+        (VisionPool::Token | VisionPool::Map, ..) => norm(pool::blocks(s, x, Place::Fixed(0), &transformer)?)?,
     }; // [B, D]
     layers::head(s, x, c.width, embed_dim, c.proj == Proj::Linear, c.proj_bias)
 }
