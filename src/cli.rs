@@ -328,7 +328,13 @@ pub fn run() -> anyhow::Result<bool> {
             for path in args.models {
                 if path.is_dir() { models.extend(verify::models_in(&path)?) } else { models.push(path) }
             }
-            let request = verify::Request { models, reference: args.reference, batches: args.batches, shown_in: None };
+            let request = verify::Request {
+                models,
+                reference: args.reference,
+                batches: args.batches,
+                notes: vec![],
+                shown_in: None,
+            };
             let report = verify::verify(&request, &|what| bars.say(what))?;
             bars.finish();
             let text = if args.json { serde_json::to_string_pretty(&report)? } else { report.to_string() };

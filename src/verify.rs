@@ -62,6 +62,8 @@ pub struct Request {
     pub reference: Option<PathBuf>,
     /// Batch sizes, each run at least once.
     pub batches: Vec<usize>,
+    /// What the reader of the report should know.
+    pub notes: Vec<String>,
     /// The folder to name in messages, where the files are still in the making elsewhere.
     pub shown_in: Option<PathBuf>,
 }
@@ -113,7 +115,8 @@ pub fn verify(request: &Request, step: &dyn Fn(&str)) -> Result<Report, Error> {
         (Some(reference), [Some(image), Some(text)]) => logits(reference, image, text, logit_parameters)?,
         _ => None,
     };
-    Ok(Report::new(reference.as_ref(), towers, logits))
+    let notes = request.notes.clone();
+    Ok(Report { notes, ..Report::new(reference.as_ref(), towers, logits) })
 }
 
 /// Runs one tower at every batch size; gives its embeddings of all reference rows too.

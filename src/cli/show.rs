@@ -119,6 +119,9 @@ fn onnx(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
     line(out, "graph", format!("{} ({})", summary.graph, summary.producer))?;
     let opsets: Vec<String> = summary.opsets.iter().map(|(domain, version)| format!("{domain} {version}")).collect();
     line(out, "opset", format!("{}, IR {}", opsets.join(", "), summary.ir_version))?;
+    if let Some(runtimes) = summary.runtimes {
+        line(out, "for", runtimes)?;
+    }
     line(out, "size", size(summary.size))?;
     for (location, bytes) in &summary.external_data {
         line(out, "weights in", format!("{location} ({})", size(*bytes)))?;

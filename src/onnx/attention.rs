@@ -29,8 +29,10 @@ pub struct Heads {
 
 /// softmax(q kᵀ / √head_dim + mask) v for q, k, v `[B, N, D]`, heads side by side in D.
 pub fn attention(s: &impl Ops, [q, k, v]: [Value; 3], c: &Heads) -> Value {
-    // The operator takes no query that is not of the batch.
-    let one = s.graph().target().has_attention() && !c.one_query;
+    // The operator takes no query that is not of the batch, and tract no mask that is the same for
+    // all queries of a row.
+    let plain = !c.one_query && !matches!(c.mask, Some(Mask::Added(_)));
+    let one = s.graph().target().has_attention() && plain;
     if one { one_node(s, [q, k, v], c) } else { decomposed(s, [q, k, v], c) }
 }
 
@@ -41,13 +43,10 @@ fn one_node(s: &impl Ops, qkv: [Value; 3], c: &Heads) -> Value {
         // The default is 1/√head_dim.
         attributes.push(("scale", Attribute::Float(1.0)));
     }
-    let mut inputs = qkv.to_vec();
-    match c.mask {
-        Some(Mask::Causal(_)) => attributes.push(("is_causal", Attribute::Int(1))),
-        Some(Mask::Added(mask)) => inputs.push(mask),
-        None => {}
+    if matches!(c.mask, Some(Mask::Causal(_))) {
+        attributes.push(("is_causal", Attribute::Int(1)));
     }
-    s.op("Attention", &inputs, attributes)
+    s.op("Attention", &qkv, attributes)
 }
 
 /// Heads apart, scores, softmax, weighted values, heads together.

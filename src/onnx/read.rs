@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::proto::tensor_proto::{DataLocation, DataType};
 use super::proto::{ModelProto, TypeProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto};
+use super::target::PROFILES;
 use crate::checkpoint::{self, map};
 
 /// Why a file is no ONNX model.
@@ -56,6 +57,8 @@ pub struct Summary {
     pub size: u64,
     pub external_data: BTreeMap<String, u64>,
     pub metadata: BTreeMap<String, String>,
+    /// Runtimes the file is for, where it names its target.
+    pub runtimes: Option<&'static str>,
 }
 
 /// Reads the file at `path`; external data is measured, not read.
@@ -93,7 +96,14 @@ pub fn summary(path: &Path) -> Result<Summary, Error> {
     // Older exporters list weights among the inputs too.
     let weights: std::collections::HashSet<&str> = graph.initializer.iter().filter_map(|t| t.name.as_deref()).collect();
     let producer = [model.producer_name.unwrap_or_default(), model.producer_version.unwrap_or_default()];
+    let metadata: BTreeMap<String, String> = model
+        .metadata_props
+        .into_iter()
+        .map(|entry| (entry.key.unwrap_or_default(), entry.value.unwrap_or_default()))
+        .collect();
+    let target = PROFILES.into_iter().find(|profile| metadata.get("target").is_some_and(|t| t == profile.name));
     Ok(Summary {
+        runtimes: target.map(|profile| profile.runtimes),
         producer: producer.join(" ").trim().to_owned(),
         ir_version: model.ir_version.unwrap_or(0),
         opsets,
@@ -106,11 +116,7 @@ pub fn summary(path: &Path) -> Result<Summary, Error> {
         parameters,
         size,
         external_data,
-        metadata: model
-            .metadata_props
-            .into_iter()
-            .map(|entry| (entry.key.unwrap_or_default(), entry.value.unwrap_or_default()))
-            .collect(),
+        metadata,
     })
 }
 

@@ -431,7 +431,8 @@ mod tests {
         let times = |w: &[f64], x: &[f64], row: usize| -> f64 { (0..d).map(|i| w[row * d + i] * x[i]).sum() };
         for head in 0..heads {
             let rows = head * 3..head * 3 + 3;
-            let want: f64 = rows.map(|r| (times(&wq, &latent, r) + bq[r]) * times(&wk, &x, r)).sum::<f64>() / 3f64.sqrt();
+            let want: f64 =
+                rows.map(|r| (times(&wq, &latent, r) + bq[r]) * times(&wk, &x, r)).sum::<f64>() / 3f64.sqrt();
             let got: f64 = (0..d).map(|i| f64::from(folded[head * d + i]) * x[i]).sum();
             assert!((got - want).abs() < 1e-5 * want.abs(), "{got} {want}");
         }

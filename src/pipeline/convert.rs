@@ -48,7 +48,8 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
     let loaded = load(path, &request.choice, request.image_size, progress)?;
     fits_open_clip(&loaded.selected.config, path)?;
     // Building the towers checks every name and shape, so that nothing half-right is written.
-    let image = loaded.build(&Build::default())?.image;
+    // Folded weights are taken from the graph, so their channels must stand in their own order.
+    let image = loaded.build(&Build { plain_depthwise: false, ..Build::default() })?.image;
     let sha256 = loaded.sha256(progress)?;
     let Loaded { checkpoint, mut params, mut selected } = loaded;
 

@@ -11,7 +11,8 @@ use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::onnx::write::{Error as WriteError, ExternalData, Written, weight_bytes, write};
 use crate::package::{Folder, MANIFEST, Manifest, ManifestFile, REPORT};
-use crate::towers::{Build, Logits};
+use crate::params::Params;
+use crate::towers::{self, Build, Logits};
 use crate::verify::{self, Report};
 
 /// What to export, and how.
@@ -56,6 +57,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         verify::Reference::read(reference)?;
     }
     let loaded = load(path, &request.choice, request.image_size, progress)?;
+    takes_dynamic_text(request, &loaded.selected.config)?;
     let Built { image, text, logits } = loaded.build(&request.build)?;
     let sha256 = loaded.sha256(progress)?;
     let Loaded { checkpoint, params, selected } = loaded;
@@ -67,8 +69,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         let name = format!("{}.onnx", graph.name);
         let parts = graph.into_parts();
         progress.start(&format!("writing {name}"), Some(weight_bytes(&parts)));
-        let written =
-            write(&parts, &folder.path().join(&name), request.external_data, &|n| progress.advance(n));
+        let written = write(&parts, &folder.path().join(&name), external(request), &|n| progress.advance(n));
         let failed = |source| match source {
             WriteError::Tensor(source) => Error::Tensor { path: path.display().to_string(), source },
             WriteError::Io { source, .. } => Error::Write(WriteError::io(&request.out.join(&name), 0, source)),
@@ -79,14 +80,20 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         files.extend(written.map_err(failed)?);
     }
     folder.write(MANIFEST, &manifest(request, config, &metadata, &files))?;
+    let stand_in = if request.verify { StandIn::write(request, config, &params, &folder)? } else { None };
     // What was read is not needed to prove what was written: let go of the mapped file.
     drop((params, checkpoint));
 
     let mut report = None;
     if request.verify {
         let models = files.iter().map(|f| f.path.clone()).filter(|p| p.extension().is_some_and(|e| e == "onnx"));
+        let run_instead = |path: PathBuf| match &stand_in {
+            Some(stand_in) if path.file_name() == stand_in.path.file_name() => stand_in.path.clone(),
+            _ => path,
+        };
         let request = verify::Request {
-            models: models.collect(),
+            models: models.map(run_instead).collect(),
+            notes: stand_in.iter().map(|_| StandIn::NOTE.to_owned()).collect(),
             reference: request.reference.clone(),
             batches: request.batches.clone(),
             shown_in: Some(request.out.clone()),
@@ -95,11 +102,67 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         folder.write(REPORT, &pretty(&outcome))?;
         report = Some(outcome);
     }
+    drop(stand_in);
     folder.commit()?;
     for file in &mut files {
         file.path = request.out.join(file_name(&file.path));
     }
     Ok(Exported { selected, files, report })
+}
+
+/// Where weights go: a target may want them beside the model always.
+fn external(request: &Export) -> ExternalData {
+    if request.build.target.profile.external_data { ExternalData::Always } else { request.external_data }
+}
+
+/// Text of any length makes sense where what stands behind the pooled place is not looked at.
+fn takes_dynamic_text(request: &Export, config: &ModelConfig) -> Result<(), Error> {
+    if !request.build.dynamic_text || !config.text_cfg.no_causal_mask {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        path: request.checkpoint.display().to_string(),
+        what: format!(
+            "{} attends to padding, so its texts have to be {} long",
+            config.model, config.text_cfg.context_length
+        ),
+        way_out: "leave out --dynamic-text".to_owned(),
+    })
+}
+
+/// The text tower without the cut at the batch's last end token, which tract cannot run: all other
+/// nodes are those of the file.
+struct StandIn {
+    path: PathBuf,
+    /// Holds the file; it disappears with it.
+    _folder: tempfile::TempDir,
+}
+
+impl StandIn {
+    const NOTE: &str = "text_model.onnx cuts texts at the batch's last end token, which tract cannot run: the same tower without the cut was run in its place; the file itself is for ONNX Runtime to check";
+
+    fn write(
+        request: &Export,
+        config: &ModelConfig,
+        params: &Params,
+        folder: &Folder,
+    ) -> Result<Option<StandIn>, Error> {
+        if !request.build.cuts_text(&config.text_cfg) {
+            return Ok(None);
+        }
+        let failed = |source: std::io::Error| Error::Write(WriteError::io(&request.out, 0, source));
+        let build = Build { text_cut: false, ..request.build };
+        let wrong = |source| Error::params(&request.checkpoint, source);
+        let graph = towers::text(config, params, &build).map_err(wrong)?;
+        for (key, value) in text_metadata(config) {
+            graph.set_metadata(&key, value);
+        }
+        graph.set_metadata("normalized", request.build.normalize.to_string());
+        let scratch = tempfile::Builder::new().prefix("stand-in-").tempdir_in(folder.path()).map_err(failed)?;
+        let path = scratch.path().join(format!("{}.onnx", graph.name));
+        write(&graph.into_parts(), &path, ExternalData::Auto, &|_| ()).map_err(Error::Write)?;
+        Ok(Some(StandIn { path, _folder: scratch }))
+    }
 }
 
 /// What both files say of themselves.
@@ -167,10 +230,16 @@ fn manifest(request: &Export, config: &ModelConfig, metadata: &BTreeMap<String, 
         config: config.to_json(),
         options: BTreeMap::from([
             ("normalize", json!(request.build.normalize)),
+            ("target", json!(request.build.target.profile.name)),
             ("fold", json!(request.build.fold)),
+            ("last_block", json!(request.build.last_block)),
+            ("map_query", json!(request.build.map_query)),
+            ("text_cut", json!(request.build.text_cut)),
+            ("dynamic_text", json!(request.build.dynamic_text)),
+            ("plain_depthwise", json!(request.build.plain_depthwise)),
             ("image_size", json!(size)),
             ("dialect", json!(request.choice.dialect)),
-            ("external_data", json!(request.external_data == ExternalData::Always)),
+            ("external_data", json!(external(request) == ExternalData::Always)),
             ("opset", json!(request.build.target.opset)),
             ("ir_version", json!(request.build.target.ir_version())),
         ]),

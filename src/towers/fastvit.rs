@@ -102,12 +102,7 @@ struct MobileOne {
 
 /// GELU(SE(Σ branches)). `order` is that of the input's channels, and the one given back that of the
 /// output's: see [`emit_depthwise`].
-fn mobile_one(
-    s: &Scope,
-    (x, order): (Value, usize),
-    m: &MobileOne,
-    c: &FastVitCfg,
-) -> Result<(Value, usize), Error> {
+fn mobile_one(s: &Scope, (x, order): (Value, usize), m: &MobileOne, c: &FastVitCfg) -> Result<(Value, usize), Error> {
     let shape = [m.d_out, m.d_in / m.groups, m.kernel, m.kernel];
     let skip = m.d_in == m.d_out && m.stride == 1;
     let scale = m.scale_branch && m.kernel > 1;

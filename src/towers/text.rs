@@ -1,11 +1,11 @@
 //! Text transformer: token and position embeddings, blocks, one pooled place, projection.
 //! Radford et al. 2021; open_clip's `TextTransformer`; SigLIP differs by fields alone.
 
-use super::{BATCH, SEQUENCE};
 use super::fastvit::{self, RepMixer};
 use super::layers::{self, Transformer};
 use super::pool::{self, Place};
 use super::scope::Scope;
+use super::{BATCH, SEQUENCE};
 use crate::config::{Proj, TextCfg, TextModel, TextPool};
 use crate::onnx::graph::{Dim, ElementType};
 use crate::onnx::{Mask, Ops, Value};

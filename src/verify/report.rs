@@ -20,6 +20,9 @@ pub struct Report {
     pub towers: Vec<TowerReport>,
     pub logits: Option<LogitsReport>,
     pub tolerances: Vec<ToleranceReport>,
+    /// What else there is to know of the run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Everything that did not pass, one line each.
     pub failures: Vec<String>,
     /// Seconds per phase; the only part that differs between runs.
@@ -176,6 +179,7 @@ impl Report {
             tolerances: [EMBEDDING, LOGITS, UNIT_NORM, BATCH]
                 .map(|t| ToleranceReport { name: t.name, bound: t.bound })
                 .to_vec(),
+            notes: vec![],
             failures,
             seconds,
         }
@@ -207,6 +211,9 @@ impl fmt::Display for Report {
         }
         if let Some(logits) = &self.logits {
             writeln!(f, "{:<20} {:>5} {:>5} {:>10.2e} {:>10.2e}", "logits", "", "", logits.over_scale, logits.max_abs)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
         }
         for failure in &self.failures {
             writeln!(f, "failed: {failure}")?;

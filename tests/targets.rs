@@ -1,0 +1,122 @@
+//! Every target and every part of the graph economy gives the authors' numbers; each can be turned
+//! off, and is gone then.
+
+mod common;
+
+use clip_onnx::onnx::Target;
+use clip_onnx::onnx::proto::{GraphProto, ModelProto, tensor_shape_proto::dimension, type_proto};
+use clip_onnx::onnx::target::{ONNX_RUNTIME, PORTABLE};
+use clip_onnx::pipeline::{Silent, export};
+use clip_onnx::towers::Build;
+use clip_onnx::verify::EMBEDDING;
+use common::{Fixture, fixtures, model, worst};
+
+/// Exports a fixture, holds it to its reference, gives both graphs.
+fn built(fixture: &Fixture, build: Build) -> [ModelProto; 2] {
+    let folder = tempfile::tempdir().unwrap();
+    let mut request = fixture.export_to(&folder.path().join("out"));
+    (request.build, request.batches) = (build, vec![1, 3]);
+    let report = export(&request, &Silent).unwrap_or_else(|e| panic!("{}: {e}", fixture.name)).report.unwrap();
+    assert!(report.passed && worst(&report) <= EMBEDDING.bound, "{} {build:?}: {:?}", fixture.name, report.failures);
+    assert!(!folder.path().join("out").read_dir().unwrap().any(|e| e.unwrap().path().is_dir()), "no stand-in is left");
+    ["vision_model.onnx", "text_model.onnx"].map(|file| model(&request.out.join(file)))
+}
+
+fn count(model: &ModelProto, op: &str) -> usize {
+    nodes(model).node.iter().filter(|n| n.op_type() == op).count()
+}
+
+fn nodes(model: &ModelProto) -> &GraphProto {
+    model.graph.as_ref().unwrap()
+}
+
+#[test]
+fn every_fixture_agrees_in_every_target() {
+    let targets = [Target::with_opset(&PORTABLE, 20).unwrap(), Target::new(&ONNX_RUNTIME)];
+    for fixture in fixtures() {
+        for target in targets {
+            let models = built(&fixture, Build { target, ..Build::default() });
+            let version = |m: &ModelProto| (m.opset_import[0].version(), m.ir_version());
+            assert!(models.iter().all(|m| version(m) == (target.opset, target.ir_version())));
+            assert!(models.iter().all(|m| count(m, "Erf") + count(m, "Tanh") == 0), "Gelu is one node");
+            if target.profile == &ONNX_RUNTIME && !fixture.is_naflex() {
+                assert!(models.iter().all(|m| count(m, "Softmax") <= 1), "Attention is one node but for the last");
+            }
+        }
+    }
+}
+
+#[test]
+fn each_economy_can_be_left_out() {
+    let all = Build::default();
+    let off = Build { last_block: false, map_query: false, text_cut: false, plain_depthwise: false, ..all };
+    let target = Target::new(&ONNX_RUNTIME);
+    for name in [
+        "siglip_tiny_odd",
+        "siglip2_naflex_tiny_resized",
+        "mobileclip_s1_tiny",
+        "mobileclip2_s3_tiny",
+        "mobileclip_b_tiny",
+        "openclip_vit_tiny",
+    ] {
+        let fixture = Fixture::named(name);
+        for (on, off) in [(all, off), (Build { target, ..all }, Build { target, ..off })] {
+            let (on, off) = (built(&fixture, on), built(&fixture, off));
+            let names = |m: &ModelProto| -> Vec<String> {
+                let names = nodes(m).node.iter().map(|n| n.name().to_owned());
+                names.chain(nodes(m).initializer.iter().map(|i| i.name().to_owned())).collect()
+            };
+            assert!(names(&on[0]) != names(&off[0]), "{name}");
+            assert!(names(&on[1]) != names(&off[1]), "{name}");
+        }
+    }
+}
+
+/// The two products over all places that a constant query saves, and the values' one of the last block.
+#[test]
+fn unread_keys_and_values_are_not_computed() {
+    let [siglip, text] = built(&Fixture::named("siglip_tiny"), Build::default());
+    let has = |m: &ModelProto, name: &str| nodes(m).initializer.iter().any(|i| i.name() == name);
+    assert!(has(&siglip, "visual.attn_pool.query") && !has(&siglip, "visual.attn_pool.kv.weight"));
+    assert!(has(&text, "text.blocks.1.attn.k.weight") && !has(&text, "text.blocks.1.attn.qkv.weight"));
+    assert!(has(&text, "text.blocks.0.attn.qkv.weight"));
+}
+
+#[test]
+fn causal_text_is_cut_where_the_target_can_and_unmasked_text_never() {
+    let target = Target::new(&ONNX_RUNTIME);
+    let cut = |name: &str, build: Build| count(&built(&Fixture::named(name), build)[1], "Slice");
+    assert!(cut("openclip_vit_tiny", Build { target, ..Build::default() }) > 0);
+    assert_eq!(cut("openclip_vit_tiny", Build::default()), 0);
+    assert_eq!(cut("openclip_vit_tiny", Build { target, text_cut: false, ..Build::default() }), 0);
+    for unmasked in ["mobileclip_s1_tiny", "mobileclip2_s0_tiny", "siglip_tiny"] {
+        assert_eq!(cut(unmasked, Build { target, ..Build::default() }), 0, "{unmasked}");
+    }
+}
+
+#[test]
+fn text_of_any_length_is_for_causal_towers() {
+    let dynamic = Build { dynamic_text: true, ..Build::default() };
+    let [_, text] = built(&Fixture::named("openclip_vit_tiny_quickgelu"), dynamic);
+    let Some(type_proto::Value::TensorType(tensor)) = &nodes(&text).input[0].r#type.as_ref().unwrap().value else {
+        panic!("a tensor")
+    };
+    let dims: Vec<String> = tensor
+        .shape
+        .as_ref()
+        .unwrap()
+        .dim
+        .iter()
+        .map(|d| match &d.value {
+            Some(dimension::Value::DimParam(name)) => name.clone(),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(dims, ["batch_size", "sequence_length"]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut request = Fixture::named("siglip_tiny").export_to(&folder.path().join("out"));
+    request.build = dynamic;
+    let error = export(&request, &Silent).unwrap_err().to_string();
+    assert!(error.contains("attends to padding") && error.contains("--dynamic-text"), "{error}");
+    assert!(!request.out.exists());
+}
