@@ -166,7 +166,8 @@ impl Conv {
         self
     }
 
-    /// Output channels in the order of [`interleaved`].
+    /// Output channels, `ratio` of each input channel, as `ratio` runs over all input channels: 0, r,
+    /// 2r, …, 1, r + 1, ….
     pub fn outputs_interleaved(&self, ratio: usize) -> Conv {
         let row = self.weight.len() / self.shape[0].max(1);
         let order = interleaved(self.shape[0], ratio);
@@ -177,7 +178,7 @@ impl Conv {
         Conv { shape: self.shape, weight, bias: order.iter().map(|&from| self.bias[from]).collect() }
     }
 
-    /// Takes input channels in the order of [`interleaved`]; not grouped.
+    /// Takes input channels in the order of [`Conv::outputs_interleaved`]; not grouped.
     pub fn inputs_interleaved(&self, ratio: usize) -> Conv {
         let [_, inputs, height, width] = self.shape;
         let (plane, order) = (height * width, interleaved(inputs, ratio));
