@@ -89,6 +89,9 @@ fn the_configuration_beside_the_weights_is_followed() {
         let error = export(&request, &Silent).unwrap_err().to_string();
         assert!(error.contains(said) && error.contains("config.json"), "{field}: {error}");
     }
+    std::fs::write(&path, "{").unwrap();
+    let error = export(&request, &Silent).unwrap_err().to_string();
+    assert!(error.contains("config.json is not a model configuration: the file: EOF"), "{error}");
     // Another eps is no error, and is noticed.
     let mut wrong = right.clone();
     wrong["vision_config"]["layer_norm_eps"] = 1e-3.into();

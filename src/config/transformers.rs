@@ -204,8 +204,9 @@ fn clip(json: &Value) -> Result<ModelConfig, Problem> {
             pool_type,
             proj: Proj::Linear,
             proj_bias: false,
-            pad_id: text.id("pad_token_id", 1)?,
-            sot_id: Some(sot_id),
+            // For people to read; the class's defaults may be beyond a small vocabulary.
+            pad_id: text.id("pad_token_id", 1)?.clamp(0, vocab_size as i64 - 1),
+            sot_id: (0..vocab_size as i64).contains(&sot_id).then_some(sot_id),
             eot_id,
         },
         preprocess_cfg: preprocess(CLIP_MEAN, CLIP_STD, ResizeMode::Shortest, None),

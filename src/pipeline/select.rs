@@ -187,7 +187,11 @@ fn open_clip_config(checkpoint: &Checkpoint) -> Option<bool> {
 fn beside(checkpoint: &Checkpoint) -> Result<Option<ModelConfig>, Error> {
     let unreadable = |source: std::io::Error| Error::checkpoint(checkpoint.path(), source.into());
     let Some((path, text)) = checkpoint.beside("config.json").map_err(unreadable)? else { return Ok(None) };
-    let Some(mut config) = ModelConfig::from_transformers(&path.display().to_string(), &text)? else { return Ok(None) };
+    let path = path.display().to_string();
+    if let Err(source) = serde_json::from_str::<serde_json::Value>(&text) {
+        return Err(config::Error::Parse { path, field: "the file".to_owned(), source }.into());
+    }
+    let Some(mut config) = ModelConfig::from_transformers(&path, &text)? else { return Ok(None) };
     if let Some((_, text)) = checkpoint.beside("preprocessor_config.json").map_err(unreadable)? {
         config.preprocess_cfg = config::preprocessor(&text, &config.preprocess_cfg);
     }
