@@ -53,8 +53,12 @@ pub enum Error {
     Empty,
     #[error("is a directory with none of {expected} in it; name the checkpoint file in it")]
     Directory { expected: String },
+    #[error("is no ordinary file (a pipe or a device); copy its contents to one")]
+    Special,
     #[error("is JSON, but no index of a sharded checkpoint: {reason}")]
     Index { reason: String },
+    #[error("names shard `{shard}` for tensor `{tensor}`, which is not in it; get index and shards again, together")]
+    Misplaced { shard: String, tensor: String },
     #[error("names shard `{shard}`, which {source}")]
     Shard { shard: String, source: Box<Error> },
     #[error("is a Git LFS pointer, not the checkpoint; run `git lfs pull`, or download the file itself")]
@@ -88,6 +92,8 @@ pub enum Error {
 /// An open checkpoint.
 pub struct Checkpoint {
     path: PathBuf,
+    /// What it is read from: the file, or the index and the shards.
+    paths: Vec<PathBuf>,
     /// The file, or the shards in the order of their names.
     files: Vec<Bytes>,
     contents: Contents,
@@ -154,10 +160,13 @@ impl Checkpoint {
     /// # Errors
     /// See [`Error`]: unreadable, truncated, of another kind, or a member that is not an array.
     pub fn open(path: &Path) -> Result<Checkpoint, Error> {
-        let path = if path.is_dir() { sharded::in_folder(path)? } else { path.to_owned() };
+        let path = locate(path)?;
         let file = map(&path)?;
+        let mut paths = vec![path.clone()];
         let (files, contents) = if sharded::is_index(&file) {
-            sharded::read(&file, &path)?
+            let (shards, files, contents) = sharded::read(&file, &path)?;
+            paths.extend(shards);
+            (files, contents)
         } else {
             let contents = Contents::read(&file)?;
             (vec![file], contents)
@@ -166,12 +175,17 @@ impl Checkpoint {
         if let Some((name, _)) = contents.tensors.iter().find(|(name, _)| !seen.insert(name.clone())) {
             return Err(Error::Duplicate { name: name.clone() });
         }
-        Ok(Checkpoint { path, files, contents })
+        Ok(Checkpoint { path, paths, files, contents })
     }
 
     /// A checkpoint of names and shapes alone, to test tables and models without weights.
     pub fn from_tensors(path: &Path, tensors: Vec<(String, Tensor)>) -> Checkpoint {
-        Checkpoint { path: path.to_owned(), files: vec![], contents: Contents::new(Format::Npz, tensors) }
+        Checkpoint {
+            path: path.to_owned(),
+            paths: vec![],
+            files: vec![],
+            contents: Contents::new(Format::Npz, tensors),
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -196,13 +210,19 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When it is there and cannot be read.
-    pub fn beside(&self, name: &str) -> Result<Option<(PathBuf, String)>, std::io::Error> {
+    pub fn beside(&self, name: &str) -> Result<Option<(PathBuf, String)>, (PathBuf, std::io::Error)> {
         let path = self.path.with_file_name(name);
-        match std::fs::read_to_string(&path) {
+        match ordinary(&path).and_then(|()| std::fs::read_to_string(&path)) {
             Ok(text) => Ok(Some((path, text))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            Err(error) => Err((path, error)),
         }
+    }
+
+    /// Whether `path` is one of the files this checkpoint is read from.
+    pub fn is_read_from(&self, path: &Path) -> bool {
+        let Ok(path) = path.canonicalize() else { return false };
+        self.paths.iter().any(|source| source.canonicalize().is_ok_and(|source| source == path))
     }
 
     /// Free-form string pairs the file carries (safetensors `__metadata__`).
@@ -232,6 +252,30 @@ impl Checkpoint {
     }
 }
 
+/// The checkpoint a path stands for: itself, or in a folder the file of one of the usual names.
+///
+/// # Errors
+/// [`Error::Directory`] when a folder has none.
+pub fn locate(path: &Path) -> Result<PathBuf, Error> {
+    if path.is_dir() { sharded::in_folder(path) } else { Ok(path.to_owned()) }
+}
+
+/// Refuses what is no ordinary file before it is opened: a pipe would be waited for, and a device
+/// may never end.
+///
+/// # Errors
+/// When there is nothing at `path`, or something else.
+pub fn ordinary(path: &Path) -> std::io::Result<()> {
+    let found = std::fs::metadata(path)?;
+    if found.is_file() {
+        return Ok(());
+    }
+    if found.is_dir() {
+        return Err(std::io::ErrorKind::IsADirectory.into());
+    }
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, Error::Special))
+}
+
 /// Lower-case hex of a digest.
 pub fn hex(digest: &[u8]) -> String {
     digest.iter().map(|b| format!("{b:02x}")).collect()
@@ -242,12 +286,9 @@ pub fn hex(digest: &[u8]) -> String {
 /// # Errors
 /// When it is a directory or cannot be opened.
 pub fn map(path: &Path) -> Result<Bytes, Error> {
+    ordinary(path)?;
     let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if metadata.is_dir() {
-        return Err(Error::Io(std::io::ErrorKind::IsADirectory.into()));
-    }
-    if metadata.len() == 0 {
+    if file.metadata()?.len() == 0 {
         return Ok(Bytes::new());
     }
     // SAFETY: the mapping is read-only and private to this process. Someone truncating the file

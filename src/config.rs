@@ -389,7 +389,13 @@ impl ModelConfig {
     /// [`Error::Read`], [`Error::Parse`] or [`Error::Check`], each naming `path`.
     pub fn read(path: &Path) -> Result<ModelConfig, Error> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: name.clone(), source })?;
+        // A pipe or a device would be read without end.
+        let known_size = path.metadata().map_or(true, |found| found.is_file());
+        let read = || match known_size {
+            true => std::fs::read_to_string(path),
+            false => Err(std::io::Error::other("it is no ordinary file")),
+        };
+        let text = read().map_err(|source| Error::Read { path: name.clone(), source })?;
         match ModelConfig::from_transformers(&name, &text)? {
             Some(config) => Ok(config),
             None => ModelConfig::parse(&name, &text),

@@ -83,7 +83,8 @@ impl Error {
 }
 
 fn open(path: &Path) -> Result<Checkpoint, Error> {
-    Checkpoint::open(path).map_err(|source| Error::checkpoint(path, source))
+    let path = checkpoint::locate(path).map_err(|source| Error::checkpoint(path, source))?;
+    Checkpoint::open(&path).map_err(|source| Error::checkpoint(&path, source))
 }
 
 /// A checkpoint with its parameters, and the model they are.
@@ -109,6 +110,7 @@ fn load(
     progress: &dyn Progress,
 ) -> Result<Loaded, Error> {
     let checkpoint = open(path)?;
+    let path = checkpoint.path();
     let mut params = params::Params::from_checkpoint(&checkpoint).map_err(|source| Error::params(path, source))?;
     let mut selected = select::select(choice, &checkpoint, &params, progress)?;
     if let Some(size) = image_size {
@@ -118,7 +120,7 @@ fn load(
         params.resize_positions(config, &resized).map_err(|source| selected.params_error(path, source))?;
         selected.config = resized;
     }
-    Ok(Loaded { checkpoint, params, selected })
+    Ok(Loaded { params, selected, checkpoint })
 }
 
 impl Loaded {

@@ -170,6 +170,42 @@ fn every_file_is_one_line_in_bounded_memory() {
     }
 }
 
+/// What is no ordinary file is refused before it is opened, and a reference is held to its own size:
+/// in bounded memory and time, nothing left behind.
+#[test]
+#[cfg(target_os = "linux")]
+fn pipes_devices_and_hostile_references_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    assert!(std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
+    std::fs::write(
+        at("huge.npz"),
+        zipped(&[("image.npy", array("<f4", "(1000000000000, 1000)", 4))], CompressionMethod::Deflated),
+    )
+    .unwrap();
+    let (fixture, binary) = (root().join("tests/fixtures/siglip_tiny"), env!("CARGO_BIN_EXE_clip-onnx"));
+    let checkpoint = format!("{0}/checkpoint.npz --config {0}/config.json --out out", fixture.display());
+    for (line, said) in [
+        ("export pipe --out out".to_owned(), "pipe: cannot be read: is no ordinary file"),
+        ("convert pipe --out out.safetensors".to_owned(), "no ordinary file"),
+        ("inspect pipe".to_owned(), "no ordinary file"),
+        ("verify pipe".to_owned(), "no ordinary file"),
+        ("export /dev/zero --out out".to_owned(), "no ordinary file"),
+        (format!("export {checkpoint} --reference pipe"), "no ordinary file"),
+        (format!("export {checkpoint} --reference /dev/zero"), "no ordinary file"),
+        (format!("export {checkpoint} --reference huge.npz"), "`image` has 1000000000000000 elements"),
+    ] {
+        let limited = format!("ulimit -v 262144; exec timeout 20 {binary} {line}");
+        let output =
+            std::process::Command::new("sh").arg("-c").arg(limited).current_dir(folder.path()).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), error.lines().count()), (Some(2), 1), "{line}: {error}");
+        assert!(error.contains(said), "{line}: {error}");
+    }
+    let left = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(left, 2, "nothing half-written");
+}
+
 #[test]
 fn no_truncation_and_no_changed_byte_panics() {
     let folder = tempfile::tempdir().unwrap();

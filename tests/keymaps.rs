@@ -174,3 +174,32 @@ fn inspect_tells_what_keeps_a_checkpoint_from_being_a_model() {
     assert_eq!(report.model.as_deref(), Some("siglip_tiny"));
     assert!(report.differences.is_empty());
 }
+
+/// Known models are found in the form timm's `reparameterize_model` leaves them in too.
+#[test]
+fn folded_checkpoints_of_known_models_are_found() {
+    for name in ["MobileCLIP-S1", "MobileCLIP2-S0", "MobileCLIP2-S3"] {
+        let naming = clip_onnx::config::Naming::OpenClip;
+        let mut config = ModelConfig::named(name).unwrap().for_file(naming, Dialect::OpenClip).unwrap();
+        let clip_onnx::config::VisionCfg::FastVit(fastvit) = &mut config.vision_cfg else { panic!("{name}") };
+        fastvit.reparameterized = true;
+        let names = open_clip::Form::FastVit.map(config.text_cfg.proj_bias);
+        let wanted = towers::wanted(&config).unwrap();
+        let tensors: Vec<(String, Tensor)> =
+            wanted.iter().map(|(n, w)| names.backwards(n, &Tensor::zeros(&w.shape)).unwrap()).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(format!("{}.safetensors", name.replace('-', "_")));
+        let tensors: Vec<(String, Tensor)> = tensors
+            .into_iter()
+            .map(|(n, t)| (n.clone(), Tensor::from_f32(&n, &t.shape(), &vec![0.01; t.len()])))
+            .collect();
+        let mut file = std::fs::File::create(&path).unwrap();
+        let metadata = std::collections::BTreeMap::new();
+        clip_onnx::checkpoint::write::safetensors(&mut file, &metadata, &tensors, &|_| ()).unwrap();
+        for choice in [Choice::default(), Choice { model: Some(name.to_owned()), ..Choice::default() }] {
+            let Inspected::Checkpoint(report) = inspect(&path, &choice).unwrap() else { panic!("a checkpoint") };
+            assert_eq!(report.model.as_deref(), Some(name), "{:?}", report.problem);
+            assert!(report.differences.is_empty(), "{name}: {:?}", report.differences.first());
+        }
+    }
+}

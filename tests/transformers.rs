@@ -137,6 +137,80 @@ fn image_processors_say_how_pixels_are_made() {
     assert_eq!(config.preprocess_cfg.interpolation.to_string(), "bilinear");
 }
 
+/// `CLIPConfig` still puts the sections of old over the new ones, its class's defaults with them.
+#[test]
+fn sections_of_old_go_over_the_new_ones() {
+    let bench = tempfile::tempdir().unwrap();
+    copy("clip_legacy", bench.path());
+    let path = bench.path().join("config.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for section in ["vision_config", "text_config"] {
+        json[format!("{section}_dict")] = json[section].clone();
+        json[section]["hidden_act"] = "quick_gelu".into();
+        json[section]["layer_norm_eps"] = 0.01.into();
+    }
+    std::fs::write(&path, json.to_string()).unwrap();
+    let mut request = request("clip_legacy", &bench.path().join("out"));
+    request.checkpoint = bench.path().to_owned();
+    assert!(export(&request, &Silent).unwrap().report.unwrap().passed);
+    json["vision_config_dict"].as_object_mut().unwrap().remove("hidden_act");
+    let config = ModelConfig::from_transformers("c", &json.to_string()).unwrap().unwrap();
+    assert_eq!(config.vision_cfg.act(), Act::QuickGelu);
+}
+
+/// What lies beside the weights is read or refused, never passed over.
+#[test]
+fn files_beside_the_weights_that_say_nothing_are_named() {
+    let bench = tempfile::tempdir().unwrap();
+    copy("siglip", bench.path());
+    let mut request = request("siglip", &bench.path().join("out"));
+    request.checkpoint = bench.path().to_owned();
+    let right = std::fs::read_to_string(bench.path().join("config.json")).unwrap();
+    for (file, text, said) in [
+        (
+            "config.json",
+            "[]",
+            "config.json is a transformers configuration that cannot be followed: model_type is absent",
+        ),
+        ("config.json", "{}", "model_type is absent"),
+        ("config.json", r#"{"model_type": "siglip", "text_config": []}"#, "text_config is [], expected an object"),
+        ("preprocessor_config.json", "{", "preprocessor_config.json is not a model configuration: the file"),
+        (
+            "preprocessor_config.json",
+            r#"{"image_std": [0, 0, 0]}"#,
+            "image_std is [0,0,0], expected three numbers above 0",
+        ),
+        ("preprocessor_config.json", r#"{"image_mean": "grey"}"#, "image_mean is \"grey\""),
+    ] {
+        std::fs::write(bench.path().join("config.json"), &right).unwrap();
+        std::fs::write(bench.path().join(file), text).unwrap();
+        let error = export(&request, &Silent).unwrap_err().to_string();
+        assert!(error.contains(said), "{file} {text}: {error}");
+    }
+    std::fs::remove_file(bench.path().join("preprocessor_config.json")).unwrap();
+    std::fs::remove_file(bench.path().join("config.json")).unwrap();
+    std::fs::create_dir(bench.path().join("config.json")).unwrap();
+    let error = export(&request, &Silent).unwrap_err().to_string();
+    assert!(error.contains("config.json: cannot be read: is a directory"), "{error}");
+}
+
+#[test]
+fn a_conversion_does_not_replace_its_source() {
+    let bench = tempfile::tempdir().unwrap();
+    copy("clip_legacy", bench.path());
+    for file in ["model.safetensors.index.json", "model-00002-of-00006.safetensors"] {
+        let out = bench.path().join(file);
+        let before = std::fs::read(&out).unwrap();
+        let choice = Choice::default();
+        let (image_size, reparameterize) = (None, false);
+        let checkpoint = bench.path().to_owned();
+        let to = Convert { checkpoint, out: out.clone(), force: true, choice, image_size, reparameterize };
+        let error = convert(&to, &Silent).unwrap_err().to_string();
+        assert!(error.contains("is what would be converted; name another --out"), "{error}");
+        assert!(std::fs::read(&out).unwrap() == before);
+    }
+}
+
 /// Shards are one checkpoint: the same tensors, and the digest of `cat` of them.
 #[test]
 fn shards_are_read_by_their_index_and_faults_are_named() {
@@ -165,7 +239,7 @@ fn shards_are_read_by_their_index_and_faults_are_named() {
     assert!(open(r#"{"weight_map": {"w": "/etc/passwd"}}"#).contains("is not the name of a file beside it"));
     assert!(open(r#"{"weight_map": {"w": "gone.bin"}}"#).contains("names shard `gone.bin`, which cannot be read"));
     let misplaced = right.replacen("00001-of", "00002-of", 1);
-    assert!(open(&misplaced).contains("is not in the shard the index names for it"), "{}", open(&misplaced));
+    assert!(open(&misplaced).contains("which is not in it"), "{}", open(&misplaced));
     // An index that names itself is no shard.
     assert!(open(r#"{"weight_map": {"w": "model.safetensors.index.json"}}"#).contains("is neither .npz nor"));
     let deep = format!("{{\"weight_map\": {}", "[".repeat(100_000));

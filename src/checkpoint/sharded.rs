@@ -41,14 +41,14 @@ struct Index {
 }
 
 /// Opens every shard an index names, and checks that each holds what the index says it does.
-pub fn read(index: &[u8], path: &Path) -> Result<(Vec<Bytes>, Contents), Error> {
+pub fn read(index: &[u8], path: &Path) -> Result<(Vec<PathBuf>, Vec<Bytes>, Contents), Error> {
     let Index { weight_map } = serde_json::from_slice(index).map_err(|e| Error::Index { reason: e.to_string() })?;
     let shards: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
     if shards.is_empty() || shards.len() > MAX_SHARDS {
         let reason = format!("its weight_map names {} files, expected 1 to {MAX_SHARDS}", shards.len());
         return Err(Error::Index { reason });
     }
-    let mut files = Vec::new();
+    let (mut paths, mut files) = (Vec::new(), Vec::new());
     let mut all: Option<Contents> = None;
     for shard in shards {
         if Path::new(shard).file_name() != Some(shard.as_ref()) {
@@ -61,9 +61,9 @@ pub fn read(index: &[u8], path: &Path) -> Result<(Vec<Bytes>, Contents), Error> 
         let held: HashSet<&str> = contents.tensors.iter().map(|(name, _)| name.as_str()).collect();
         let mut listed = weight_map.iter().filter(|(_, in_shard)| *in_shard == shard);
         if let Some((name, _)) = listed.find(|(name, _)| !held.contains(name.as_str())) {
-            let reason = "is not in the shard the index names for it".to_owned();
-            return Err(wrong(Error::Member { name: name.clone(), reason }));
+            return Err(Error::Misplaced { shard: shard.to_owned(), tensor: name.clone() });
         }
+        paths.push(path.with_file_name(shard));
         files.push(file);
         match &mut all {
             None => all = Some(contents),
@@ -75,5 +75,5 @@ pub fn read(index: &[u8], path: &Path) -> Result<(Vec<Bytes>, Contents), Error> 
         }
     }
     let all = all.ok_or_else(|| Error::Index { reason: "its weight_map is empty".to_owned() })?;
-    Ok((files, all))
+    Ok((paths, files, all))
 }

@@ -64,8 +64,8 @@ impl Section<'_> {
     fn act(&self, default: Act) -> Result<Act, Problem> {
         let expected = "gelu, gelu_pytorch_tanh or quick_gelu";
         self.read("hidden_act", default, expected, |v| match v.as_str()? {
-            "gelu" => Some(Act::Gelu),
-            "gelu_pytorch_tanh" | "gelu_new" => Some(Act::GeluTanh),
+            "gelu" | "gelu_python" => Some(Act::Gelu),
+            "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" | "gelu_accurate" => Some(Act::GeluTanh),
             "quick_gelu" => Some(Act::QuickGelu),
             _ => None,
         })
@@ -88,6 +88,12 @@ impl ModelConfig {
             return Ok(None);
         }
         let wrong = |problem| Error::Transformers { path: origin.to_owned(), problem };
+        for (section, fields) in json.as_object().into_iter().flatten() {
+            let named = section.starts_with("vision_config") || section.starts_with("text_config");
+            if named && !fields.is_object() && !fields.is_null() {
+                return Err(wrong(problem(section.clone(), fields, "an object")));
+            }
+        }
         let config = match model_type {
             "clip" => clip(&json),
             "siglip" => siglip(&json, Family::Siglip),
@@ -129,7 +135,7 @@ impl ModelConfig {
 }
 
 fn sections(json: &Value) -> (Section<'_>, Section<'_>) {
-    let section = |at| Section { at, fields: json.get(at).unwrap_or(&Value::Null) };
+    let section = |at: &'static str| Section { at, fields: json.get(at).unwrap_or(&Value::Null) };
     (section("vision_config"), section("text_config"))
 }
 
@@ -142,7 +148,13 @@ fn three_channels(vision: &Section) -> Result<(), Problem> {
 }
 
 fn clip(json: &Value) -> Result<ModelConfig, Problem> {
-    let (vision, text) = sections(json);
+    let (mut vision, mut text) = sections(json);
+    // Fields of old, which `CLIPConfig` still puts over the sections, the class's defaults with them.
+    for (section, old) in [(&mut vision, "vision_config_dict"), (&mut text, "text_config_dict")] {
+        if let Some(fields) = json.get(old).filter(|fields| fields.is_object()) {
+            *section = Section { at: old, fields };
+        }
+    }
     three_channels(&vision)?;
     let embed_dim = Section { at: "config", fields: json }.size("projection_dim", 512)?;
     let side = vision.size("image_size", 224)?;
@@ -307,23 +319,37 @@ fn preprocess(mean: [f64; 3], std: [f64; 3], resize_mode: ResizeMode, range: Opt
 
 /// What a `preprocessor_config.json` says of pixels, over what was assumed; the resampling filters
 /// are PIL's numbers.
-pub fn preprocessor(text: &str, assumed: &PreprocessCfg) -> PreprocessCfg {
-    let json: Value = serde_json::from_str(text).unwrap_or_default();
+///
+/// # Errors
+/// [`Error::Parse`] or [`Error::Transformers`], naming `origin`.
+pub fn preprocessor(origin: &str, text: &str, assumed: &PreprocessCfg) -> Result<PreprocessCfg, Error> {
+    let json: Value = serde_json::from_str(text).map_err(|source| Error::Parse {
+        path: origin.to_owned(),
+        field: "the file".to_owned(),
+        source,
+    })?;
     let mut out = assumed.clone();
-    let three = |name: &str| -> Option<[f64; 3]> {
-        let values: Option<Vec<f64>> = json.get(name)?.as_array()?.iter().map(Value::as_f64).collect();
-        values?.try_into().ok()
+    let three = |name: &str, good: fn(f64) -> bool, expected: &str| -> Result<Option<[f64; 3]>, Error> {
+        let Some(found) = json.get(name).filter(|v| !v.is_null()) else { return Ok(None) };
+        let values = found.as_array().and_then(|v| v.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>());
+        let values: Option<[f64; 3]> = values.and_then(|v| v.try_into().ok());
+        let wrong =
+            || Error::Transformers { path: origin.to_owned(), problem: problem(name.to_owned(), found, expected) };
+        values.filter(|v| v.iter().all(|&v| good(v))).map(Some).ok_or_else(wrong)
     };
-    if let (Some(mean), Some(std)) = (three("image_mean"), three("image_std"))
-        && (mean, std) != (out.mean, out.std)
-    {
-        out.value_range = (mean == [0.5; 3] && std == [0.5; 3]).then_some([-1.0, 1.0]);
-        (out.mean, out.std) = (mean, std);
+    let mean = three("image_mean", f64::is_finite, "three numbers")?;
+    let std = three("image_std", |v| v.is_finite() && v > 0.0, "three numbers above 0")?;
+    if (mean, std) != (None, None) {
+        let (mean, std) = (mean.unwrap_or(out.mean), std.unwrap_or(out.std));
+        if (mean, std) != (out.mean, out.std) {
+            out.value_range = (mean == [0.5; 3] && std == [0.5; 3]).then_some([-1.0, 1.0]);
+            (out.mean, out.std) = (mean, std);
+        }
     }
     match json.get("resample").and_then(Value::as_u64) {
         Some(2) => out.interpolation = Interpolation::Bilinear,
         Some(3) => out.interpolation = Interpolation::Bicubic,
         _ => {}
     }
-    out
+    Ok(out)
 }

@@ -46,6 +46,13 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
     let path = &request.checkpoint;
     let mut out = OutputFile::create(&request.out, request.force)?;
     let loaded = load(path, &request.choice, request.image_size, progress)?;
+    if loaded.checkpoint.is_read_from(&request.out) {
+        return Err(Error::Unsupported {
+            path: request.out.display().to_string(),
+            what: "is what would be converted".to_owned(),
+            way_out: "name another --out".to_owned(),
+        });
+    }
     fits_open_clip(&loaded.selected.config, path)?;
     // Building the towers checks every name and shape, so that nothing half-right is written.
     // Folded weights are taken from the graph, so their channels must stand in their own order.

@@ -78,6 +78,9 @@ pub struct TensorReport {
 pub fn inspect(path: &Path, choice: &Choice) -> Result<Inspected, Error> {
     // ONNX begins with its first field, the IR version; a safetensors header's length may too.
     let starts_as_onnx = || {
+        if !path.is_file() {
+            return false;
+        }
         let mut first = [0; 9];
         let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut first));
         read.is_ok() && first[0] == 0x08 && first[8] != b'{'

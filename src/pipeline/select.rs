@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Error, Progress};
 use crate::checkpoint::Checkpoint;
-use crate::config::{self, Act, Dialect, ModelConfig, Naming, known};
+use crate::config::{self, Act, Dialect, ModelConfig, Naming, Problem, VisionCfg, known};
 use crate::params::{self, Params};
 use crate::towers;
 
@@ -94,7 +94,7 @@ pub fn select(
     let recorded = recorded(checkpoint)?;
     let dialect = choice.dialect.or(recorded.as_ref().map(|config| config.dialect)).unwrap_or(naming.dialect());
     if let Some(name) = &choice.model {
-        let config = ModelConfig::named(name)?.for_file(naming, dialect)?;
+        let config = as_stored(ModelConfig::named(name)?.for_file(naming, dialect)?, params);
         return Ok(Selected { config, found: Found::Named });
     }
     if let Some(config) = recorded {
@@ -185,15 +185,27 @@ fn open_clip_config(checkpoint: &Checkpoint) -> Option<bool> {
 
 /// The configuration transformers keeps beside its weights, with what its image processor says.
 fn beside(checkpoint: &Checkpoint) -> Result<Option<ModelConfig>, Error> {
-    let unreadable = |source: std::io::Error| Error::checkpoint(checkpoint.path(), source.into());
+    let unreadable = |(path, source): (PathBuf, std::io::Error)| Error::checkpoint(&path, source.into());
     let Some((path, text)) = checkpoint.beside("config.json").map_err(unreadable)? else { return Ok(None) };
     let path = path.display().to_string();
-    if let Err(source) = serde_json::from_str::<serde_json::Value>(&text) {
-        return Err(config::Error::Parse { path, field: "the file".to_owned(), source }.into());
+    let json: serde_json::Value = serde_json::from_str(&text).map_err(|source| {
+        Error::from(config::Error::Parse { path: path.clone(), field: "the file".to_owned(), source })
+    })?;
+    if json.get("vision_cfg").is_some() {
+        return Ok(None);
     }
-    let Some(mut config) = ModelConfig::from_transformers(&path, &text)? else { return Ok(None) };
-    if let Some((_, text)) = checkpoint.beside("preprocessor_config.json").map_err(unreadable)? {
-        config.preprocess_cfg = config::preprocessor(&text, &config.preprocess_cfg);
+    let Some(mut config) = ModelConfig::from_transformers(&path, &text)? else {
+        let problem = Problem {
+            field: "model_type".to_owned(),
+            found: "absent".to_owned(),
+            expected:
+                "clip, siglip or siglip2; restore the published file, or choose the model with --model or --config"
+                    .to_owned(),
+        };
+        return Err(config::Error::Transformers { path, problem }.into());
+    };
+    if let Some((path, text)) = checkpoint.beside("preprocessor_config.json").map_err(unreadable)? {
+        config.preprocess_cfg = config::preprocessor(&path.display().to_string(), &text, &config.preprocess_cfg)?;
     }
     Ok(Some(config))
 }
@@ -249,10 +261,24 @@ pub fn differences(config: &ModelConfig, params: &Params) -> Vec<Difference> {
     out
 }
 
+/// A known model whose branches the authors' or timm's tool has folded already, if the file has the
+/// folded names. Which it is, is a matter of how the model is stored, as its naming is.
+fn as_stored(mut config: ModelConfig, params: &Params) -> ModelConfig {
+    let has = |name: &str| params.shapes().any(|(stored, _)| stored == name);
+    if let VisionCfg::FastVit(fastvit) = &mut config.vision_cfg {
+        fastvit.reparameterized |= has("visual.stem.0.reparam_conv.weight");
+    }
+    if let Some(reparameterized) = &mut config.text_cfg.reparameterized {
+        *reparameterized |= has("text.blocks.0.token_mixer.reparam_conv.weight");
+    }
+    config
+}
+
 /// Every known model in `dialect`, as this naming stores it, those that differ least first.
 pub fn ranked(params: &Params, dialect: Dialect) -> Vec<(ModelConfig, Vec<Difference>)> {
     let in_dialect = known().filter_map(|config| config.for_file(params.naming(), dialect).ok());
     let mut out: Vec<_> = in_dialect
+        .map(|config| as_stored(config, params))
         .map(|config| {
             let differences = differences(&config, params);
             (config, differences)

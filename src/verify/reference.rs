@@ -14,7 +14,7 @@ use ndarray_npy::{NpzReader, ReadNpzError};
 
 use super::Error;
 use super::tower::{Array, Kind, Tower};
-use crate::checkpoint::hex;
+use crate::checkpoint::{Checkpoint, hex, ordinary};
 
 /// A reference file, read whole.
 pub struct Reference {
@@ -32,11 +32,14 @@ impl Reference {
     pub fn read(path: &Path) -> Result<Reference, Error> {
         let name = path.display().to_string();
         let wrong = |reason: String| Error::Reference { path: name.clone(), reason };
+        ordinary(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
         let bytes = std::fs::read(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
         let sha256 = hex(&<sha2::Sha256 as sha2::Digest>::digest(&bytes));
         let file = File::open(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
         let mut npz = NpzReader::new(file)
             .map_err(|e| wrong(format!("is not a whole .npz ({e}); expected what scripts/make_reference.py writes")))?;
+        // Every array's size is held against the file's before anything is allocated for it.
+        Checkpoint::open(path).map_err(|e| wrong(e.to_string()))?;
         let mut arrays = BTreeMap::new();
         for key in npz.names().map_err(|e| wrong(e.to_string()))? {
             // An array of another type may be none of ours; asked for, it is missed by name.
