@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use crate::files::{ordinary, read_text};
 use crate::tensor::{self, Tensor};
 
 mod archive;
@@ -53,8 +54,6 @@ pub enum Error {
     Empty,
     #[error("is a directory with none of {expected} in it; name the checkpoint file in it")]
     Directory { expected: String },
-    #[error("is no ordinary file (a pipe or a device); copy its contents to one")]
-    Special,
     #[error("is JSON, but no index of a sharded checkpoint: {reason}")]
     Index { reason: String },
     #[error("names shard `{shard}` for tensor `{tensor}`, which is not in it; get index and shards again, together")]
@@ -212,7 +211,7 @@ impl Checkpoint {
     /// When it is there and cannot be read.
     pub fn beside(&self, name: &str) -> Result<Option<(PathBuf, String)>, (PathBuf, std::io::Error)> {
         let path = self.path.with_file_name(name);
-        match ordinary(&path).and_then(|()| std::fs::read_to_string(&path)) {
+        match read_text(&path) {
             Ok(text) => Ok(Some((path, text))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err((path, error)),
@@ -235,7 +234,8 @@ impl Checkpoint {
         &self.contents.tensors
     }
 
-    /// SHA-256 of the whole file, in hex; of shards, as if they were one file. `progress` is told how many bytes were taken in.
+    /// SHA-256 of the whole file, in hex; of shards, as if they were one file. `progress` is told how
+    /// many bytes were taken in.
     ///
     /// # Errors
     /// [`Error::Checksum`] when a stored member is not what its archive says it is.
@@ -258,22 +258,6 @@ impl Checkpoint {
 /// [`Error::Directory`] when a folder has none.
 pub fn locate(path: &Path) -> Result<PathBuf, Error> {
     if path.is_dir() { sharded::in_folder(path) } else { Ok(path.to_owned()) }
-}
-
-/// Refuses what is no ordinary file before it is opened: a pipe would be waited for, and a device
-/// may never end.
-///
-/// # Errors
-/// When there is nothing at `path`, or something else.
-pub fn ordinary(path: &Path) -> std::io::Result<()> {
-    let found = std::fs::metadata(path)?;
-    if found.is_file() {
-        return Ok(());
-    }
-    if found.is_dir() {
-        return Err(std::io::ErrorKind::IsADirectory.into());
-    }
-    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, Error::Special))
 }
 
 /// Lower-case hex of a digest.

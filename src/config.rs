@@ -10,6 +10,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::files::read_text;
+
 mod check;
 mod dialect;
 mod known;
@@ -287,6 +289,16 @@ pub struct TextCfg {
     pub eot_id: i64,
 }
 
+impl TextCfg {
+    /// Whether nothing behind the pooled place reaches the embedding: each place sees those before it
+    /// alone, and each row is pooled where it ends.
+    pub fn ends_where_pooled(&self) -> bool {
+        let at_end = matches!(self.pool_type, TextPool::Argmax | TextPool::Eos);
+        // RepMixers look ahead, whatever the mask of the layers between them.
+        !self.no_causal_mask && self.model_type == TextModel::Transformer && at_end
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TextModel {
@@ -389,13 +401,7 @@ impl ModelConfig {
     /// [`Error::Read`], [`Error::Parse`] or [`Error::Check`], each naming `path`.
     pub fn read(path: &Path) -> Result<ModelConfig, Error> {
         let name = path.display().to_string();
-        // A pipe or a device would be read without end.
-        let known_size = path.metadata().map_or(true, |found| found.is_file());
-        let read = || match known_size {
-            true => std::fs::read_to_string(path),
-            false => Err(std::io::Error::other("it is no ordinary file")),
-        };
-        let text = read().map_err(|source| Error::Read { path: name.clone(), source })?;
+        let text = read_text(path).map_err(|source| Error::Read { path: name.clone(), source })?;
         match ModelConfig::from_transformers(&name, &text)? {
             Some(config) => Ok(config),
             None => ModelConfig::parse(&name, &text),

@@ -37,7 +37,7 @@
 //! | [`towers`] | config, params, onnx, tensor | files, source names |
 //! | [`params`] | checkpoint, tensor, config | ONNX |
 //! | [`onnx`], [`checkpoint`] | tensor | models |
-//! | [`config`], [`tensor`] | nothing of ours | everything else |
+//! | [`config`], [`tensor`], `files` | nothing of ours | everything else |
 //!
 //! # Adding things
 //!
@@ -80,6 +80,7 @@
 
 pub mod checkpoint;
 pub mod config;
+mod files;
 mod interrupt;
 pub mod onnx;
 pub mod package;

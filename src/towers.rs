@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Dialect, ModelConfig, TextCfg, TextPool, VisionCfg};
+use crate::config::{Dialect, ModelConfig, TextCfg, VisionCfg};
 use crate::onnx::graph::{Dim, ElementType, Graph};
 use crate::onnx::{Ops, Target, Value};
 use crate::params::{Error, Params, Wanted};
@@ -66,8 +66,7 @@ impl Default for Build {
 impl Build {
     /// Whether the text tower's length depends on the ids.
     pub fn cuts_text(&self, text: &TextCfg) -> bool {
-        let pooled = matches!(text.pool_type, TextPool::Argmax | TextPool::Eos);
-        self.text_cut && self.target.profile.data_dependent_shapes && !text.no_causal_mask && pooled
+        self.text_cut && self.target.profile.data_dependent_shapes && text.ends_where_pooled()
     }
 }
 

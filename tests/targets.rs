@@ -3,11 +3,13 @@
 
 mod common;
 
+use clip_onnx::config::{ModelConfig, Proj, TextPool, VisionCfg};
 use clip_onnx::onnx::Target;
 use clip_onnx::onnx::proto::{GraphProto, ModelProto, tensor_shape_proto::dimension, type_proto};
 use clip_onnx::onnx::target::{ONNX_RUNTIME, PORTABLE};
+use clip_onnx::params::Params;
 use clip_onnx::pipeline::{Silent, export};
-use clip_onnx::towers::Build;
+use clip_onnx::towers::{self, Build};
 use clip_onnx::verify::EMBEDDING;
 use common::{Fixture, fixtures, model, worst};
 
@@ -119,4 +121,43 @@ fn text_of_any_length_is_for_causal_towers() {
     let error = export(&request, &Silent).unwrap_err().to_string();
     assert!(error.contains("attends to padding") && error.contains("--dynamic-text"), "{error}");
     assert!(!request.out.exists());
+}
+
+/// Texts may end early only where nothing behind the pooled place reaches the embedding: not below a
+/// RepMixer, which looks ahead, and not where the last place is pooled, mask or no mask.
+#[test]
+fn a_mask_alone_does_not_let_texts_end_early() {
+    let target = Target::new(&ONNX_RUNTIME);
+    let read = |name: &str| ModelConfig::read(&Fixture::named(name).config()).unwrap();
+    let slices = |config: &ModelConfig| {
+        let build = Build { target, ..Build::default() };
+        let parts = towers::text(config, &Params::recorder(), &build).unwrap().into_parts();
+        parts.nodes.iter().filter(|node| node.op_type == "Slice").count()
+    };
+    let causal = read("openclip_vit_tiny");
+    assert!(slices(&causal) > 0 && causal.text_cfg.ends_where_pooled());
+    let mut rep_mixer = read("mobileclip_s0_tiny");
+    rep_mixer.text_cfg.no_causal_mask = false;
+    let mut last = causal.clone();
+    last.text_cfg.pool_type = TextPool::Last;
+    for config in [rep_mixer, last] {
+        assert!(slices(&config) == 0 && !config.text_cfg.ends_where_pooled());
+    }
+}
+
+/// Channels leave a FastViT without a projection in their own order: no weights follow to undo another.
+#[test]
+fn channels_nobody_reads_next_keep_their_order() {
+    let mut config = ModelConfig::read(&Fixture::named("mobileclip2_s0_tiny").config()).unwrap();
+    let concats = |config: &ModelConfig| {
+        let parts = towers::image(config, &Params::recorder(), &Build::default()).unwrap().into_parts();
+        let nodes: Vec<String> = parts.nodes.iter().map(|node| node.name.clone()).collect();
+        nodes.into_iter().filter(|name| name.ends_with("/Concat")).collect::<Vec<_>>()
+    };
+    let last = "visual/final_conv/reparam_conv/Concat".to_owned();
+    assert!(concats(&config).contains(&last));
+    let VisionCfg::FastVit(fastvit) = &mut config.vision_cfg else { panic!("a FastViT") };
+    (fastvit.proj, fastvit.proj_bias) = (Proj::None, false);
+    let without = concats(&config);
+    assert!(!without.contains(&last) && !without.is_empty(), "{without:?}");
 }

@@ -168,25 +168,28 @@ impl Conv {
 
     /// Output channels, `ratio` of each input channel, as `ratio` runs over all input channels: 0, r,
     /// 2r, …, 1, r + 1, ….
-    pub fn outputs_interleaved(&self, ratio: usize) -> Conv {
+    pub fn outputs_interleaved(self, ratio: usize) -> Conv {
+        if self.weight.is_empty() || ratio == 1 {
+            return self;
+        }
         let row = self.weight.len() / self.shape[0].max(1);
         let order = interleaved(self.shape[0], ratio);
-        if self.weight.is_empty() || ratio == 1 {
-            return self.clone();
-        }
         let weight = order.iter().flat_map(|&from| self.weight[from * row..][..row].iter().copied()).collect();
         Conv { shape: self.shape, weight, bias: order.iter().map(|&from| self.bias[from]).collect() }
     }
 
     /// Takes input channels in the order of [`Conv::outputs_interleaved`]; not grouped.
-    pub fn inputs_interleaved(&self, ratio: usize) -> Conv {
+    pub fn inputs_interleaved(self, ratio: usize) -> Conv {
+        if ratio == 1 {
+            return self;
+        }
         let [_, inputs, height, width] = self.shape;
         let (plane, order) = (height * width, interleaved(inputs, ratio));
         let row = |row: &[f64]| -> Vec<f64> {
             order.iter().flat_map(|&from| row[from * plane..][..plane].iter().copied()).collect()
         };
         let weight = self.weight.chunks(inputs * plane).flat_map(row).collect();
-        Conv { shape: self.shape, weight, bias: self.bias.clone() }
+        Conv { weight, ..self }
     }
 
     /// The same convolution with a larger kernel, both sizes odd.

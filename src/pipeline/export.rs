@@ -70,14 +70,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         let parts = graph.into_parts();
         progress.start(&format!("writing {name}"), Some(weight_bytes(&parts)));
         let written = write(&parts, &folder.path().join(&name), external(request), &|n| progress.advance(n));
-        let failed = |source| match source {
-            WriteError::Tensor(source) => Error::Tensor { path: path.display().to_string(), source },
-            WriteError::Io { source, .. } => Error::Write(WriteError::io(&request.out.join(&name), 0, source)),
-            WriteError::NoSpace { size, .. } => {
-                Error::Write(WriteError::NoSpace { path: request.out.join(&name).display().to_string(), size })
-            }
-        };
-        files.extend(written.map_err(failed)?);
+        files.extend(written.map_err(|source| not_written(request, &name, source))?);
     }
     folder.write(MANIFEST, &manifest(request, config, &metadata, &files))?;
     let stand_in = if request.verify { StandIn::write(request, config, &params, &folder)? } else { None };
@@ -110,6 +103,17 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     Ok(Exported { selected, files, report })
 }
 
+/// What kept a file of the folder from being written, by the names the user knows.
+fn not_written(request: &Export, name: &str, source: WriteError) -> Error {
+    match source {
+        WriteError::Tensor(source) => Error::Tensor { path: request.checkpoint.display().to_string(), source },
+        WriteError::Io { source, .. } => Error::Write(WriteError::io(&request.out.join(name), 0, source)),
+        WriteError::NoSpace { size, .. } => {
+            Error::Write(WriteError::NoSpace { path: request.out.join(name).display().to_string(), size })
+        }
+    }
+}
+
 /// Where weights go: a target may want them beside the model always.
 fn external(request: &Export) -> ExternalData {
     if request.build.target.profile.external_data { ExternalData::Always } else { request.external_data }
@@ -117,13 +121,13 @@ fn external(request: &Export) -> ExternalData {
 
 /// Text of any length makes sense where what stands behind the pooled place is not looked at.
 fn takes_dynamic_text(request: &Export, config: &ModelConfig) -> Result<(), Error> {
-    if !request.build.dynamic_text || !config.text_cfg.no_causal_mask {
+    if !request.build.dynamic_text || config.text_cfg.ends_where_pooled() {
         return Ok(());
     }
     Err(Error::Unsupported {
         path: request.checkpoint.display().to_string(),
         what: format!(
-            "{} attends to padding, so its texts have to be {} long",
+            "{} attends to padding or pools it, so its texts have to be {} long",
             config.model, config.text_cfg.context_length
         ),
         way_out: "leave out --dynamic-text".to_owned(),
@@ -150,7 +154,6 @@ impl StandIn {
         if !request.build.cuts_text(&config.text_cfg) {
             return Ok(None);
         }
-        let failed = |source: std::io::Error| Error::Write(WriteError::io(&request.out, 0, source));
         let build = Build { text_cut: false, ..request.build };
         let wrong = |source| Error::params(&request.checkpoint, source);
         let graph = towers::text(config, params, &build).map_err(wrong)?;
@@ -158,9 +161,12 @@ impl StandIn {
             graph.set_metadata(&key, value);
         }
         graph.set_metadata("normalized", request.build.normalize.to_string());
-        let scratch = tempfile::Builder::new().prefix("stand-in-").tempdir_in(folder.path()).map_err(failed)?;
-        let path = scratch.path().join(format!("{}.onnx", graph.name));
-        write(&graph.into_parts(), &path, ExternalData::Auto, &|_| ()).map_err(Error::Write)?;
+        let name = format!("{}.onnx", graph.name);
+        let failed = |source| not_written(request, &name, source);
+        let scratch = tempfile::Builder::new().prefix("stand-in-").tempdir_in(folder.path());
+        let scratch = scratch.map_err(|source| failed(WriteError::io(&request.out, 0, source)))?;
+        let path = scratch.path().join(&name);
+        write(&graph.into_parts(), &path, ExternalData::Auto, &|_| ()).map_err(failed)?;
         Ok(Some(StandIn { path, _folder: scratch }))
     }
 }

@@ -264,7 +264,7 @@ pub fn differences(config: &ModelConfig, params: &Params) -> Vec<Difference> {
 /// A known model whose branches the authors' or timm's tool has folded already, if the file has the
 /// folded names. Which it is, is a matter of how the model is stored, as its naming is.
 fn as_stored(mut config: ModelConfig, params: &Params) -> ModelConfig {
-    let has = |name: &str| params.shapes().any(|(stored, _)| stored == name);
+    let has = |name: &str| params.tensors().any(|(stored, _)| stored == name);
     if let VisionCfg::FastVit(fastvit) = &mut config.vision_cfg {
         fastvit.reparameterized |= has("visual.stem.0.reparam_conv.weight");
     }

@@ -4,7 +4,7 @@
 use super::scope::Scope;
 use crate::onnx::{ConvAttributes, Ops, Value};
 use crate::params::Error;
-use crate::params::reparam::{Linear, Norm};
+use crate::params::reparam::{Conv, Linear, Norm};
 
 /// How a convolution moves over its input; pairs are height and width.
 #[derive(Clone, Copy)]
@@ -41,9 +41,7 @@ pub fn emit_interleaved(
         return unfolded(s, x, linear, g);
     }
     let folded = linear.fold(g.shape, g.groups)?;
-    let folded = if inputs > 1 { folded.inputs_interleaved(inputs) } else { folded };
-    let (weight, bias) = folded.outputs_interleaved(outputs).tensors(&s.name());
-    Ok(conv(s, x, s.initializer("weight", weight), Some(s.initializer("bias", bias)), g))
+    Ok(one(s, x, &folded.inputs_interleaved(inputs).outputs_interleaved(outputs), g))
 }
 
 /// A depthwise convolution, and how many outputs it makes of a channel if that changed their order.
@@ -56,10 +54,15 @@ pub fn emit_depthwise(s: &Scope, x: Value, linear: &Linear, g: Geometry) -> Resu
     if ratio == 1 || !s.build().fold || !s.build().plain_depthwise {
         return Ok((emit(s, x, linear, g)?, 1));
     }
-    let (weight, bias) = linear.fold(g.shape, g.groups)?.outputs_interleaved(ratio).tensors(&s.name());
-    let (weight, bias) = (s.initializer("weight", weight), s.initializer("bias", bias));
+    let folded = linear.fold(g.shape, g.groups)?.outputs_interleaved(ratio);
     let x = s.concat(&vec![x; ratio], 1);
-    Ok((conv(s, x, weight, Some(bias), Geometry { groups: g.shape[0], ..g }), ratio))
+    Ok((one(s, x, &folded, Geometry { groups: g.shape[0], ..g }), ratio))
+}
+
+/// One convolution, its weights under this scope's name.
+fn one(s: &Scope, x: Value, folded: &Conv, g: Geometry) -> Value {
+    let (weight, bias) = folded.tensors(&s.name());
+    conv(s, x, s.initializer("weight", weight), Some(s.initializer("bias", bias)), g)
 }
 
 /// The same as the checkpoint has it.

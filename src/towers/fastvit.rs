@@ -32,6 +32,7 @@ pub fn tower(s: &Scope, c: &FastVitCfg, embed_dim: usize) -> Result<Value, Error
         groups: d,
         scale_branch: c.stem_use_scale_branch,
         se: None,
+        read_next: true,
     };
     let stem = s.at("stem");
     let x = mobile_one(&stem.at(0), (x, 1), &MobileOne { d_in: 3, groups: 1, ..one }, c)?;
@@ -74,16 +75,17 @@ pub fn tower(s: &Scope, c: &FastVitCfg, embed_dim: usize) -> Result<Value, Error
     let d = c.embed_dims[c.embed_dims.len() - 1];
     let wide = d * c.final_expansion as usize;
     let se = Some(squeeze_width(wide, c.se_rd_ratio_final, c.se_rd_divisor_final));
-    let last = MobileOne { d_in: d, d_out: wide, kernel: 3, stride: 1, groups: d, scale_branch: true, se };
+    let read_next = c.proj == Proj::Linear;
+    let last = MobileOne { d_in: d, d_out: wide, kernel: 3, stride: 1, groups: d, scale_branch: true, se, read_next };
     let (x, order) = mobile_one(&s.at("final_conv"), (x, 1), &last, c)?;
     let x = s.reduce_mean(x, &[2, 3], false); // [B, wide]
-    if order == 1 || c.proj == Proj::None {
-        return layers::head(s, x, wide, embed_dim, c.proj == Proj::Linear, c.proj_bias);
+    if c.proj == Proj::None {
+        return Ok(x);
     }
     let s = s.at("head");
     let weight = columns_interleaved(&s.param("weight", &[embed_dim, wide])?, order)?;
-    let x = s.matmul(x, s.initializer("weight", weight.permute(&[1, 0])));
-    Ok(if c.proj_bias { s.add(x, s.initializer("bias", s.param("bias", &[embed_dim])?)) } else { x })
+    let bias = if c.proj_bias { Some(s.param("bias", &[embed_dim])?) } else { None };
+    Ok(layers::affine(&s, x, &weight, bias))
 }
 
 /// A MobileOne block. Vasu et al. 2022.
@@ -98,6 +100,8 @@ struct MobileOne {
     scale_branch: bool,
     /// Width of the squeeze, where there is one.
     se: Option<usize>,
+    /// Whether weights read what comes out, and can have it in any order of channels.
+    read_next: bool,
 }
 
 /// GELU(SE(Σ branches)). `order` is that of the input's channels, and the one given back that of the
@@ -109,7 +113,7 @@ fn mobile_one(s: &Scope, (x, order): (Value, usize), m: &MobileOne, c: &FastVitC
     let conv = branches(s, shape, (scale, skip), c.bn_eps, c.reparameterized)?;
     let geometry = Geometry { stride: [m.stride; 2], ..Geometry::same(shape, m.groups) };
     let r = s.at("reparam_conv");
-    let (x, order) = if m.groups == m.d_in {
+    let (x, order) = if m.groups == m.d_in && m.read_next {
         emit_depthwise(&r, x, &conv, geometry)?
     } else {
         (emit_interleaved(&r, x, &conv, geometry, [order, 1])?, 1)
@@ -229,8 +233,7 @@ fn attention_block(
             (y, linear_after(&weight, None, None, row_scale)?.0, None)
         }
     };
-    let y = qkv.matmul(y, qkv.initializer("weight", weight.permute(&[1, 0])));
-    let y = bias.map_or(y, |bias| qkv.add(y, qkv.initializer("bias", bias)));
+    let y = layers::affine(&qkv, y, &weight, bias);
     let (heads, places) = (d / head_dim, Some(places));
     let heads = Heads { width: d, heads, places, mask: None, scaled: fold, one_query: false };
     let y = attention(&a, a.split(y, d), &heads);
@@ -244,8 +247,7 @@ fn attention_block(
     } else {
         (weight, bias)
     };
-    let y = proj.matmul(y, proj.initializer("weight", weight.permute(&[1, 0])));
-    let y = proj.add(y, proj.initializer("bias", bias));
+    let y = layers::affine(&proj, y, &weight, Some(bias));
     let y = a.reshape(a.transpose(y, &[0, 2, 1]), &[-1, d as i64, height as i64, width as i64]);
     let scale = s.at("layer_scale_1");
     let y = if fold { y } else { scale.mul(y, scale.initializer("gamma", gamma)) };
@@ -276,7 +278,16 @@ fn downsample(s: &Scope, x: Value, c: &FastVitCfg, stage: usize) -> Result<Value
         x
     };
     let x = layers::activation(&large.at("act"), x, c.act);
-    let one = MobileOne { d_in: d_out, d_out, kernel: 1, stride: 1, groups: 1, scale_branch: false, se: None };
+    let one = MobileOne {
+        d_in: d_out,
+        d_out,
+        kernel: 1,
+        stride: 1,
+        groups: 1,
+        scale_branch: false,
+        se: None,
+        read_next: true,
+    };
     Ok(mobile_one(&s.at(1), (x, order), &one, c)?.0)
 }
 

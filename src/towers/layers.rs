@@ -30,19 +30,21 @@ pub fn block(s: &Scope, x: Value, c: &Transformer) -> Result<Value, Error> {
     let y = layer_norm(&s.at("norm1"), x, c.width, c.norm_eps)?;
     let y = attend(&s.at("attn"), y, c)?;
     let x = s.add(x, y);
+    Ok(s.named("output", feed_forward(s, "norm2", x, c, c.mlp_dim)?))
+}
 
-    let y = layer_norm(&s.at("norm2"), x, c.width, c.norm_eps)?;
-    let y = mlp(&s.at("mlp"), y, c.width, c.mlp_dim, c.act)?;
-    Ok(s.named("output", s.add(x, y)))
+/// x + MLP(LN(x)), over any axes before the last.
+pub fn feed_forward(s: &Scope, norm: &str, x: Value, c: &Transformer, mlp_dim: usize) -> Result<Value, Error> {
+    let y = layer_norm(&s.at(norm), x, c.width, c.norm_eps)?;
+    let y = mlp(&s.at("mlp"), y, c.width, mlp_dim, c.act)?;
+    Ok(s.add(x, y))
 }
 
 /// Self-attention.
 fn attend(s: &Scope, x: Value, c: &Transformer) -> Result<Value, Error> {
     let scaled = s.build().fold;
     let (weight, bias) = qkv_parameters(s, c)?;
-    let qkv = s.at("qkv");
-    let x = qkv.matmul(x, qkv.initializer("weight", weight.permute(&[1, 0])));
-    let x = qkv.add(x, qkv.initializer("bias", bias)); // [B, N, 3*D]
+    let x = affine(&s.at("qkv"), x, &weight, Some(bias)); // [B, N, 3*D]
     let (places, mask) = (c.places, c.mask);
     let heads = Heads { width: c.width, heads: c.heads, places, mask, scaled, one_query: false };
     let y = attention(s, s.split(x, c.width), &heads);
@@ -77,15 +79,16 @@ pub fn activation(s: &Scope, x: Value, act: Act) -> Value {
     }
 }
 
-/// x Wᵀ + b. The weight is laid out (in, out) when it is written, so that no Transpose runs.
-pub fn linear(s: &Scope, x: Value, d_in: usize, d_out: usize) -> Result<Value, Error> {
-    let y = linear_without_bias(s, x, d_in, d_out)?;
-    Ok(s.add(y, s.initializer("bias", s.param("bias", &[d_out])?)))
+/// x Wᵀ + b for parameters at hand. The weight is laid out (in, out) when it is written, so that no
+/// Transpose runs.
+pub fn affine(s: &Scope, x: Value, weight: &Tensor, bias: Option<Tensor>) -> Value {
+    let y = s.matmul(x, s.initializer("weight", weight.permute(&[1, 0])));
+    bias.map_or(y, |bias| s.add(y, s.initializer("bias", bias)))
 }
 
-pub fn linear_without_bias(s: &Scope, x: Value, d_in: usize, d_out: usize) -> Result<Value, Error> {
-    let w = s.param("weight", &[d_out, d_in])?.permute(&[1, 0]);
-    Ok(s.matmul(x, s.initializer("weight", w)))
+/// x Wᵀ + b for the parameters of this scope.
+pub fn linear(s: &Scope, x: Value, d_in: usize, d_out: usize) -> Result<Value, Error> {
+    Ok(affine(s, x, &s.param("weight", &[d_out, d_in])?, Some(s.param("bias", &[d_out])?)))
 }
 
 /// Over the last axis, with gain and bias.
@@ -104,9 +107,10 @@ pub fn causal_mask(s: &Scope, places: usize) -> Value {
 
 /// The matrix after pooling, where the model has one.
 pub fn head(s: &Scope, x: Value, width: usize, embed_dim: usize, proj: bool, bias: bool) -> Result<Value, Error> {
-    match (proj, bias) {
-        (false, _) => Ok(x),
-        (true, true) => linear(&s.at("head"), x, width, embed_dim),
-        (true, false) => linear_without_bias(&s.at("head"), x, width, embed_dim),
+    if !proj {
+        return Ok(x);
     }
+    let s = s.at("head");
+    let bias = if bias { Some(s.param("bias", &[embed_dim])?) } else { None };
+    Ok(affine(&s, x, &s.param("weight", &[embed_dim, width])?, bias))
 }

@@ -54,8 +54,7 @@ fn last_block(s: &Scope, x: Value, place: Place, c: &Transformer) -> Result<Valu
     let a = s.at("attn");
     let (weight, bias) = layers::qkv_parameters(&a, c)?;
     let q = a.at("q");
-    let here = q.matmul(place.take(s, y), q.initializer("weight", weight.rows(0..d)?.permute(&[1, 0])));
-    let here = q.add(here, q.initializer("bias", bias.rows(0..d)?)); // [B, D]
+    let here = layers::affine(&q, place.take(s, y), &weight.rows(0..d)?, Some(bias.rows(0..d)?)); // [B, D]
     let head_dim = d / c.heads;
     let here = if s.build().fold { here } else { q.mul(here, q.scalar((head_dim as f32).powf(-0.5))) };
 
@@ -72,10 +71,7 @@ fn last_block(s: &Scope, x: Value, place: Place, c: &Transformer) -> Result<Valu
     let y = weighted(&a, y, query, values, mask, (d, c.heads))?;
     let y = layers::linear(&a.at("proj"), y, d, d)?;
     let x = s.add(place.take(s, x), y); // [B, D]
-
-    let y = layers::layer_norm(&s.at("norm2"), x, d, c.norm_eps)?;
-    let y = layers::mlp(&s.at("mlp"), y, d, c.mlp_dim, c.act)?;
-    Ok(s.named("output", s.add(x, y)))
+    Ok(s.named("output", layers::feed_forward(s, "norm2", x, c, c.mlp_dim)?))
 }
 
 /// Softmax of `query [B or 1, H, D]` over the places of `x [B, N, D]`, their weighted sum, and the
@@ -122,8 +118,5 @@ pub fn map_head(s: &Scope, x: Value, c: &Transformer, heads: usize, mlp_dim: usi
         s.index(attention(s, [q, k, v], &heads), 0, 1)
     };
     let x = layers::linear(&s.at("proj"), y, d, d)?; // [B, D]
-
-    let y = layers::layer_norm(&s.at("norm"), x, d, c.norm_eps)?;
-    let y = layers::mlp(&s.at("mlp"), y, d, mlp_dim, c.act)?;
-    Ok(s.add(x, y))
+    layers::feed_forward(s, "norm", x, c, mlp_dim)
 }

@@ -14,7 +14,8 @@ use ndarray_npy::{NpzReader, ReadNpzError};
 
 use super::Error;
 use super::tower::{Array, Kind, Tower};
-use crate::checkpoint::{Checkpoint, hex, ordinary};
+use crate::checkpoint::{Checkpoint, hex};
+use crate::files::ordinary;
 
 /// A reference file, read whole.
 pub struct Reference {
