@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -121,7 +122,8 @@ impl Contents {
                     // PyTorch can be told to leave checksums out, and then writes what they are not.
                     return Ok(Contents::new(Format::Torch, torch::read_zip(&members)?));
                 }
-                let checksums = members.iter().filter_map(archive::Member::checksum).collect();
+                let mut checksums: Vec<Checksum> = members.iter().filter_map(archive::Member::checksum).collect();
+                checksums.sort_by_key(|sum| sum.range.start);
                 Contents { checksums, ..Contents::new(Format::Npz, npz::read(&members)?) }
             }
             bytes if bytes.starts_with(&torch::LEGACY_MAGIC) => {
@@ -146,9 +148,10 @@ impl Contents {
 }
 
 /// What the bytes of a stored archive member should sum to.
+#[derive(Clone)]
 struct Checksum {
     name: String,
-    bytes: Bytes,
+    range: Range<usize>,
     crc32: u32,
 }
 
@@ -234,21 +237,63 @@ impl Checkpoint {
         &self.contents.tensors
     }
 
-    /// SHA-256 of the whole file, in hex; of shards, as if they were one file. `progress` is told how
-    /// many bytes were taken in.
+    /// What its digest is made of; may go to another thread.
+    pub fn whole(&self) -> Whole {
+        Whole { files: self.files.clone(), checksums: self.contents.checksums.clone() }
+    }
+}
+
+/// Hashed at a time: small enough to be in the CPU's cache still when it is summed too.
+const CHUNK: usize = 1 << 18;
+
+/// All bytes of a checkpoint, and what its archive says of them.
+pub struct Whole {
+    files: Vec<Bytes>,
+    /// Of the archive's members, in the order in which they lie in it.
+    checksums: Vec<Checksum>,
+}
+
+impl Whole {
+    /// SHA-256 of the whole file, in hex; of shards, as if they were one file. None when `go_on`, asked
+    /// now and then, says no.
     ///
     /// # Errors
     /// [`Error::Checksum`] when a stored member is not what its archive says it is.
-    pub fn sha256(&self, progress: &dyn Fn(u64)) -> Result<String, Error> {
+    pub fn sha256(&self, go_on: impl Fn() -> bool) -> Result<Option<String>, Error> {
         let mut hasher = Sha256::new();
-        for chunk in self.files.iter().flat_map(|file| file.chunks(1 << 22)) {
-            hasher.update(chunk);
-            progress(chunk.len() as u64);
+        for (at, file) in self.files.iter().enumerate() {
+            let mut position = 0;
+            // Only an archive has any, and it is one file.
+            let sums = if at == 0 { &self.checksums[..] } else { &[] };
+            for sum in sums {
+                // Members that overlap are hostile, and summed apart.
+                let apart = sum.range.start < position;
+                if !apart {
+                    file[position..sum.range.start].chunks(CHUNK).for_each(|chunk| hasher.update(chunk));
+                    position = sum.range.end;
+                }
+                let mut crc32 = crc32fast::Hasher::new();
+                for chunk in file[sum.range.clone()].chunks(CHUNK) {
+                    if !go_on() {
+                        return Ok(None);
+                    }
+                    if !apart {
+                        hasher.update(chunk);
+                    }
+                    crc32.update(chunk);
+                }
+                if crc32.finalize() != sum.crc32 {
+                    return Err(Error::Checksum { name: sum.name.clone() });
+                }
+            }
+            for chunk in file[position..].chunks(CHUNK) {
+                if !go_on() {
+                    return Ok(None);
+                }
+                hasher.update(chunk);
+            }
         }
-        match self.contents.checksums.iter().find(|sum| crc32fast::hash(&sum.bytes) != sum.crc32) {
-            Some(sum) => Err(Error::Checksum { name: sum.name.clone() }),
-            None => Ok(hex(&hasher.finalize())),
-        }
+        Ok(Some(hex(&hasher.finalize())))
     }
 }
 

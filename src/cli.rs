@@ -212,6 +212,10 @@ struct ExportArgs {
     /// Write weights beside the model (<file>_data) even below 2 GiB
     #[arg(long)]
     external_data: bool,
+    /// Leave out SHA-256 sums, of the checkpoint and of what is written, and do not check those the
+    /// checkpoint carries: about half the time
+    #[arg(long)]
+    no_hash: bool,
     /// Reference embeddings to hold the files to
     #[arg(long, value_name = "FILE.npz")]
     reference: Option<PathBuf>,
@@ -314,6 +318,7 @@ pub fn run() -> anyhow::Result<bool> {
                 image_size: args.image_size,
                 build: args.build.build()?,
                 external_data: if args.external_data { ExternalData::Always } else { ExternalData::Auto },
+                hash: !args.no_hash,
                 verify: !args.no_verify,
                 reference: args.reference,
                 batches: args.batches,

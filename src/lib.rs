@@ -68,6 +68,7 @@
 //!         image_size: None,
 //!         build: Build::default(),
 //!         external_data: ExternalData::Auto,
+//!         hash: true,
 //!         verify: true,
 //!         reference: None,
 //!         batches: vec![1, 2, 3],
@@ -77,6 +78,9 @@
 //! println!("{}", exported.selected.config.model);
 //! # Ok::<(), clip_onnx::pipeline::Error>(())
 //! ```
+
+#[cfg(target_endian = "big")]
+compile_error!("weights are little-endian in every format read and written, and are moved without swapping");
 
 pub mod checkpoint;
 pub mod config;

@@ -243,5 +243,6 @@ pub struct Manifest {
 pub struct ManifestFile {
     pub path: String,
     pub size: u64,
-    pub sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }

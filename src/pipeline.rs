@@ -13,6 +13,7 @@ use crate::towers::{self, Build, Logits};
 use crate::verify;
 
 mod convert;
+mod digest;
 mod export;
 mod inspect;
 mod select;
@@ -133,12 +134,5 @@ impl Loaded {
         let logits = towers::logits(config, params).map_err(wrong)?;
         params.expect_all_read().map_err(wrong)?;
         Ok(Built { image, text, logits })
-    }
-
-    /// The checkpoint's digest.
-    fn sha256(&self, progress: &dyn Progress) -> Result<String, Error> {
-        progress.start("hashing the checkpoint", Some(self.checkpoint.size()));
-        let digest = self.checkpoint.sha256(&|n| progress.advance(n));
-        digest.map_err(|source| Error::checkpoint(self.checkpoint.path(), source))
     }
 }

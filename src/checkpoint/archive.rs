@@ -25,7 +25,7 @@ pub struct Member {
 }
 
 enum Contents {
-    Stored { bytes: Bytes, crc32: u32 },
+    Stored { bytes: Bytes, start: usize, crc32: u32 },
     Deflated { archive: Zip, at: usize },
 }
 
@@ -54,7 +54,7 @@ pub fn members(file: &Bytes) -> Result<Vec<Member>, Error> {
         };
         let bytes = file.slice(start as usize..end as usize);
         let contents = match member.compression() {
-            CompressionMethod::Stored => Contents::Stored { bytes, crc32: member.crc32() },
+            CompressionMethod::Stored => Contents::Stored { bytes, start: start as usize, crc32: member.crc32() },
             CompressionMethod::Deflated if size > stored.saturating_mul(MAX_DEFLATE_RATIO) + 64 => {
                 return Err(wrong(format!(
                     "claims {size} bytes from {stored} deflated ones; deflate cannot, so the file is damaged or hostile"
@@ -99,9 +99,9 @@ impl Member {
     /// What its bytes should sum to; deflated members are checked when they are inflated.
     pub fn checksum(&self) -> Option<Checksum> {
         match &self.contents {
-            Contents::Stored { bytes, crc32 } => {
+            Contents::Stored { bytes, start, crc32 } => {
                 let name = self.name.strip_suffix(".npy").unwrap_or(&self.name).to_owned();
-                Some(Checksum { name, bytes: bytes.clone(), crc32: *crc32 })
+                Some(Checksum { name, range: *start..*start + bytes.len(), crc32: *crc32 })
             }
             Contents::Deflated { .. } => None,
         }

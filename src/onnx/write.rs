@@ -5,24 +5,18 @@
 //! before the first byte is written. The two messages that hold weights (`GraphProto`,
 //! `TensorProto`) are framed here, and everything inside them is encoded by prost.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
 use sha2::{Digest, Sha256};
 
-use super::graph::{Attribute, Data, Dim, ElementType, Initializer, Node, Parts, Port};
-use super::proto::tensor_proto::{DataLocation, DataType};
-use super::proto::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
-    TensorShapeProto, TypeProto, ValueInfoProto,
-    attribute_proto::AttributeType,
-    tensor_shape_proto::{Dimension, dimension},
-    type_proto,
-};
+use super::encode::{node_proto, tensor_proto, value_info};
+use super::graph::{Data, Initializer, Parts};
+use super::proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use crate::checkpoint::hex;
 use crate::tensor;
 
@@ -57,6 +51,14 @@ pub enum ExternalData {
     Always,
 }
 
+/// How a model is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub external: ExternalData,
+    /// Work out the SHA-256 of every file as it goes.
+    pub hash: bool,
+}
+
 /// Protocol buffers cannot hold 2 GiB; many readers stop a little short of it.
 pub const LIMIT: u64 = (1 << 31) - (1 << 20);
 
@@ -71,7 +73,8 @@ const SMALL: u64 = 1024;
 pub struct Written {
     pub path: PathBuf,
     pub size: u64,
-    pub sha256: String,
+    /// None when hashing was turned off.
+    pub sha256: Option<String>,
 }
 
 /// Bytes of weights `graph` will write.
@@ -79,27 +82,30 @@ pub fn weight_bytes(parts: &Parts) -> u64 {
     parts.initializers.iter().map(byte_len).sum()
 }
 
-/// Writes a model to `path`, and its weights beside it as `<path>_data` where `external` says so.
-/// `progress` is told of the bytes of weights as they go.
+/// Writes a model to `path`, and its weights beside it as `<path>_data` where the options say so.
+/// `seal` gives the metadata their last values once all weights are written, each as long as the one
+/// that stood in for it; `progress` is told of the bytes of weights as they go.
 ///
 /// # Errors
-/// What reading a tensor or writing a file reports; the files are then incomplete.
-pub fn write(
+/// What reading a tensor or writing a file reports, or `seal`; the files are then incomplete.
+pub fn write<E: From<Error>>(
     parts: &Parts,
     path: &Path,
-    external: ExternalData,
+    options: Options,
+    seal: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), E>,
     progress: &dyn Fn(u64),
-) -> Result<Vec<Written>, Error> {
+) -> Result<Vec<Written>, E> {
+    let job = Job { parts, hash: options.hash, progress };
     let inline = Layout::new(parts, None);
-    if external == ExternalData::Auto && inline.total() < LIMIT {
-        return Ok(vec![inline.write(parts, path, progress)?]);
+    if options.external == ExternalData::Auto && inline.total() < LIMIT {
+        return Ok(vec![job.model(inline, path, seal)?]);
     }
     let sidecar = sidecar(path);
     let name = sidecar.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let (offsets, size) = external_offsets(&parts.initializers);
-    let model = Layout::new(parts, Some((&name, &offsets)));
-    let data = write_sidecar(parts, &offsets, size, &sidecar, progress)?;
-    Ok(vec![model.write(parts, path, progress)?, data])
+    let layout = Layout::new(parts, Some((&name, &offsets)));
+    let data = job.sidecar(&offsets, size, &sidecar)?;
+    Ok(vec![job.model(layout, path, seal)?, data])
 }
 
 fn sidecar(path: &Path) -> PathBuf {
@@ -151,8 +157,18 @@ struct Layout {
     head: Vec<u8>,
     /// Per initializer: its message without the raw data, and the raw data's length if inline.
     tensors: Vec<(Vec<u8>, Option<u64>)>,
-    /// The graph's inputs and outputs, then the model's metadata.
-    tail: Vec<u8>,
+    /// The graph's inputs and outputs.
+    ports: Vec<u8>,
+    /// Of the model's metadata.
+    metadata_len: u64,
+}
+
+fn metadata_proto(metadata: &BTreeMap<String, String>) -> Vec<u8> {
+    let entry = |(key, value): (&String, &String)| StringStringEntryProto {
+        key: Some(key.clone()),
+        value: Some(value.clone()),
+    };
+    ModelProto { metadata_props: metadata.iter().map(entry).collect(), ..ModelProto::default() }.encode_to_vec()
 }
 
 impl Layout {
@@ -164,7 +180,7 @@ impl Layout {
             .map(|(at, initializer)| {
                 let len = byte_len(initializer);
                 let place = external.and_then(|(name, offsets)| Some((name, offsets[at]?)));
-                let mut head = tensor_proto(initializer, place).encode_to_vec();
+                let mut head = tensor_proto(initializer, place, len).encode_to_vec();
                 if place.is_some() {
                     return (head, None);
                 }
@@ -198,184 +214,104 @@ impl Layout {
         key(&mut head, field::MODEL_GRAPH, graph_len);
         head.extend(nodes);
 
-        let metadata = |(key, value): (&String, &String)| StringStringEntryProto {
-            key: Some(key.clone()),
-            value: Some(value.clone()),
-        };
-        let metadata_props = parts.metadata.iter().map(metadata).collect();
-        let mut tail = ports;
-        tail.extend(ModelProto { metadata_props, ..ModelProto::default() }.encode_to_vec());
-        Layout { head, tensors, tail }
+        Layout { head, tensors, ports, metadata_len: metadata_proto(&parts.metadata).len() as u64 }
     }
 
     fn total(&self) -> u64 {
         let tensor = |(head, raw): &(Vec<u8>, Option<u64>)| framed_len(head.len() as u64 + raw.unwrap_or(0));
-        self.head.len() as u64 + self.tensors.iter().map(tensor).sum::<u64>() + self.tail.len() as u64
+        let weights: u64 = self.tensors.iter().map(tensor).sum();
+        self.head.len() as u64 + weights + self.ports.len() as u64 + self.metadata_len
     }
+}
 
-    fn write(&self, parts: &Parts, path: &Path, progress: &dyn Fn(u64)) -> Result<Written, Error> {
-        let mut out = HashingFile::create(path, self.total())?;
-        out.write(&self.head)?;
-        let mut buffers = Buffers::default();
-        for ((head, raw), initializer) in self.tensors.iter().zip(&parts.initializers) {
+/// What is being written, and how.
+struct Job<'a> {
+    parts: &'a Parts,
+    hash: bool,
+    progress: &'a dyn Fn(u64),
+}
+
+impl Job<'_> {
+    fn model<E: From<Error>>(
+        &self,
+        layout: Layout,
+        path: &Path,
+        seal: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), E>,
+    ) -> Result<Written, E> {
+        let mut out = Output::create(path, layout.total(), self.hash)?;
+        out.write(&layout.head)?;
+        let mut buffer = Vec::new();
+        for ((head, raw), initializer) in layout.tensors.iter().zip(&self.parts.initializers) {
             let mut frame = Vec::with_capacity(16);
             key(&mut frame, field::GRAPH_INITIALIZER, head.len() as u64 + raw.unwrap_or(0));
             out.write(&frame)?;
             out.write(head)?;
             if raw.is_some() {
-                buffers.write(initializer, &mut out, progress)?;
+                self.weights(initializer, &mut buffer, &mut out)?;
             }
         }
-        out.write(&self.tail)?;
+        let mut metadata = self.parts.metadata.clone();
+        seal(&mut metadata)?;
+        let metadata = metadata_proto(&metadata);
+        assert_eq!(metadata.len() as u64, layout.metadata_len, "sealing metadata keeps its length");
+        out.write(&layout.ports)?;
+        out.write(&metadata)?;
+        Ok(out.finish()?)
+    }
+
+    fn sidecar(&self, offsets: &[Option<u64>], size: u64, path: &Path) -> Result<Written, Error> {
+        let mut out = Output::create(path, size, self.hash)?;
+        let mut buffer = Vec::new();
+        for (initializer, offset) in self.parts.initializers.iter().zip(offsets) {
+            let Some(offset) = offset else { continue };
+            out.write(&vec![0; (offset - out.written) as usize])?;
+            self.weights(initializer, &mut buffer, &mut out)?;
+        }
         out.finish()
     }
-}
 
-fn write_sidecar(
-    parts: &Parts,
-    offsets: &[Option<u64>],
-    size: u64,
-    path: &Path,
-    progress: &dyn Fn(u64),
-) -> Result<Written, Error> {
-    let mut out = HashingFile::create(path, size)?;
-    let mut buffers = Buffers::default();
-    for (initializer, offset) in parts.initializers.iter().zip(offsets) {
-        let Some(offset) = offset else { continue };
-        out.write(&vec![0; (offset - out.written) as usize])?;
-        buffers.write(initializer, &mut out, progress)?;
-    }
-    out.finish()
-}
-
-/// Reused between tensors, so memory does not grow with the model.
-#[derive(Default)]
-struct Buffers {
-    values: Vec<f32>,
-    bytes: Vec<u8>,
-}
-
-impl Buffers {
-    fn write(&mut self, initializer: &Initializer, out: &mut HashingFile, progress: &dyn Fn(u64)) -> Result<(), Error> {
-        let Buffers { values, bytes } = self;
+    /// One tensor, through a buffer that all share, so that memory does not grow with the model.
+    fn weights(&self, initializer: &Initializer, buffer: &mut Vec<f32>, out: &mut Output) -> Result<(), Error> {
         match &initializer.data {
-            Data::Float(tensor) => tensor.for_each_block(values, |block| {
-                bytes.clear();
-                bytes.extend(block.iter().flat_map(|v| v.to_le_bytes()));
-                progress(bytes.len() as u64);
+            Data::Float(tensor) => tensor.for_each_block(buffer, |block| {
+                let bytes: &[u8] = bytemuck::cast_slice(block);
+                (self.progress)(bytes.len() as u64);
                 out.write(bytes)
             }),
-            Data::Int64 { values, .. } => {
-                let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-                out.write(&bytes)
-            }
+            Data::Int64 { values, .. } => out.write(bytemuck::cast_slice(values)),
         }
     }
 }
 
 /// A file that hashes what passes through.
-struct HashingFile<'a> {
+struct Output<'a> {
     path: &'a Path,
     size: u64,
     written: u64,
     file: BufWriter<File>,
-    hasher: Sha256,
+    hasher: Option<Sha256>,
 }
 
-impl HashingFile<'_> {
-    fn create(path: &Path, size: u64) -> Result<HashingFile<'_>, Error> {
+impl Output<'_> {
+    fn create(path: &Path, size: u64, hash: bool) -> Result<Output<'_>, Error> {
         let file = File::create(path).map_err(|e| Error::io(path, size, e))?;
-        let file = BufWriter::with_capacity(1 << 20, file);
-        Ok(HashingFile { path, size, written: 0, file, hasher: Sha256::new() })
+        // Blocks of weights are larger than its buffer and pass it by.
+        let file = BufWriter::with_capacity(1 << 16, file);
+        Ok(Output { path, size, written: 0, file, hasher: hash.then(Sha256::new) })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.file.write_all(bytes).map_err(|e| Error::io(self.path, self.size, e))?;
-        self.hasher.update(bytes);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
         self.written += bytes.len() as u64;
         Ok(())
     }
 
     fn finish(mut self) -> Result<Written, Error> {
         self.file.flush().map_err(|e| Error::io(self.path, self.size, e))?;
-        let sha256 = hex(&self.hasher.finalize());
+        let sha256 = self.hasher.map(|hasher| hex(&hasher.finalize()));
         Ok(Written { path: self.path.to_owned(), size: self.written, sha256 })
     }
-}
-
-fn tensor_proto(initializer: &Initializer, external: Option<(&str, u64)>) -> TensorProto {
-    let (dims, data_type) = match &initializer.data {
-        Data::Float(tensor) => (tensor.shape(), DataType::Float),
-        Data::Int64 { dims, .. } => (dims.clone(), DataType::Int64),
-    };
-    let mut proto = TensorProto {
-        dims: dims.iter().map(|&n| n as i64).collect(),
-        data_type: Some(data_type as i32),
-        name: Some(initializer.name.clone()),
-        ..TensorProto::default()
-    };
-    if let Some((location, offset)) = external {
-        let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.to_owned()), value: Some(value) };
-        proto.data_location = Some(DataLocation::External as i32);
-        proto.external_data = vec![
-            entry("location", location.to_owned()),
-            entry("offset", offset.to_string()),
-            entry("length", byte_len(initializer).to_string()),
-        ];
-    }
-    proto
-}
-
-fn node_proto(parts: &Parts, node: &Node) -> NodeProto {
-    let names = |values: &[super::Value]| values.iter().map(|&v| parts.value_name(v).to_owned()).collect();
-    NodeProto {
-        input: names(&node.inputs),
-        output: names(&node.outputs),
-        name: Some(node.name.clone()),
-        op_type: Some(node.op_type.to_owned()),
-        attribute: node.attributes.iter().map(|(name, value)| attribute_proto(name, value)).collect(),
-        ..NodeProto::default()
-    }
-}
-
-fn attribute_proto(name: &str, value: &Attribute) -> AttributeProto {
-    let mut proto = AttributeProto { name: Some(name.to_owned()), ..AttributeProto::default() };
-    let kind = match value {
-        Attribute::Int(i) => {
-            proto.i = Some(*i);
-            AttributeType::Int
-        }
-        Attribute::Ints(ints) => {
-            proto.ints.clone_from(ints);
-            AttributeType::Ints
-        }
-        Attribute::Float(f) => {
-            proto.f = Some(*f);
-            AttributeType::Float
-        }
-        Attribute::Text(text) => {
-            proto.s = Some(Bytes::from_static(text.as_bytes()));
-            AttributeType::String
-        }
-    };
-    proto.r#type = Some(kind as i32);
-    proto
-}
-
-fn value_info(port: &Port) -> ValueInfoProto {
-    let elem_type = match port.element_type {
-        ElementType::Float => DataType::Float,
-        ElementType::Int64 => DataType::Int64,
-    };
-    let dim = |dim: &Dim| Dimension {
-        value: Some(match dim {
-            Dim::Fixed(n) => dimension::Value::DimValue(*n as i64),
-            Dim::Named(name) => dimension::Value::DimParam((*name).to_owned()),
-        }),
-        ..Dimension::default()
-    };
-    let shape = TensorShapeProto { dim: port.dims.iter().map(dim).collect() };
-    let tensor = type_proto::Tensor { elem_type: Some(elem_type as i32), shape: Some(shape) };
-    let r#type = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() };
-    ValueInfoProto { name: Some(port.name.clone()), r#type: Some(r#type), ..ValueInfoProto::default() }
 }

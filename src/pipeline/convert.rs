@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use super::digest::Digest;
 use super::select::{Choice, RECORDED_CONFIG, RECORDED_DIALECT, Selected};
 use super::{Error, Loaded, Progress, load};
 use crate::checkpoint::write::{self, safetensors};
@@ -53,11 +54,11 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
             way_out: "name another --out".to_owned(),
         });
     }
+    let mut digest = Digest::start(&loaded.checkpoint);
     fits_open_clip(&loaded.selected.config, path)?;
     // Building the towers checks every name and shape, so that nothing half-right is written.
     // Folded weights are taken from the graph, so their channels must stand in their own order.
     let image = loaded.build(&Build { plain_depthwise: false, ..Build::default() })?.image;
-    let sha256 = loaded.sha256(progress)?;
     let Loaded { checkpoint, mut params, mut selected } = loaded;
 
     let published = selected.config.clone();
@@ -76,11 +77,12 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
         .map_err(wrong)?;
     tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
 
+    progress.start("hashing the checkpoint", None);
     let metadata = BTreeMap::from([
         ("format".to_owned(), "pt".to_owned()),
         ("clip_onnx.tool".to_owned(), concat!("clip-onnx ", env!("CARGO_PKG_VERSION")).to_owned()),
         ("clip_onnx.source_file".to_owned(), checkpoint.file_name()),
-        ("clip_onnx.source_sha256".to_owned(), sha256),
+        ("clip_onnx.source_sha256".to_owned(), digest.get()?.to_owned()),
         ("clip_onnx.license".to_owned(), config.license.clone().unwrap_or_else(|| "unknown".to_owned())),
         (RECORDED_DIALECT.to_owned(), config.dialect.to_string()),
         (RECORDED_CONFIG.to_owned(), config.to_json().to_string()),

@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::digest::Digest;
 use super::select::{Choice, Selected};
 use super::{Built, Error, Loaded, Progress, load};
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
-use crate::onnx::write::{Error as WriteError, ExternalData, Written, weight_bytes, write};
+use crate::onnx::write::{Error as WriteError, ExternalData, Options, Written, weight_bytes, write};
 use crate::package::{Folder, MANIFEST, Manifest, ManifestFile, REPORT};
 use crate::params::Params;
 use crate::towers::{self, Build, Logits};
 use crate::verify::{self, Report};
+
+const SOURCE_SHA256: &str = "source_sha256";
 
 /// What to export, and how.
 #[derive(Clone, Debug)]
@@ -29,6 +32,8 @@ pub struct Export {
     /// How the towers are written down.
     pub build: Build,
     pub external_data: ExternalData,
+    /// Work out the SHA-256 of the checkpoint and of every file, and check the checkpoint's own sums.
+    pub hash: bool,
     /// Load and run what was written.
     pub verify: bool,
     pub reference: Option<PathBuf>,
@@ -58,20 +63,26 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     }
     let loaded = load(path, &request.choice, request.image_size, progress)?;
     takes_dynamic_text(request, &loaded.selected.config)?;
+    let mut digest = request.hash.then(|| Digest::start(&loaded.checkpoint));
     let Built { image, text, logits } = loaded.build(&request.build)?;
-    let sha256 = loaded.sha256(progress)?;
     let Loaded { checkpoint, params, selected } = loaded;
     let config = &selected.config;
-    let metadata = metadata(request, config, &checkpoint, &logits, &sha256);
+    let mut metadata = metadata(request, config, &checkpoint, &logits);
     let mut files = Vec::new();
     for (graph, own) in [(image, image_metadata(config)), (text, text_metadata(config))] {
         metadata.iter().chain(&own).for_each(|(key, value)| graph.set_metadata(key, value));
         let name = format!("{}.onnx", graph.name);
         let parts = graph.into_parts();
         progress.start(&format!("writing {name}"), Some(weight_bytes(&parts)));
-        let written = write(&parts, &folder.path().join(&name), external(request), &|n| progress.advance(n));
-        files.extend(written.map_err(|source| not_written(request, &name, source))?);
+        let options = Options { external: external(request), hash: request.hash };
+        let seal = |metadata: &mut _| sealed(metadata, digest.as_mut()).map_err(Failure::Seal);
+        let written = write(&parts, &folder.path().join(&name), options, seal, &|n| progress.advance(n));
+        files.extend(written.map_err(|failure| match failure {
+            Failure::Write(source) => not_written(request, &name, source),
+            Failure::Seal(error) => error,
+        })?);
     }
+    sealed(&mut metadata, digest.as_mut())?;
     folder.write(MANIFEST, &manifest(request, config, &metadata, &files))?;
     let stand_in = if request.verify { StandIn::write(request, config, &params, &folder)? } else { None };
     // What was read is not needed to prove what was written: let go of the mapped file.
@@ -101,6 +112,26 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         file.path = request.out.join(file_name(&file.path));
     }
     Ok(Exported { selected, files, report })
+}
+
+/// What can keep a file from being finished.
+enum Failure {
+    Write(WriteError),
+    Seal(Error),
+}
+
+impl From<WriteError> for Failure {
+    fn from(source: WriteError) -> Failure {
+        Failure::Write(source)
+    }
+}
+
+/// Puts the checkpoint's digest, which takes as long as a file does, in its place.
+fn sealed(metadata: &mut BTreeMap<String, String>, digest: Option<&mut Digest>) -> Result<(), Error> {
+    if let Some(digest) = digest {
+        metadata.insert(SOURCE_SHA256.to_owned(), digest.get()?.to_owned());
+    }
+    Ok(())
 }
 
 /// What kept a file of the folder from being written, by the names the user knows.
@@ -166,7 +197,8 @@ impl StandIn {
         let scratch = tempfile::Builder::new().prefix("stand-in-").tempdir_in(folder.path());
         let scratch = scratch.map_err(|source| failed(WriteError::io(&request.out, 0, source)))?;
         let path = scratch.path().join(&name);
-        write(&graph.into_parts(), &path, ExternalData::Auto, &|_| ()).map_err(failed)?;
+        let options = Options { external: ExternalData::Auto, hash: false };
+        write(&graph.into_parts(), &path, options, |_| Ok(()), &|_| ()).map_err(failed)?;
         Ok(Some(StandIn { path, _folder: scratch }))
     }
 }
@@ -177,14 +209,15 @@ fn metadata(
     config: &ModelConfig,
     checkpoint: &Checkpoint,
     logits: &Logits,
-    sha256: &str,
 ) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
     let mut set = |key: &str, value: String| out.insert(key.to_owned(), value);
     set("tool", env!("CARGO_PKG_NAME").to_owned());
     set("tool_version", env!("CARGO_PKG_VERSION").to_owned());
     set("source_file", checkpoint.file_name());
-    set("source_sha256", sha256.to_owned());
+    if request.hash {
+        set(SOURCE_SHA256, Digest::PENDING.to_owned());
+    }
     set("model", config.model.clone());
     set("family", config.family.to_string());
     set("dialect", config.dialect.to_string());

@@ -120,10 +120,9 @@ pub fn select(
         return Ok(Selected { config, found: Found::Beside });
     }
     let path = checkpoint.path().display().to_string();
-    let fits = ranked(params, dialect);
-    let exact = fits.iter().take_while(|(_, differences)| differences.is_empty()).count();
-    if exact == 0 {
-        let closest = fits.first().map_or_else(
+    let fits = fitting(params, dialect);
+    if fits.is_empty() {
+        let closest = ranked(params, dialect).first().map_or_else(
             || format!("none is known in dialect {dialect}"),
             |(config, differences)| {
                 let shown: Vec<String> = differences.iter().map(Difference::to_string).collect();
@@ -132,7 +131,6 @@ pub fn select(
         );
         return Err(Error::NoFit { path, closest });
     }
-    let fits: Vec<ModelConfig> = fits.into_iter().take(exact).map(|(config, _)| config).collect();
     if let [config] = &fits[..] {
         return Ok(Selected { config: config.clone(), found: Found::Shapes });
     }
@@ -274,16 +272,31 @@ fn as_stored(mut config: ModelConfig, params: &Params) -> ModelConfig {
     config
 }
 
-/// Every known model in `dialect`, as this naming stores it, those that differ least first.
+/// Known models in `dialect`, as this naming stores them.
+fn candidates(params: &Params, dialect: Dialect) -> impl Iterator<Item = ModelConfig> {
+    let in_dialect = known().filter_map(move |config| config.for_file(params.naming(), dialect).ok());
+    in_dialect.map(|config| as_stored(config, params))
+}
+
+/// Those that have exactly these parameters.
+fn fitting(params: &Params, dialect: Dialect) -> Vec<ModelConfig> {
+    let shape = |name: &str| params.shapes().find(|(stored, _)| *stored == name).map(|(_, shape)| shape);
+    // One shape rules most out, before any tower is built to compare the rest.
+    let tokens = shape("text.token_embedding.weight");
+    let likely = |config: &ModelConfig| {
+        let text = &config.text_cfg;
+        tokens.as_ref().is_none_or(|tokens| *tokens == [text.vocab_size, text.width])
+    };
+    candidates(params, dialect).filter(|config| likely(config) && differences(config, params).is_empty()).collect()
+}
+
+/// Every known model, those that differ least first.
 pub fn ranked(params: &Params, dialect: Dialect) -> Vec<(ModelConfig, Vec<Difference>)> {
-    let in_dialect = known().filter_map(|config| config.for_file(params.naming(), dialect).ok());
-    let mut out: Vec<_> = in_dialect
-        .map(|config| as_stored(config, params))
-        .map(|config| {
-            let differences = differences(&config, params);
-            (config, differences)
-        })
-        .collect();
+    let compared = |config: ModelConfig| {
+        let differences = differences(&config, params);
+        (config, differences)
+    };
+    let mut out: Vec<_> = candidates(params, dialect).map(compared).collect();
     out.sort_by_key(|(_, differences)| differences.len());
     out
 }

@@ -56,7 +56,6 @@ impl Tensor {
         let mut start = 0;
         while start < rows {
             let end = (start + step).min(rows);
-            buffer.clear();
             buffer.resize((end - start) * row_len, 0.0);
             let mut offset = 0;
             for reader in &parts {
@@ -82,8 +81,9 @@ impl Tensor {
     }
 
     fn check_finite(&self, block: &[f32], start: usize) -> Result<(), Error> {
-        let largest = block.iter().fold(0u32, |m, v| m.max(v.to_bits() & 0x7fff_ffff));
-        if largest < 0x7f80_0000 {
+        // An exponent of all ones carries into the sign when one is added to it.
+        let carried = block.iter().fold(0u32, |m, v| m | ((v.to_bits() & 0x7fff_ffff) + 0x0080_0000));
+        if carried >> 31 == 0 {
             return Ok(());
         }
         let at = block.iter().position(|v| !v.is_finite()).unwrap_or(0);
@@ -133,13 +133,15 @@ impl Reader<'_> {
     }
 
     fn copy(&self, start: usize, rows: usize, shape: &[usize], row_axis: usize, out: &mut [f32]) {
-        let (from, loops) = (self.view.offset + start, loops(self.view, shape, row_axis, rows));
+        let (from, mut loops) = (self.view.offset + start, loops(self.view, shape, row_axis, rows));
         match self.view.dtype {
             DType::F16 => copy_loops::<F16>(&self.bytes, from, &loops, out),
             DType::BF16 => copy_loops::<BF16>(&self.bytes, from, &loops, out),
             _ => copy_loops::<F32>(&self.bytes, from, &loops, out),
         }
         if self.view.scale != 1.0 {
+            // Only what was written matters now: along it, so that runs are runs.
+            loops.sort_by_key(|l| std::cmp::Reverse(l.to));
             scale_loops(&loops, out, self.view.scale);
         }
     }
@@ -234,28 +236,7 @@ fn copy_loops<E: Element>(bytes: &[u8], from: usize, loops: &[Loop], out: &mut [
                 out[i * run.to] = E::load(at(from + i * run.from));
             }
         }
-        // Two loops of which one side is contiguous in each: a transpose, done in tiles
-        // so that neither side strides through memory a line at a time.
-        [outer, inner] if outer.from == 1 && inner.to == 1 => {
-            const TILE: usize = 16;
-            for i0 in (0..outer.len).step_by(TILE) {
-                let rows = TILE.min(outer.len - i0);
-                for j0 in (0..inner.len).step_by(TILE) {
-                    let columns = TILE.min(inner.len - j0);
-                    let mut tile = [[0f32; TILE]; TILE];
-                    for (j, tile) in tile.iter_mut().enumerate().take(columns) {
-                        let start = from + i0 + (j0 + j) * inner.from;
-                        E::load_run(&at(start)[..rows * E::SIZE], &mut tile[..rows]);
-                    }
-                    for i in 0..rows {
-                        let start = (i0 + i) * outer.to + j0;
-                        for (out, tile) in out[start..start + columns].iter_mut().zip(&tile) {
-                            *out = tile[i];
-                        }
-                    }
-                }
-            }
-        }
+        [outer, inner] if outer.from == 1 && inner.to == 1 => transpose::<E>(bytes, from, *outer, *inner, out),
         [outer, rest @ ..] => {
             for i in 0..outer.len {
                 copy_loops::<E>(bytes, from + i * outer.from, rest, &mut out[i * outer.to..]);
@@ -264,10 +245,47 @@ fn copy_loops<E: Element>(bytes: &[u8], from: usize, loops: &[Loop], out: &mut [
     }
 }
 
+/// Side of the square that is turned at once: 16 float32 fill a cache line, so both sides move whole lines.
+const TILE: usize = 16;
+
+/// Columns of the source that are gone through before the next rows: a few lines side by side, which
+/// the CPU fetches together.
+const STRIP: usize = 8 * TILE;
+
+/// Two loops of which one side is contiguous in each: a transpose, done in tiles so that neither side
+/// strides through memory a line at a time.
+fn transpose<E: Element>(bytes: &[u8], from: usize, outer: Loop, inner: Loop, out: &mut [f32]) {
+    let mut tile = [[0f32; TILE]; TILE];
+    for strip in (0..outer.len).step_by(STRIP) {
+        let end = (strip + STRIP).min(outer.len);
+        for j0 in (0..inner.len).step_by(TILE) {
+            let columns = TILE.min(inner.len - j0);
+            for i0 in (strip..end).step_by(TILE) {
+                let rows = TILE.min(end - i0);
+                for (j, tile) in tile.iter_mut().enumerate().take(columns) {
+                    let start = (from + i0 + (j0 + j) * inner.from) * E::SIZE;
+                    E::load_run(&bytes[start..start + rows * E::SIZE], &mut tile[..rows]);
+                }
+                for i in 0..rows {
+                    let start = (i0 + i) * outer.to + j0;
+                    let out = &mut out[start..start + columns];
+                    match <&mut [f32; TILE]>::try_from(&mut *out) {
+                        // A length known beforehand lets the compiler turn whole tiles in registers.
+                        Ok(out) => *out = std::array::from_fn(|j| tile[j][i]),
+                        Err(_) => out.iter_mut().zip(&tile).for_each(|(out, tile)| *out = tile[i]),
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Multiplies what [`copy_loops`] has written.
 fn scale_loops(loops: &[Loop], out: &mut [f32], scale: f64) {
+    let times = |v: f32| (f64::from(v) * scale) as f32;
     match loops {
-        [] => out[0] = (f64::from(out[0]) * scale) as f32,
+        [] => out[0] = times(out[0]),
+        [run] if run.to == 1 => out[..run.len].iter_mut().for_each(|v| *v = times(*v)),
         [run, rest @ ..] => (0..run.len).for_each(|i| scale_loops(rest, &mut out[i * run.to..], scale)),
     }
 }

@@ -61,6 +61,7 @@ impl Fixture {
             image_size: None,
             build: Build::default(),
             external_data: ExternalData::Auto,
+            hash: true,
             verify: true,
             reference: Some(self.reference()),
             batches: vec![1, 2, 3, 7],
