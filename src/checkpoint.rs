@@ -12,10 +12,13 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
+use inflate::Scratch;
+
 use crate::files::{ordinary, read_text};
 use crate::tensor::{self, Tensor};
 
 mod archive;
+mod inflate;
 mod npy;
 mod npz;
 mod pickle;
@@ -97,6 +100,8 @@ pub struct Checkpoint {
     /// The file, or the shards in the order of their names.
     files: Vec<Bytes>,
     contents: Contents,
+    /// Where large deflated members are inflated.
+    scratch: Scratch,
 }
 
 /// What a file turned out to hold.
@@ -113,11 +118,11 @@ impl Contents {
     }
 
     /// Reads one file, whichever container it is.
-    fn read(file: &Bytes) -> Result<Contents, Error> {
+    fn read(file: &Bytes, scratch: &Scratch) -> Result<Contents, Error> {
         Ok(match &file[..] {
             [] => return Err(Error::Empty),
             [b'P', b'K', 3 | 5, 4 | 6, ..] => {
-                let members = archive::members(file)?;
+                let members = archive::members(file, scratch)?;
                 if torch::is_torch(&members) {
                     // PyTorch can be told to leave checksums out, and then writes what they are not.
                     return Ok(Contents::new(Format::Torch, torch::read_zip(&members)?));
@@ -151,6 +156,8 @@ impl Contents {
 #[derive(Clone)]
 struct Checksum {
     name: String,
+    /// Which of the files it is in, and where.
+    file: usize,
     range: Range<usize>,
     crc32: u32,
 }
@@ -164,20 +171,28 @@ impl Checkpoint {
     pub fn open(path: &Path) -> Result<Checkpoint, Error> {
         let path = locate(path)?;
         let file = map(&path)?;
+        let scratch = Scratch::default();
         let mut paths = vec![path.clone()];
         let (files, contents) = if sharded::is_index(&file) {
-            let (shards, files, contents) = sharded::read(&file, &path)?;
+            let (shards, files, contents) = sharded::read(&file, &path, &scratch)?;
             paths.extend(shards);
             (files, contents)
         } else {
-            let contents = Contents::read(&file)?;
+            let contents = Contents::read(&file, &scratch)?;
             (vec![file], contents)
         };
         let mut seen = std::collections::HashSet::new();
         if let Some((name, _)) = contents.tensors.iter().find(|(name, _)| !seen.insert(name.clone())) {
             return Err(Error::Duplicate { name: name.clone() });
         }
-        Ok(Checkpoint { path, paths, files, contents })
+        Ok(Checkpoint { path, paths, files, contents, scratch })
+    }
+
+    /// Names the folder for what does not fit in memory, such as that of the output: members that a zip
+    /// archive holds deflated and that are beyond 64 MiB. Once; without it the system's is taken.
+    pub fn spill_into(&self, folder: &Path) {
+        // The first folder named is the one in use.
+        let _ = self.scratch.set(folder.to_owned());
     }
 
     /// A checkpoint of names and shapes alone, to test tables and models without weights.
@@ -187,6 +202,7 @@ impl Checkpoint {
             paths: vec![],
             files: vec![],
             contents: Contents::new(Format::Npz, tensors),
+            scratch: Scratch::default(),
         }
     }
 
@@ -249,7 +265,7 @@ const CHUNK: usize = 1 << 18;
 /// All bytes of a checkpoint, and what its archive says of them.
 pub struct Whole {
     files: Vec<Bytes>,
-    /// Of the archive's members, in the order in which they lie in it.
+    /// Of archives' members, in the order in which they lie in them.
     checksums: Vec<Checksum>,
 }
 
@@ -263,9 +279,7 @@ impl Whole {
         let mut hasher = Sha256::new();
         for (at, file) in self.files.iter().enumerate() {
             let mut position = 0;
-            // Only an archive has any, and it is one file.
-            let sums = if at == 0 { &self.checksums[..] } else { &[] };
-            for sum in sums {
+            for sum in self.checksums.iter().filter(|sum| sum.file == at) {
                 // Members that overlap are hostile, and summed apart.
                 let apart = sum.range.start < position;
                 if !apart {
@@ -316,13 +330,17 @@ pub fn hex(digest: &[u8]) -> String {
 /// When it is a directory or cannot be opened.
 pub fn map(path: &Path) -> Result<Bytes, Error> {
     ordinary(path)?;
-    let file = File::open(path)?;
+    Ok(mapped(&File::open(path)?)?)
+}
+
+/// Maps an open file.
+fn mapped(file: &File) -> std::io::Result<Bytes> {
     if file.metadata()?.len() == 0 {
         return Ok(Bytes::new());
     }
     // SAFETY: the mapping is read-only and private to this process. Someone truncating the file
     // while it is read ends the process with SIGBUS, as with every tool that maps its input;
     // changing it gives wrong bytes, never a wrong address.
-    let mapping = unsafe { memmap2::Mmap::map(&file)? };
+    let mapping = unsafe { memmap2::Mmap::map(file)? };
     Ok(Bytes::from_owner(mapping))
 }

@@ -163,6 +163,11 @@ impl OutputFile {
         Ok(OutputFile { making, target: target.to_owned() })
     }
 
+    /// The folder it is made in.
+    pub fn folder(&self) -> &Path {
+        self.making.path().parent().unwrap_or(Path::new("."))
+    }
+
     /// The open file.
     pub fn file(&mut self) -> &mut fs::File {
         self.making.as_file_mut()

@@ -37,7 +37,7 @@ pub enum Error {
     #[error("--image-size for {model}: {problem}")]
     ImageSize { model: String, problem: Problem },
     #[error(transparent)]
-    Write(onnx::write::Error),
+    Write(#[from] onnx::write::Error),
     #[error(transparent)]
     Package(#[from] package::Error),
     #[error(transparent)]
@@ -103,14 +103,16 @@ struct Built {
 }
 
 /// Opens a checkpoint, names its parameters, chooses its model, and brings both to the image size
-/// asked for.
+/// asked for. What does not fit in memory goes to `scratch`.
 fn load(
     path: &Path,
     choice: &Choice,
     image_size: Option<[usize; 2]>,
+    scratch: &Path,
     progress: &dyn Progress,
 ) -> Result<Loaded, Error> {
     let checkpoint = open(path)?;
+    checkpoint.spill_into(scratch);
     let path = checkpoint.path();
     let mut params = params::Params::from_checkpoint(&checkpoint).map_err(|source| Error::params(path, source))?;
     let mut selected = select::select(choice, &checkpoint, &params, progress)?;

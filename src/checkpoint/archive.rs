@@ -1,20 +1,21 @@
 //! Zip archives: what both `.npz` and PyTorch files are.
 //!
-//! Stored members are slices of the mapped file. Deflated ones are inflated once, when first read.
+//! Stored members are slices of the mapped file. Deflated ones are inflated when they are read.
 
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use zip::{CompressionMethod, ZipArchive};
 
+use super::inflate::{Deflated, Inflater, Scratch};
 use super::{Checksum, Error};
-use crate::tensor::{Deferred, Storage};
+use crate::tensor::Storage;
 
 /// Deflate cannot shrink further than this; a member that claims more is a zip bomb.
 const MAX_DEFLATE_RATIO: u64 = 1032;
 
-type Zip = ZipArchive<Cursor<Bytes>>;
+pub type Zip = ZipArchive<Cursor<Bytes>>;
 
 /// One file of the archive.
 pub struct Member {
@@ -26,22 +27,22 @@ pub struct Member {
 
 enum Contents {
     Stored { bytes: Bytes, start: usize, crc32: u32 },
-    Deflated { archive: Zip, at: usize },
+    Deflated { inflater: Arc<Inflater>, at: usize },
 }
 
-/// All members, in the directory's order.
+/// All members, in the directory's order; large deflated ones will be inflated in `scratch`.
 ///
 /// # Errors
 /// [`Error::Zip`] for a damaged archive, [`Error::Member`] for one member.
-pub fn members(file: &Bytes) -> Result<Vec<Member>, Error> {
+pub fn members(file: &Bytes, scratch: &Scratch) -> Result<Vec<Member>, Error> {
     let zip_error = |e: zip::result::ZipError| Error::Zip { reason: e.to_string() };
     let mut archive = ZipArchive::new(Cursor::new(file.clone())).map_err(zip_error)?;
     // The crate keeps the last of two members of one name; the end record counts both.
     if let Some(count) = member_count(file).filter(|&count| count != archive.len()) {
         return Err(Error::DuplicateMember { listed: count, names: archive.len() });
     }
-    // Clones share the directory and the mapped bytes; a deflated member needs one to read itself.
-    let shared = archive.clone();
+    // Clones share the directory and the mapped bytes.
+    let inflater = Arc::new(Inflater::new(archive.clone(), scratch));
     let mut out = Vec::with_capacity(archive.len());
     for at in 0..archive.len() {
         let member = archive.by_index(at).map_err(zip_error)?;
@@ -60,7 +61,7 @@ pub fn members(file: &Bytes) -> Result<Vec<Member>, Error> {
                     "claims {size} bytes from {stored} deflated ones; deflate cannot, so the file is damaged or hostile"
                 )));
             }
-            CompressionMethod::Deflated => Contents::Deflated { archive: shared.clone(), at },
+            CompressionMethod::Deflated => Contents::Deflated { inflater: inflater.clone(), at },
             other => return Err(wrong(format!("is compressed with {other}; expected stored or deflated"))),
         };
         let size = match &contents {
@@ -81,18 +82,10 @@ impl Member {
         let most = most.min(self.size);
         match &self.contents {
             Contents::Stored { bytes, .. } => Ok(bytes.slice(..most)),
-            Contents::Deflated { archive, at } => {
-                let inflate = || -> Result<Vec<u8>, String> {
-                    let mut out = Vec::new();
-                    let mut archive = archive.clone();
-                    let member = archive.by_index(*at).map_err(|e| e.to_string())?;
-                    member.take(most as u64).read_to_end(&mut out).map_err(|e| e.to_string())?;
-                    Ok(out)
-                };
-                let wrong =
-                    |reason| Error::Member { name: self.name.clone(), reason: format!("does not inflate: {reason}") };
-                Ok(Bytes::from(inflate().map_err(wrong)?))
-            }
+            Contents::Deflated { inflater, at } => inflater.prefix(*at, most).map_err(|reason| Error::Member {
+                name: self.name.clone(),
+                reason: format!("does not inflate: {reason}"),
+            }),
         }
     }
 
@@ -101,7 +94,7 @@ impl Member {
         match &self.contents {
             Contents::Stored { bytes, start, crc32 } => {
                 let name = self.name.strip_suffix(".npy").unwrap_or(&self.name).to_owned();
-                Some(Checksum { name, range: *start..*start + bytes.len(), crc32: *crc32 })
+                Some(Checksum { name, file: 0, range: *start..*start + bytes.len(), crc32: *crc32 })
             }
             Contents::Deflated { .. } => None,
         }
@@ -111,12 +104,12 @@ impl Member {
     pub fn storage(&self, skip: usize) -> Storage {
         match &self.contents {
             Contents::Stored { bytes, .. } => Storage::Ready(bytes.slice(skip.min(bytes.len())..)),
-            Contents::Deflated { archive, at } => Storage::Deferred(Arc::new(Deflated {
-                archive: archive.clone(),
+            Contents::Deflated { inflater, at } => Storage::Deferred(Arc::new(Deflated {
+                inflater: inflater.clone(),
                 at: *at,
                 size: self.size,
                 skip,
-                inflated: OnceLock::new(),
+                spilled: OnceLock::new(),
             })),
         }
     }
@@ -129,32 +122,4 @@ fn member_count(file: &[u8]) -> Option<usize> {
     let at = tail.windows(4).rposition(|bytes| bytes == b"PK\x05\x06")?;
     let count = u16::from_le_bytes([*tail.get(at + 10)?, *tail.get(at + 11)?]);
     (count != 0xffff).then_some(usize::from(count))
-}
-
-/// A deflated member, inflated when first asked for and kept.
-struct Deflated {
-    archive: Zip,
-    at: usize,
-    size: usize,
-    skip: usize,
-    inflated: OnceLock<Result<Bytes, String>>,
-}
-
-impl Deferred for Deflated {
-    fn bytes(&self) -> Result<Bytes, String> {
-        let inflate = || {
-            let mut archive = self.archive.clone();
-            let member = archive.by_index(self.at).map_err(|e| e.to_string())?;
-            let mut out = Vec::new();
-            out.try_reserve_exact(self.size).map_err(|_| format!("does not fit in memory ({} bytes)", self.size))?;
-            // Reading to the end also checks the member's CRC.
-            let read = member.take(self.size as u64 + 1).read_to_end(&mut out);
-            read.map_err(|e| format!("does not inflate: {e}"))?;
-            if out.len() != self.size {
-                return Err(format!("inflates to {} bytes, expected {}", out.len(), self.size));
-            }
-            Ok(Bytes::from(out).slice(self.skip.min(self.size)..))
-        };
-        self.inflated.get_or_init(inflate).clone()
-    }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde::Deserialize;
 
+use super::inflate::Scratch;
 use super::{Contents, Error, map};
 
 /// What a folder's checkpoint is called, the first one present being taken. timm's repositories hold
@@ -41,7 +42,7 @@ struct Index {
 }
 
 /// Opens every shard an index names, and checks that each holds what the index says it does.
-pub fn read(index: &[u8], path: &Path) -> Result<(Vec<PathBuf>, Vec<Bytes>, Contents), Error> {
+pub fn read(index: &[u8], path: &Path, scratch: &Scratch) -> Result<(Vec<PathBuf>, Vec<Bytes>, Contents), Error> {
     let Index { weight_map } = serde_json::from_slice(index).map_err(|e| Error::Index { reason: e.to_string() })?;
     let shards: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
     if shards.is_empty() || shards.len() > MAX_SHARDS {
@@ -57,12 +58,13 @@ pub fn read(index: &[u8], path: &Path) -> Result<(Vec<PathBuf>, Vec<Bytes>, Cont
         }
         let wrong = |source: Error| Error::Shard { shard: shard.to_owned(), source: Box::new(source) };
         let file = map(&path.with_file_name(shard)).map_err(wrong)?;
-        let contents = Contents::read(&file).map_err(wrong)?;
+        let mut contents = Contents::read(&file, scratch).map_err(wrong)?;
         let held: HashSet<&str> = contents.tensors.iter().map(|(name, _)| name.as_str()).collect();
         let mut listed = weight_map.iter().filter(|(_, in_shard)| *in_shard == shard);
         if let Some((name, _)) = listed.find(|(name, _)| !held.contains(name.as_str())) {
             return Err(Error::Misplaced { shard: shard.to_owned(), tensor: name.clone() });
         }
+        contents.checksums.iter_mut().for_each(|sum| sum.file = files.len());
         paths.push(path.with_file_name(shard));
         files.push(file);
         match &mut all {

@@ -46,7 +46,7 @@ pub struct Converted {
 pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, Error> {
     let path = &request.checkpoint;
     let mut out = OutputFile::create(&request.out, request.force)?;
-    let loaded = load(path, &request.choice, request.image_size, progress)?;
+    let loaded = load(path, &request.choice, request.image_size, out.folder(), progress)?;
     if loaded.checkpoint.is_read_from(&request.out) {
         return Err(Error::Unsupported {
             path: request.out.display().to_string(),

@@ -61,7 +61,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         // Read again when it is needed; a wrong one should not cost an export.
         verify::Reference::read(reference)?;
     }
-    let loaded = load(path, &request.choice, request.image_size, progress)?;
+    let loaded = load(path, &request.choice, request.image_size, folder.path(), progress)?;
     takes_dynamic_text(request, &loaded.selected.config)?;
     let mut digest = request.hash.then(|| Digest::start(&loaded.checkpoint));
     let Built { image, text, logits } = loaded.build(&request.build)?;
@@ -75,11 +75,11 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         let parts = graph.into_parts();
         progress.start(&format!("writing {name}"), Some(weight_bytes(&parts)));
         let options = Options { external: external(request), hash: request.hash };
-        let seal = |metadata: &mut _| sealed(metadata, digest.as_mut()).map_err(Failure::Seal);
+        let seal = |metadata: &mut _| sealed(metadata, digest.as_mut());
         let written = write(&parts, &folder.path().join(&name), options, seal, &|n| progress.advance(n));
-        files.extend(written.map_err(|failure| match failure {
-            Failure::Write(source) => not_written(request, &name, source),
-            Failure::Seal(error) => error,
+        files.extend(written.map_err(|error| match error {
+            Error::Write(source) => not_written(request, &name, source),
+            other => other,
         })?);
     }
     sealed(&mut metadata, digest.as_mut())?;
@@ -112,18 +112,6 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         file.path = request.out.join(file_name(&file.path));
     }
     Ok(Exported { selected, files, report })
-}
-
-/// What can keep a file from being finished.
-enum Failure {
-    Write(WriteError),
-    Seal(Error),
-}
-
-impl From<WriteError> for Failure {
-    fn from(source: WriteError) -> Failure {
-        Failure::Write(source)
-    }
 }
 
 /// Puts the checkpoint's digest, which takes as long as a file does, in its place.
