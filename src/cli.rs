@@ -1,20 +1,19 @@
 //! Commands and flags: strings become typed requests, outcomes become text.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
-use clip_onnx::config::{Dialect, known};
-use clip_onnx::onnx::Target;
-use clip_onnx::onnx::target::{PORTABLE, PROFILES, Profile};
+use clap::{CommandFactory, Parser, Subcommand};
+use clip_onnx::config::known;
 use clip_onnx::onnx::write::ExternalData;
-use clip_onnx::pipeline::{Choice, Convert, Export, convert, export, inspect};
-use clip_onnx::towers::Build;
-use clip_onnx::verify;
+use clip_onnx::pipeline::{Convert, Export, convert, export, inspect};
+use clip_onnx::verify::{self, Engines};
 
+mod args;
 mod progress;
 mod show;
+mod timing;
 
+use args::{BenchArgs, ConvertArgs, ExportArgs, InspectArgs, VerifyArgs, models};
 use progress::Bars;
 
 /// Turns published CLIP-family checkpoints into verified ONNX.
@@ -64,7 +63,7 @@ Examples:
   clip-onnx export model.npz --config my-model.json --out model --reference reference.npz
   clip-onnx export siglip2_b16_224.npz --out siglip2-384 --image-size 384 --no-normalize")]
     Export(ExportArgs),
-    /// Run ONNX towers with tract and compare them with reference embeddings
+    /// Run ONNX towers with tract and ONNX Runtime, and compare them with reference embeddings
     ///
     /// Takes a folder an export wrote, or any ONNX towers: one float image input [N, 3, H, W], or
     /// one integer input [N, L]. Without a reference it still checks that outputs are finite, of
@@ -78,6 +77,17 @@ The reference is an .npz with `image`, `image_embedding`, `image_embedding_norma
 `text_embedding`, `text_embedding_normalized`, `logits_per_image`, `logit_scale_exp` and
 `logit_bias`, or what of it the towers need. scripts/make_reference.py writes one.")]
     Verify(VerifyArgs),
+    /// Time ONNX towers with tract and ONNX Runtime
+    ///
+    /// Takes a folder an export wrote, or any ONNX towers `verify` takes. Every file, engine and number of
+    /// threads is timed in a process of its own: latency after one run to warm up, time to load, and the
+    /// most memory the process held, mapped files included. tract runs on one thread. Compare figures of
+    /// one run only, on a machine that does nothing else.
+    #[command(after_long_help = "\
+Examples:
+  clip-onnx bench siglip --batches 1,8 --threads 1,2 --ort-lib libonnxruntime.so.1.23.0
+  clip-onnx bench clip/text_model.onnx --tokens 12 --json")]
+    Bench(BenchArgs),
     /// Write a checkpoint under open_clip's names, as safetensors
     ///
     /// The same weights in the same precision, loadable by open_clip with strict=True. The
@@ -111,195 +121,6 @@ Examples:
     Completions { shell: clap_complete::Shell },
 }
 
-#[derive(Args)]
-struct ChoiceArgs {
-    /// Model by name, instead of finding it from names and shapes (`clip-onnx models` lists them)
-    #[arg(long, value_name = "NAME", conflicts_with = "config")]
-    model: Option<String>,
-    /// Model from a JSON file of the form of models/*.json, or a transformers config.json
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Whose numbers to follow: `original` (the authors' code), `open_clip` or `transformers`.
-    /// Default: the naming the file was published under, or what `convert` recorded in it
-    #[arg(long, value_name = "NAME", value_parser = parse_dialect)]
-    dialect: Option<Dialect>,
-}
-
-impl From<ChoiceArgs> for Choice {
-    fn from(args: ChoiceArgs) -> Choice {
-        Choice { model: args.model, config: args.config, dialect: args.dialect }
-    }
-}
-
-#[derive(Args)]
-struct BuildArgs {
-    /// Who the files are for: `portable` (opset 17, loads everywhere) or `onnxruntime` (opset 23, its
-    /// `Attention`, text cut at the batch's last end token, weights beside the model)
-    #[arg(long, value_name = "NAME", value_parser = parse_profile, default_value = PORTABLE.name)]
-    target: &'static Profile,
-    /// Version of the operator set, within what the target allows: 17 to 22 for `portable`, 23 or 24
-    /// for `onnxruntime`
-    #[arg(long, value_name = "N")]
-    opset: Option<i64>,
-    /// Leave embeddings as they come, without L2 normalisation
-    #[arg(long)]
-    no_normalize: bool,
-    /// Take texts of any length up to the context: input_ids [batch_size, sequence_length]. For causal
-    /// text towers (CLIP, MobileCLIP-B); short texts then cost what they are long
-    #[arg(long)]
-    dynamic_text: bool,
-    /// Leave training-time branches, BatchNorms and layer scales as nodes of the graph, to compare
-    #[arg(long)]
-    no_fold: bool,
-    /// Compute the last block for all places, though one is pooled, to compare
-    #[arg(long)]
-    no_last_block: bool,
-    /// Compute keys and values of the MAP head for all places, to compare
-    #[arg(long)]
-    no_map_query: bool,
-    /// Compute text behind the batch's last end token, to compare (target `onnxruntime`)
-    #[arg(long)]
-    no_text_cut: bool,
-    /// Keep depthwise convolutions of several outputs a channel as one, to compare
-    #[arg(long)]
-    no_plain_depthwise: bool,
-}
-
-impl BuildArgs {
-    fn build(&self) -> anyhow::Result<Build> {
-        let target = match self.opset {
-            None => Target::new(self.target),
-            Some(opset) => Target::with_opset(self.target, opset).ok_or_else(|| {
-                let (name, opsets) = (self.target.name, &self.target.opsets);
-                anyhow::anyhow!(
-                    "--opset {opset} is not of target `{name}`, which has {} to {}; choose one of those, or another --target",
-                    opsets.start(),
-                    opsets.end()
-                )
-            })?,
-        };
-        Ok(Build {
-            target,
-            normalize: !self.no_normalize,
-            fold: !self.no_fold,
-            last_block: !self.no_last_block,
-            map_query: !self.no_map_query,
-            text_cut: !self.no_text_cut,
-            dynamic_text: self.dynamic_text,
-            plain_depthwise: !self.no_plain_depthwise,
-        })
-    }
-}
-
-#[derive(Args)]
-struct ExportArgs {
-    /// The checkpoint, as published: a file, the index of a sharded one, or a folder that holds it
-    checkpoint: PathBuf,
-    /// Folder to write
-    #[arg(long, short, value_name = "DIR")]
-    out: PathBuf,
-    /// Replace the folder if it is one of clip-onnx's
-    #[arg(long)]
-    force: bool,
-    #[command(flatten)]
-    choice: ChoiceArgs,
-    /// Image size to build for: a number, or HEIGHTxWIDTH. Positions are resampled by the rule of
-    /// the model's dialect; a NaFlex model becomes an ordinary one of that size
-    #[arg(long, value_name = "HxW", value_parser = parse_image_size)]
-    image_size: Option<[usize; 2]>,
-    #[command(flatten)]
-    build: BuildArgs,
-    /// Write weights beside the model (<file>_data) even below 2 GiB
-    #[arg(long)]
-    external_data: bool,
-    /// Leave out SHA-256 sums, of the checkpoint and of what is written, and do not check those the
-    /// checkpoint carries: about half the time
-    #[arg(long)]
-    no_hash: bool,
-    /// Reference embeddings to hold the files to
-    #[arg(long, value_name = "FILE.npz")]
-    reference: Option<PathBuf>,
-    /// Batch sizes to verify at
-    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = verify::BATCHES, value_parser = parse_batch)]
-    batches: Vec<usize>,
-    /// Do not load and run the files; no report.json is written
-    #[arg(long, conflicts_with = "reference")]
-    no_verify: bool,
-}
-
-#[derive(Args)]
-struct VerifyArgs {
-    /// Folder of an export, or ONNX files
-    #[arg(required = true, value_name = "DIR|FILE")]
-    models: Vec<PathBuf>,
-    /// Reference embeddings
-    #[arg(long, value_name = "FILE.npz")]
-    reference: Option<PathBuf>,
-    /// Batch sizes to run at
-    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = verify::BATCHES, value_parser = parse_batch)]
-    batches: Vec<usize>,
-    /// Print the report as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
-struct ConvertArgs {
-    /// The checkpoint, as published: a file, the index of a sharded one, or a folder that holds it
-    checkpoint: PathBuf,
-    /// The .safetensors file to write
-    #[arg(long, short, value_name = "FILE")]
-    out: PathBuf,
-    /// Replace the file if it is there
-    #[arg(long)]
-    force: bool,
-    #[command(flatten)]
-    choice: ChoiceArgs,
-    /// Image size to resample positions to: a number, or HEIGHTxWIDTH; freezes NaFlex
-    #[arg(long, value_name = "HxW", value_parser = parse_image_size)]
-    image_size: Option<[usize; 2]>,
-    /// Fold MobileCLIP's training-time branches, under timm's names for the folded form
-    #[arg(long)]
-    reparameterize: bool,
-}
-
-#[derive(Args)]
-struct InspectArgs {
-    /// A checkpoint or an ONNX file
-    file: PathBuf,
-    #[command(flatten)]
-    choice: ChoiceArgs,
-    /// List tensors whose name contains TEXT; all without it
-    #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = "")]
-    tensors: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-fn parse_profile(text: &str) -> Result<&'static Profile, String> {
-    let found = PROFILES.into_iter().find(|profile| profile.name == text);
-    found.ok_or_else(|| "expected `portable` or `onnxruntime`".to_owned())
-}
-
-fn parse_dialect(text: &str) -> Result<Dialect, String> {
-    Dialect::parse(text).ok_or_else(|| "expected `original`, `open_clip` or `transformers`".to_owned())
-}
-
-fn parse_image_size(text: &str) -> Result<[usize; 2], String> {
-    let number = |text: &str| text.trim().parse::<usize>().ok().filter(|&n| n > 0);
-    let size = match text.split_once(['x', 'X']) {
-        Some((height, width)) => number(height).zip(number(width)),
-        None => number(text).map(|side| (side, side)),
-    };
-    size.map(|(height, width)| [height, width]).ok_or_else(|| "expected pixels as N or HEIGHTxWIDTH".to_owned())
-}
-
-fn parse_batch(text: &str) -> Result<usize, String> {
-    let batch = text.trim().parse::<usize>().ok().filter(|n| (1..=1024).contains(n));
-    batch.ok_or_else(|| "expected a batch size from 1 to 1024".to_owned())
-}
-
 /// Runs the command line; false when a verification failed.
 ///
 /// # Errors
@@ -320,6 +141,7 @@ pub fn run() -> anyhow::Result<bool> {
                 external_data: if args.external_data { ExternalData::Always } else { ExternalData::Auto },
                 hash: !args.no_hash,
                 verify: !args.no_verify,
+                engines: args.engines.into(),
                 reference: args.reference,
                 batches: args.batches,
             };
@@ -329,12 +151,10 @@ pub fn run() -> anyhow::Result<bool> {
             Ok(exported.report.is_none_or(|report| report.passed))
         }
         Command::Verify(args) => {
-            let mut models = Vec::new();
-            for path in args.models {
-                if path.is_dir() { models.extend(verify::models_in(&path)?) } else { models.push(path) }
-            }
             let request = verify::Request {
-                models,
+                models: models(args.models)?,
+                engines: Engines::from(args.engines).open()?,
+                stand_ins: vec![],
                 reference: args.reference,
                 batches: args.batches,
                 notes: vec![],
@@ -345,6 +165,12 @@ pub fn run() -> anyhow::Result<bool> {
             let text = if args.json { serde_json::to_string_pretty(&report)? } else { report.to_string() };
             told(writeln!(out, "{text}"));
             Ok(report.passed)
+        }
+        Command::Bench(args) => {
+            let rows = timing::bench(args, &bars)?;
+            bars.finish();
+            told(rows.print(&mut out));
+            Ok(true)
         }
         Command::Convert(args) => {
             let request = Convert {
@@ -405,14 +231,5 @@ mod tests {
     #[test]
     fn the_flags_are_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn image_sizes_are_height_by_width() {
-        assert_eq!(parse_image_size("224"), Ok([224, 224]));
-        assert_eq!(parse_image_size("384x256"), Ok([384, 256]));
-        for wrong in ["", "0", "-1", "12x", "x", "1x2x3", "99999999999999999999"] {
-            assert!(parse_image_size(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -12,7 +12,7 @@
 //! towers::image, towers::text            read each parameter once, by scope, with its expected shape;
 //!    │                                   towers::convs folds branches while they are written down
 //!    ▼
-//! onnx::Graph ──► onnx::write ──► package::Folder ──► verify (tract) ──► Report
+//! onnx::Graph ──► onnx::write ──► package::Folder ──► verify ──► Report
 //! ```
 //!
 //! Everything is lazy until written: a canonical parameter is a view of the mapped file plus the
@@ -33,7 +33,8 @@
 //! | `main`, `cli` | pipeline | how anything is done |
 //! | [`pipeline`] | everything below | tensors' contents, operators |
 //! | [`package`] | files and JSON | models, weights |
-//! | [`verify`] | tract, ndarray-npy, [`onnx::read`] | the graph in memory |
+//! | [`bench`] | verify | the graph in memory |
+//! | [`verify`] | tract, ort, ndarray-npy, [`onnx::read`] | the graph in memory |
 //! | [`towers`] | config, params, onnx, tensor | files, source names |
 //! | [`params`] | checkpoint, tensor, config | ONNX |
 //! | [`onnx`], [`checkpoint`] | tensor | models |
@@ -58,6 +59,7 @@
 //! use clip_onnx::onnx::write::ExternalData;
 //! use clip_onnx::pipeline::{Choice, Export, Silent, export};
 //! use clip_onnx::towers::Build;
+//! use clip_onnx::verify::Engines;
 //!
 //! let exported = export(
 //!     &Export {
@@ -70,6 +72,7 @@
 //!         external_data: ExternalData::Auto,
 //!         hash: true,
 //!         verify: true,
+//!         engines: Engines::default(),
 //!         reference: None,
 //!         batches: vec![1, 2, 3],
 //!     },
@@ -82,6 +85,7 @@
 #[cfg(target_endian = "big")]
 compile_error!("weights are little-endian in every format read and written, and are moved without swapping");
 
+pub mod bench;
 pub mod checkpoint;
 pub mod config;
 mod files;

@@ -1,4 +1,4 @@
-//! Proof of a written file: load it with tract, run it, compare with a reference.
+//! Proof of a written file: load it with an engine, run it, compare with a reference.
 //!
 //! What is checked is the *file*, not the graph that was in memory. With a reference, embeddings
 //! and logits are held to named tolerances. Without one, outputs must still be finite, of unit
@@ -9,15 +9,19 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 mod agreement;
-mod inputs;
+mod engine;
+pub(crate) mod inputs;
+mod onnxruntime;
 mod reference;
 pub mod report;
-mod tower;
+pub(crate) mod tower;
+mod tract;
 
 pub use agreement::Agreement;
+pub use engine::{Engine, Engines};
 pub use reference::Reference;
 pub use report::Report;
-pub use tower::panics_are_caught;
+pub use tract::panics_are_caught;
 
 use report::{BatchReport, Compared, LogitsReport, TowerReport};
 use tower::{Array, Kind, Tower};
@@ -48,10 +52,29 @@ pub enum Error {
     Reference { path: String, reason: String },
     #[error("{path} is no tower this tool can feed: {reason}")]
     Tower { path: String, reason: String },
-    #[error("tract could not {step} {path}: {reason}")]
-    Tract { path: String, step: &'static str, reason: String },
+    #[error("{engine} could not {step} {path}: {reason}")]
+    Engine { engine: &'static str, path: String, step: &'static str, reason: String },
+    #[error(
+        "{path} is no ONNX Runtime library: {reason}; name libonnxruntime.so (.dylib, .dll) of version 1.17 or newer"
+    )]
+    Library { path: String, reason: String },
+    #[error("ONNX Runtime's library is not known; name it with --ort-lib FILE or in ORT_DYLIB_PATH")]
+    NoLibrary,
     #[error("{path} holds no .onnx file; name the folder an export wrote, or the files themselves")]
     NoModels { path: String },
+}
+
+impl Error {
+    /// Where tract alone was asked and failed, says what else could run the file.
+    pub fn with_way_out(self, tract_alone: bool) -> Error {
+        match self {
+            Error::Engine { engine, path, step, reason } if tract_alone => {
+                let reason = format!("{reason}. If ONNX Runtime can, name its library with --ort-lib");
+                Error::Engine { engine, path, step, reason }
+            }
+            other => other,
+        }
+    }
 }
 
 /// What to run.
@@ -60,6 +83,10 @@ pub struct Request {
     /// ONNX files.
     pub models: Vec<PathBuf>,
     pub reference: Option<PathBuf>,
+    /// What runs them. Where there are several, one may fail to run a file that another runs.
+    pub engines: Vec<Engine>,
+    /// Files that tract runs in the place of some of `models`.
+    pub stand_ins: Vec<(PathBuf, PathBuf)>,
     /// Batch sizes, each run at least once.
     pub batches: Vec<usize>,
     /// What the reader of the report should know.
@@ -96,32 +123,52 @@ pub fn models_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 /// has not passed.
 pub fn verify(request: &Request, step: &dyn Fn(&str)) -> Result<Report, Error> {
     let reference = request.reference.as_deref().map(Reference::read).transpose()?;
-    let mut towers = Vec::new();
-    let mut embeddings: [Option<Array>; 2] = [None, None];
-    let mut logit_parameters = None;
-    for path in &request.models {
-        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        step(&format!("loading {name}"));
-        let started = Instant::now();
-        let shown = request.shown_in.as_ref().map_or_else(|| path.clone(), |folder| folder.join(&name));
-        let tower = Tower::open(path, &shown)?;
-        let load_seconds = started.elapsed().as_secs_f64();
-        let (report, all) = run(&tower, reference.as_ref(), &request.batches, step, load_seconds)?;
-        embeddings[usize::from(tower.kind == Kind::Text)] = all;
-        logit_parameters = logit_parameters.or(tower.logits());
-        towers.push(report);
+    let (mut towers, mut worst) = (Vec::new(), None::<LogitsReport>);
+    let mut not_run: Vec<(&PathBuf, Error)> = Vec::new();
+    for engine in &request.engines {
+        let mut embeddings: [Option<Array>; 2] = [None, None];
+        let mut logit_parameters = None;
+        for path in &request.models {
+            let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+            step(&format!("loading {name} with {}", engine.name()));
+            let started = Instant::now();
+            let shown = request.shown_in.as_ref().map_or_else(|| path.clone(), |folder| folder.join(&name));
+            let stand_in = request.stand_ins.iter().find(|(of, _)| engine.is_tract() && of == path);
+            let file = stand_in.map_or(path, |(_, file)| file);
+            let outcome = Tower::open(file, &shown, engine, None).and_then(|tower| {
+                let seconds = started.elapsed().as_secs_f64();
+                let (report, all) = run(&tower, engine, reference.as_ref(), &request.batches, step, seconds)?;
+                embeddings[usize::from(tower.kind == Kind::Text)] = all;
+                logit_parameters = logit_parameters.or(tower.logits());
+                Ok(report)
+            });
+            match outcome {
+                Ok(report) => towers.push(report),
+                Err(error @ Error::Engine { .. }) => not_run.push((path, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        if let (Some(reference), [Some(image), Some(text)]) = (&reference, &embeddings)
+            && let Some(logits) = logits(reference, image, text, logit_parameters)?
+            && worst.as_ref().is_none_or(|worst| logits.over_scale > worst.over_scale)
+        {
+            worst = Some(logits);
+        }
     }
-    let logits = match (&reference, &embeddings) {
-        (Some(reference), [Some(image), Some(text)]) => logits(reference, image, text, logit_parameters)?,
-        _ => None,
-    };
-    let notes = request.notes.clone();
-    Ok(Report { notes, ..Report::new(reference.as_ref(), towers, logits) })
+    let ran = |path: &Path| towers.iter().any(|tower| path.file_name().is_some_and(|name| *name == *tower.file));
+    if let Some(at) = not_run.iter().position(|(path, _)| !ran(path)) {
+        let alone = request.engines.iter().all(Engine::is_tract);
+        return Err(not_run.swap_remove(at).1.with_way_out(alone));
+    }
+    let not_run = not_run.iter().map(|(_, error)| format!("not run: {error}"));
+    let notes = request.notes.iter().cloned().chain(not_run).collect();
+    Ok(Report { notes, ..Report::new(reference.as_ref(), towers, worst) })
 }
 
 /// Runs one tower at every batch size; gives its embeddings of all reference rows too.
 fn run(
     tower: &Tower,
+    engine: &Engine,
     reference: Option<&Reference>,
     batches: &[usize],
     step: &dyn Fn(&str),
@@ -140,7 +187,7 @@ fn run(
     let mut first: Option<(Array, usize)> = None;
     let mut normalized = tower.normalized;
     for &batch in &sizes {
-        step(&format!("running {} at batch {batch}", tower.name));
+        step(&format!("running {} at batch {batch} with {}", tower.name, engine.name()));
         let started = Instant::now();
         let runnable = tower.at_batch(batch, &inputs)?;
         // Every row once at the largest batch, the first rows at the others.
@@ -184,7 +231,7 @@ fn run(
             all = Some(out.rows(&(0..rows.min(out.shape[0])).collect::<Vec<_>>()));
         }
     }
-    let report = TowerReport::new(tower, normalized.unwrap_or(false), load_seconds, reports);
+    let report = TowerReport::new(tower, engine, normalized.unwrap_or(false), load_seconds, reports);
     Ok((report, all.filter(|_| reference.is_some())))
 }
 

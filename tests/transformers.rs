@@ -12,7 +12,7 @@ use clip_onnx::config::{Act, Dialect, ModelConfig, TextPool};
 use clip_onnx::onnx::write::ExternalData;
 use clip_onnx::pipeline::{Choice, Convert, Export, Silent, convert, export};
 use clip_onnx::towers::Build;
-use clip_onnx::verify::EMBEDDING;
+use clip_onnx::verify::{EMBEDDING, Engines};
 use common::{model, root, worst};
 
 const CASES: [&str; 4] = ["clip_eos", "clip_legacy", "siglip", "siglip2_naflex"];
@@ -31,6 +31,7 @@ fn request(case: &str, out: &Path) -> Export {
         build: Build::default(),
         external_data: ExternalData::Auto,
         hash: true,
+        engines: Engines::default(),
         verify: true,
         reference: Some(folder(case).join("reference.npz")),
         batches: vec![1, 2, 3],

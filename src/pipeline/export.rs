@@ -14,7 +14,7 @@ use crate::onnx::write::{Error as WriteError, ExternalData, Options, Written, we
 use crate::package::{Folder, MANIFEST, Manifest, ManifestFile, REPORT};
 use crate::params::Params;
 use crate::towers::{self, Build, Logits};
-use crate::verify::{self, Report};
+use crate::verify::{self, Engine, Engines, Report};
 
 const SOURCE_SHA256: &str = "source_sha256";
 
@@ -36,6 +36,8 @@ pub struct Export {
     pub hash: bool,
     /// Load and run what was written.
     pub verify: bool,
+    /// What to run it with.
+    pub engines: Engines,
     pub reference: Option<PathBuf>,
     pub batches: Vec<usize>,
 }
@@ -57,6 +59,7 @@ pub struct Exported {
 pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Error> {
     let path = &request.checkpoint;
     let folder = Folder::create(&request.out, request.force)?;
+    let engines = if request.verify { request.engines.open()? } else { vec![] };
     if let Some(reference) = &request.reference {
         // Read again when it is needed; a wrong one should not cost an export.
         verify::Reference::read(reference)?;
@@ -84,19 +87,18 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     }
     sealed(&mut metadata, digest.as_mut())?;
     folder.write(MANIFEST, &manifest(request, config, &metadata, &files))?;
-    let stand_in = if request.verify { StandIn::write(request, config, &params, &folder)? } else { None };
+    let stand_in =
+        if engines.iter().any(Engine::is_tract) { StandIn::write(request, config, &params, &folder)? } else { None };
     // What was read is not needed to prove what was written: let go of the mapped file.
     drop((params, checkpoint));
 
     let mut report = None;
     if request.verify {
         let models = files.iter().map(|f| f.path.clone()).filter(|p| p.extension().is_some_and(|e| e == "onnx"));
-        let run_instead = |path: PathBuf| match &stand_in {
-            Some(stand_in) if path.file_name() == stand_in.path.file_name() => stand_in.path.clone(),
-            _ => path,
-        };
         let request = verify::Request {
-            models: models.map(run_instead).collect(),
+            models: models.collect(),
+            engines,
+            stand_ins: stand_in.iter().map(|s| (folder.path().join(s.name()), s.path.clone())).collect(),
             notes: stand_in.iter().map(|_| StandIn::NOTE.to_owned()).collect(),
             reference: request.reference.clone(),
             batches: request.batches.clone(),
@@ -162,7 +164,11 @@ struct StandIn {
 }
 
 impl StandIn {
-    const NOTE: &str = "text_model.onnx cuts texts at the batch's last end token, which tract cannot run: the same tower without the cut was run in its place; the file itself is for ONNX Runtime to check";
+    const NOTE: &str = "text_model.onnx cuts texts at the batch's last end token, which tract cannot run: it ran the same tower without the cut in its place; the file itself is for ONNX Runtime to run";
+
+    fn name(&self) -> String {
+        file_name(&self.path)
+    }
 
     fn write(
         request: &Export,

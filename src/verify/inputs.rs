@@ -1,41 +1,79 @@
 //! Inputs when there is no reference: fixed, so that two runs see the same.
 
+use super::Error;
 use super::tower::{Array, Kind, Tower};
 
-/// `rows` rows for every input of a tower, from a fixed sequence.
+/// The seed of everything here.
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// `rows` rows for every input of a tower, as different as they come: texts of all lengths, NaFlex images
+/// of several shapes.
 pub fn fixed(tower: &Tower, rows: usize) -> Vec<Array> {
-    let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+    let mut noise = Noise(SEED);
     match tower.kind {
-        Kind::Image => {
-            let shape = [&[rows][..], &tower.image_shape()].concat();
-            let [low, high] = tower.value_range();
-            vec![noise.uniform(&shape, low, high)]
+        Kind::Image => vec![pixels(tower, rows, &mut noise)],
+        Kind::Naflex => {
+            let grids: Vec<[usize; 2]> = (0..rows).map(|row| [3 + row % 4, 6 - row % 3]).collect();
+            naflex(tower, &grids, &mut noise)
         }
-        Kind::Naflex => naflex(tower, rows, &mut noise),
         Kind::Text => {
-            let (length, vocabulary) = (tower.context_length(), tower.vocab_size());
-            let [sot, eot, pad] = tower.special_ids();
-            let mut ids = Vec::with_capacity(rows * length);
-            for row in 0..rows {
-                // Sentences of different lengths, the last as long as fits.
-                let words = if row + 1 == rows { length } else { (3 + 5 * row) % length + 1 };
-                for at in 0..length {
-                    ids.push(match at {
-                        0 if sot.is_some() && words > 1 => sot.unwrap_or(0),
-                        at if at + 1 == words => eot.unwrap_or(1),
-                        at if at < words => 2 + (noise.next() % (vocabulary.max(7) as u64 - 6)) as i64,
-                        _ => pad.unwrap_or(0),
-                    });
-                }
-            }
-            vec![Array { shape: vec![rows, length], values: vec![], ids }]
+            let length = tower.context_length();
+            // Sentences of different lengths, the last as long as fits.
+            let words = |row: usize| if row + 1 == rows { length } else { (3 + 5 * row) % length + 1 };
+            vec![texts(tower, rows, length, words, &mut noise)]
         }
     }
 }
 
-/// Images of different shapes, padded to the longest.
-fn naflex(tower: &Tower, rows: usize, noise: &mut Noise) -> Vec<Array> {
-    let grids: Vec<[usize; 2]> = (0..rows).map(|row| [3 + row % 4, 6 - row % 3]).collect();
+/// `rows` rows as they are met in use: texts of `tokens` tokens, or of the whole context; NaFlex images of
+/// 16 by 16 patches.
+///
+/// # Errors
+/// [`Error::Tower`] when the context is shorter.
+pub fn typical(tower: &Tower, rows: usize, tokens: Option<usize>) -> Result<Vec<Array>, Error> {
+    let mut noise = Noise(SEED);
+    Ok(match tower.kind {
+        Kind::Image => vec![pixels(tower, rows, &mut noise)],
+        Kind::Naflex => naflex(tower, &vec![[16, 16]; rows], &mut noise),
+        Kind::Text => {
+            let context = tower.context_length();
+            let tokens = tokens.unwrap_or(context);
+            if tokens > context {
+                return Err(tower.unfit(format!("its texts have at most {context} tokens, not {tokens}")));
+            }
+            let length = if tower.takes_any_length() { tokens } else { context };
+            vec![texts(tower, rows, length, |_| tokens, &mut noise)]
+        }
+    })
+}
+
+fn pixels(tower: &Tower, rows: usize, noise: &mut Noise) -> Array {
+    let [low, high] = tower.value_range();
+    noise.uniform(&[&[rows][..], &tower.image_shape()].concat(), low, high)
+}
+
+/// Rows of `length` ids, of which `words` are a text with its start and end.
+fn texts(tower: &Tower, rows: usize, length: usize, words: impl Fn(usize) -> usize, noise: &mut Noise) -> Array {
+    let vocabulary = tower.vocab_size();
+    let [sot, eot, pad] = tower.special_ids();
+    let mut ids = Vec::with_capacity(rows * length);
+    for row in 0..rows {
+        let words = words(row);
+        for at in 0..length {
+            ids.push(match at {
+                0 if sot.is_some() && words > 1 => sot.unwrap_or(0),
+                at if at + 1 == words => eot.unwrap_or(1),
+                at if at < words => 2 + (noise.next() % (vocabulary.max(7) as u64 - 6)) as i64,
+                _ => pad.unwrap_or(0),
+            });
+        }
+    }
+    Array { shape: vec![rows, length], values: vec![], ids }
+}
+
+/// Images of so many patches high and wide, padded to the longest.
+fn naflex(tower: &Tower, grids: &[[usize; 2]], noise: &mut Noise) -> Vec<Array> {
+    let rows = grids.len();
     let places = grids.iter().map(|[h, w]| h * w).max().unwrap_or(1);
     let [low, high] = tower.value_range();
     let mut patches = noise.uniform(&[rows, places, tower.patch_values()], low, high);

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::tower::{Array, Kind, Tower};
-use super::{Agreement, BATCH, EMBEDDING, LOGITS, Reference, UNIT_NORM};
+use super::{Agreement, BATCH, EMBEDDING, Engine, LOGITS, Reference, UNIT_NORM};
 
 /// The outcome of a verification.
 #[derive(Clone, Debug, Serialize)]
@@ -44,6 +44,7 @@ pub struct ToleranceReport {
 #[derive(Clone, Debug, Serialize)]
 pub struct TowerReport {
     pub file: String,
+    pub engine: String,
     pub tower: &'static str,
     pub output: String,
     pub normalized: bool,
@@ -100,9 +101,16 @@ impl LogitsReport {
 }
 
 impl TowerReport {
-    pub(super) fn new(tower: &Tower, normalized: bool, load_seconds: f64, batches: Vec<BatchReport>) -> TowerReport {
+    pub(super) fn new(
+        tower: &Tower,
+        engine: &Engine,
+        normalized: bool,
+        load_seconds: f64,
+        batches: Vec<BatchReport>,
+    ) -> TowerReport {
         TowerReport {
             file: tower.name.clone(),
+            engine: engine.name().to_owned(),
             tower: if tower.kind == Kind::Text { "text" } else { "image" },
             output: tower.output_name.clone(),
             normalized,
@@ -127,9 +135,9 @@ impl Report {
         let mut failures = Vec::new();
         let mut seconds = std::collections::BTreeMap::new();
         for tower in &towers {
-            seconds.insert(format!("load {}", tower.file), tower.load_seconds);
+            seconds.insert(format!("load {} with {}", tower.file, tower.engine), tower.load_seconds);
             for batch in &tower.batches {
-                let at = format!("{} at batch {}", tower.file, batch.batch);
+                let at = format!("{} at batch {} with {}", tower.file, batch.batch, tower.engine);
                 seconds.insert(format!("run {at}"), batch.seconds);
                 if !batch.finite {
                     failures.push(format!("{at}: output is not finite"));
@@ -155,13 +163,17 @@ impl Report {
             within(&mut failures, logits.over_scale, LOGITS, "logits");
         }
         let passed = failures.is_empty();
+        let mut engines: Vec<&str> = towers.iter().map(|tower| tower.engine.as_str()).collect();
+        engines.dedup();
         let run: std::collections::BTreeSet<usize> = towers.iter().flat_map(|t| &t.batches).map(|b| b.batch).collect();
         let batches: Vec<String> = run.iter().map(usize::to_string).collect();
         let batches = batches.join(", ");
         let consistent = towers.iter().flat_map(|t| &t.batches).any(|b| b.consistency.is_some());
         let independent = if consistent { "; rows independent of the batch" } else { "" };
         let summary = match (reference, passed) {
-            (Some(r), true) => format!("agrees with {} at batch {batches}", r.file_name),
+            (Some(r), true) => {
+                format!("agrees with {} at batch {batches}, run with {}", r.file_name, engines.join(" and "))
+            }
             (Some(r), false) => format!("does NOT agree with {}", r.file_name),
             (None, true) => format!(
                 "nothing was compared: no reference was given. What can be checked without one holds at batch {batches} (finite, unit norm where normalised{independent})"
@@ -172,7 +184,7 @@ impl Report {
             passed,
             compared: reference.is_some(),
             summary,
-            engine: "tract 0.23.9".to_owned(),
+            engine: engines.join(", "),
             reference: reference.map(|r| ReferenceReport { file: r.file_name.clone(), sha256: r.sha256.clone() }),
             towers,
             logits,
@@ -190,12 +202,12 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<20} {:>5} {:>5} {:>10} {:>10} {:>10} {:>12}",
-            "tower", "batch", "rows", "relative", "max abs", "mean abs", "cosine"
+            "{:<20} {:<20} {:>5} {:>5} {:>10} {:>10} {:>10} {:>12}",
+            "tower", "engine", "batch", "rows", "relative", "max abs", "mean abs", "cosine"
         )?;
         for tower in &self.towers {
             for batch in &tower.batches {
-                write!(f, "{:<20} {:>5} {:>5} ", tower.file, batch.batch, batch.rows)?;
+                write!(f, "{:<20} {:<20} {:>5} {:>5} ", tower.file, tower.engine, batch.batch, batch.rows)?;
                 match &batch.compared {
                     Some(Compared::Agreement(a)) => writeln!(
                         f,
@@ -210,7 +222,7 @@ impl fmt::Display for Report {
             }
         }
         if let Some(logits) = &self.logits {
-            writeln!(f, "{:<20} {:>5} {:>5} {:>10.2e} {:>10.2e}", "logits", "", "", logits.over_scale, logits.max_abs)?;
+            writeln!(f, "{:<53} {:>10.2e} {:>10.2e}", "logits", logits.over_scale, logits.max_abs)?;
         }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;

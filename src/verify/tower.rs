@@ -1,14 +1,9 @@
-//! One ONNX file as tract runs it: ours, or any third-party tower.
+//! One ONNX file as an engine runs it: ours, or any third-party tower.
 
-use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
-
-use tract_core::internal::{DatumType, IntoRunnable, Symbol, TDim, ToDim, TypedModel, TypedRunnableModel};
-use tract_onnx::prelude::{Framework, InferenceModelExt, IntoTValue, TValue, Tensor, tvec};
 
 use super::Error;
+use super::engine::{Engine, Model, Plan};
 use crate::onnx::read::{Port, Summary, summary};
 
 /// Rows of numbers or of ids; the first axis is the batch.
@@ -81,31 +76,29 @@ pub struct Tower {
     pub fixed_batch: Option<usize>,
     /// Whether the file says its embeddings are normalised; None when it says nothing.
     pub normalized: Option<bool>,
-    model: TypedModel,
+    model: Model,
 }
 
 /// A tower bound to one batch size.
 pub struct Runnable<'a> {
     tower: &'a Tower,
-    plan: Arc<TypedRunnableModel>,
+    plan: Plan<'a>,
 }
 
 impl Tower {
-    /// Reads the file's own description, then loads it with tract. Messages call it `shown`.
+    /// Reads the file's own description, then loads it with an engine, `threads` of it, all where that is
+    /// none. Messages call it `shown`.
     ///
     /// # Errors
-    /// [`Error::Onnx`], [`Error::Tower`] or [`Error::Tract`].
-    pub fn open(path: &Path, shown: &Path) -> Result<Tower, Error> {
+    /// [`Error::Onnx`], [`Error::Tower`] or [`Error::Engine`].
+    pub fn open(path: &Path, shown: &Path, engine: &Engine, threads: Option<usize>) -> Result<Tower, Error> {
         let summary = summary(path)?;
         let path_text = shown.display().to_string();
         let unfit = |reason: String| Error::Tower { path: path_text.clone(), reason };
         let kind = kind(&summary.inputs).map_err(unfit)?;
         let output = embedding_output(&summary.outputs).map_err(unfit)?;
         let fixed_batch = summary.inputs[0].fixed(0);
-        let model = guarded(&path_text, "load", || {
-            let model = tract_onnx::onnx().with_ignore_value_info(true).model_for_path(path)?;
-            model.into_typed()?.into_decluttered()
-        })?;
+        let model = engine.load(path, &path_text, threads)?;
         Ok(Tower {
             name: path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
             path: path_text,
@@ -122,36 +115,35 @@ impl Tower {
     /// The tower optimised for one batch size; other free axes take their lengths from `inputs`.
     ///
     /// # Errors
-    /// [`Error::Tower`] when an input does not fit, [`Error::Tract`] when tract fails.
+    /// [`Error::Tower`] when an input does not fit, [`Error::Engine`] when the engine fails.
     pub fn at_batch(&self, batch: usize, inputs: &[Array]) -> Result<Runnable<'_>, Error> {
-        let mut bound: HashMap<Symbol, TDim> = HashMap::new();
-        for (at, (input, array)) in self.summary.inputs.iter().zip(inputs).enumerate() {
-            let fact = guarded(&self.path, "inspect", || Ok(self.model.input_fact(at)?.clone()))?;
-            let lengths: Vec<usize> = std::iter::once(batch).chain(array.shape[1..].iter().copied()).collect();
-            let fits = fact.shape.rank() == lengths.len()
-                && fact.shape.iter().zip(&lengths).all(|(dim, &len)| match dim {
-                    TDim::Sym(symbol) => {
-                        bound.insert(symbol.clone(), len.to_dim()).is_none_or(|was| was == len.to_dim())
-                    }
-                    dim => dim.to_i64().is_ok_and(|n| n == len as i64),
-                });
-            if !fits {
-                return Err(Error::Tower {
-                    path: self.path.clone(),
-                    reason: format!(
-                        "input `{}` is [{}], the reference has {:?}",
-                        input.name,
-                        input.shape.join(", "),
-                        array.shape
-                    ),
-                });
+        let lengths: Vec<Vec<usize>> = inputs.iter().map(|array| [&[batch], &array.shape[1..]].concat()).collect();
+        let misfit = |at: usize| {
+            let input = &self.summary.inputs[at];
+            let found = &inputs[at].shape;
+            self.unfit(format!("input `{}` is [{}], the reference has {found:?}", input.name, input.shape.join(", ")))
+        };
+        // What the file itself fixes is the same for all engines.
+        for (at, (input, lengths)) in self.summary.inputs.iter().zip(&lengths).enumerate() {
+            let fixed = |axis: usize| input.fixed(axis).is_none_or(|n| n == lengths[axis]);
+            if input.shape.len() != lengths.len() || !(0..lengths.len()).all(fixed) {
+                return Err(misfit(at));
             }
         }
-        let plan = guarded(&self.path, "optimise", || {
-            let model = if bound.is_empty() { self.model.clone() } else { self.model.set_symbols(&bound)? };
-            model.into_decluttered()?.into_optimized()?.into_runnable()
-        })?;
-        Ok(Runnable { tower: self, plan })
+        match self.model.at(&lengths, &self.summary.inputs)? {
+            Ok(plan) => Ok(Runnable { tower: self, plan }),
+            Err(at) => Err(misfit(at)),
+        }
+    }
+
+    /// That something cannot be fed to it.
+    pub fn unfit(&self, reason: String) -> Error {
+        Error::Tower { path: self.path.clone(), reason }
+    }
+
+    /// Whether its texts may be of any length up to the context.
+    pub fn takes_any_length(&self) -> bool {
+        self.summary.inputs[0].fixed(1).is_none()
     }
 
     fn metadata<T: std::str::FromStr>(&self, key: &str) -> Option<T> {
@@ -209,68 +201,15 @@ impl Runnable<'_> {
     /// Runs one batch; gives the embeddings.
     ///
     /// # Errors
-    /// [`Error::Tract`], or [`Error::Tower`] when the output is no matrix of floats.
+    /// [`Error::Engine`], or [`Error::Tower`] when the output is no matrix of floats.
     pub fn run(&self, inputs: &[Array]) -> Result<Array, Error> {
-        let path = &self.tower.path;
-        guarded(path, "run", || {
-            let mut values = tvec!();
-            for (at, array) in inputs.iter().enumerate() {
-                let wanted = self.tower.model.input_fact(at)?.datum_type;
-                values.push(value(array, wanted)?);
-            }
-            let outputs = self.plan.run(values)?;
-            let view = outputs[self.tower.output].to_plain_array_view::<f32>()?;
-            Ok(Array { shape: view.shape().to_vec(), values: view.iter().copied().collect(), ids: vec![] })
-        })
-        .and_then(|array| {
-            if array.shape.len() == 2 && array.shape[0] == inputs[0].shape[0] {
-                return Ok(array);
-            }
-            let reason =
-                format!("output `{}` has shape {:?}, expected [batch, width]", self.tower.output_name, array.shape);
-            Err(Error::Tower { path: path.clone(), reason })
-        })
-    }
-}
-
-fn value(array: &Array, wanted: DatumType) -> Result<TValue, tract_core::internal::TractError> {
-    let tensor = match wanted {
-        DatumType::F32 => Tensor::from_shape(&array.shape, &array.values)?,
-        DatumType::I32 => {
-            let ids: Vec<i32> = array.ids.iter().map(|&id| id as i32).collect();
-            Tensor::from_shape(&array.shape, &ids)?
+        let array = self.plan.run(inputs, self.tower.output)?;
+        if array.shape.len() == 2 && array.shape[0] == inputs[0].shape[0] {
+            return Ok(array);
         }
-        _ => Tensor::from_shape(&array.shape, &array.ids)?,
-    };
-    Ok(tensor.into_tvalue())
-}
-
-thread_local! {
-    static GUARDED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
-
-/// Whether this thread is inside tract code whose panics are caught and reported as errors. A
-/// program can ask in its panic hook, to say them once.
-pub fn panics_are_caught() -> bool {
-    GUARDED.get()
-}
-
-/// Runs tract code that may fail or, on a graph it does not expect, panic.
-fn guarded<T>(
-    path: &str,
-    step: &'static str,
-    run: impl FnOnce() -> Result<T, tract_core::internal::TractError>,
-) -> Result<T, Error> {
-    let failed = |reason: String| Error::Tract { path: path.to_owned(), step, reason };
-    GUARDED.set(true);
-    let outcome = catch_unwind(AssertUnwindSafe(run));
-    GUARDED.set(false);
-    match outcome {
-        Ok(result) => result.map_err(|e| failed(format!("{e:#}").replace('\n', " "))),
-        Err(panic) => {
-            let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-            Err(failed(format!("it panicked ({})", said.unwrap_or("without a message").replace('\n', " "))))
-        }
+        let reason =
+            format!("output `{}` has shape {:?}, expected [batch, width]", self.tower.output_name, array.shape);
+        Err(self.tower.unfit(reason))
     }
 }
 

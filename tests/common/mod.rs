@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clip_onnx::onnx::write::ExternalData;
 use clip_onnx::pipeline::{Choice, Export};
 use clip_onnx::towers::Build;
-use clip_onnx::verify::Report;
 use clip_onnx::verify::report::Compared;
+use clip_onnx::verify::{Engines, Report};
 
 /// A folder of `tests/fixtures`.
 #[derive(Clone, Debug)]
@@ -62,6 +62,7 @@ impl Fixture {
             build: Build::default(),
             external_data: ExternalData::Auto,
             hash: true,
+            engines: Engines::default(),
             verify: true,
             reference: Some(self.reference()),
             batches: vec![1, 2, 3, 7],

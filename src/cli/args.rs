@@ -1,0 +1,271 @@
+//! What each command takes: strings become typed requests here.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clip_onnx::config::Dialect;
+use clip_onnx::onnx::Target;
+use clip_onnx::onnx::target::{PORTABLE, PROFILES, Profile};
+use clip_onnx::pipeline::Choice;
+use clip_onnx::towers::Build;
+use clip_onnx::verify::{self, Engines};
+
+#[derive(Args)]
+pub struct ChoiceArgs {
+    /// Model by name, instead of finding it from names and shapes (`clip-onnx models` lists them)
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    pub model: Option<String>,
+    /// Model from a JSON file of the form of models/*.json, or a transformers config.json
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Whose numbers to follow: `original` (the authors' code), `open_clip` or `transformers`.
+    /// Default: the naming the file was published under, or what `convert` recorded in it
+    #[arg(long, value_name = "NAME", value_parser = parse_dialect)]
+    pub dialect: Option<Dialect>,
+}
+
+impl From<ChoiceArgs> for Choice {
+    fn from(args: ChoiceArgs) -> Choice {
+        Choice { model: args.model, config: args.config, dialect: args.dialect }
+    }
+}
+
+#[derive(Args)]
+pub struct BuildArgs {
+    /// Who the files are for: `portable` (opset 17, loads everywhere) or `onnxruntime` (opset 23, its
+    /// `Attention`, text cut at the batch's last end token, weights beside the model)
+    #[arg(long, value_name = "NAME", value_parser = parse_profile, default_value = PORTABLE.name)]
+    pub target: &'static Profile,
+    /// Version of the operator set, within what the target allows: 17 to 22 for `portable`, 23 or 24
+    /// for `onnxruntime`
+    #[arg(long, value_name = "N")]
+    pub opset: Option<i64>,
+    /// Leave embeddings as they come, without L2 normalisation
+    #[arg(long)]
+    pub no_normalize: bool,
+    /// Take texts of any length up to the context: input_ids [batch_size, sequence_length]. For causal
+    /// text towers (CLIP, MobileCLIP-B); short texts then cost what they are long
+    #[arg(long)]
+    pub dynamic_text: bool,
+    /// Leave training-time branches, BatchNorms and layer scales as nodes of the graph, to compare
+    #[arg(long)]
+    pub no_fold: bool,
+    /// Compute the last block for all places, though one is pooled, to compare
+    #[arg(long)]
+    pub no_last_block: bool,
+    /// Compute keys and values of the MAP head for all places, to compare
+    #[arg(long)]
+    pub no_map_query: bool,
+    /// Compute text behind the batch's last end token, to compare (target `onnxruntime`)
+    #[arg(long)]
+    pub no_text_cut: bool,
+    /// Keep depthwise convolutions of several outputs a channel as one, to compare
+    #[arg(long)]
+    pub no_plain_depthwise: bool,
+}
+
+impl BuildArgs {
+    pub fn build(&self) -> anyhow::Result<Build> {
+        let target = match self.opset {
+            None => Target::new(self.target),
+            Some(opset) => Target::with_opset(self.target, opset).ok_or_else(|| {
+                let (name, opsets) = (self.target.name, &self.target.opsets);
+                anyhow::anyhow!(
+                    "--opset {opset} is not of target `{name}`, which has {} to {}; choose one of those, or another --target",
+                    opsets.start(),
+                    opsets.end()
+                )
+            })?,
+        };
+        Ok(Build {
+            target,
+            normalize: !self.no_normalize,
+            fold: !self.no_fold,
+            last_block: !self.no_last_block,
+            map_query: !self.no_map_query,
+            text_cut: !self.no_text_cut,
+            dynamic_text: self.dynamic_text,
+            plain_depthwise: !self.no_plain_depthwise,
+        })
+    }
+}
+
+#[derive(Args, Clone)]
+pub struct EngineArgs {
+    /// Engines to run files with, instead of all at hand: `tract`, which is built in, and `onnxruntime`
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',', value_parser = Engines::NAMES)]
+    pub engine: Vec<String>,
+    /// ONNX Runtime's library (libonnxruntime.so, .dylib, .dll; pip's onnxruntime has it in capi/), to run
+    /// files with it too. Default: what ORT_DYLIB_PATH names
+    #[arg(long, value_name = "FILE")]
+    pub ort_lib: Option<PathBuf>,
+}
+
+impl From<EngineArgs> for Engines {
+    fn from(args: EngineArgs) -> Engines {
+        Engines { names: args.engine, library: args.ort_lib }
+    }
+}
+
+#[derive(Args)]
+pub struct ExportArgs {
+    /// The checkpoint, as published: a file, the index of a sharded one, or a folder that holds it
+    pub checkpoint: PathBuf,
+    /// Folder to write
+    #[arg(long, short, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Replace the folder if it is one of clip-onnx's
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
+    /// Image size to build for: a number, or HEIGHTxWIDTH. Positions are resampled by the rule of
+    /// the model's dialect; a NaFlex model becomes an ordinary one of that size
+    #[arg(long, value_name = "HxW", value_parser = parse_image_size)]
+    pub image_size: Option<[usize; 2]>,
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// Write weights beside the model (<file>_data) even below 2 GiB
+    #[arg(long)]
+    pub external_data: bool,
+    /// Leave out SHA-256 sums, of the checkpoint and of what is written, and do not check those the
+    /// checkpoint carries: about half the time
+    #[arg(long)]
+    pub no_hash: bool,
+    /// Reference embeddings to hold the files to
+    #[arg(long, value_name = "FILE.npz")]
+    pub reference: Option<PathBuf>,
+    /// Batch sizes to verify at
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = verify::BATCHES, value_parser = parse_batch)]
+    pub batches: Vec<usize>,
+    /// Do not load and run the files; no report.json is written
+    #[arg(long, conflicts_with = "reference")]
+    pub no_verify: bool,
+    #[command(flatten)]
+    pub engines: EngineArgs,
+}
+
+#[derive(Args)]
+pub struct VerifyArgs {
+    /// Folder of an export, or ONNX files
+    #[arg(required = true, value_name = "DIR|FILE")]
+    pub models: Vec<PathBuf>,
+    /// Reference embeddings
+    #[arg(long, value_name = "FILE.npz")]
+    pub reference: Option<PathBuf>,
+    /// Batch sizes to run at
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = verify::BATCHES, value_parser = parse_batch)]
+    pub batches: Vec<usize>,
+    #[command(flatten)]
+    pub engines: EngineArgs,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct BenchArgs {
+    /// Folder of an export, or ONNX files
+    #[arg(required = true, value_name = "DIR|FILE")]
+    pub models: Vec<PathBuf>,
+    /// Batch sizes to time
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1", value_parser = parse_batch)]
+    pub batches: Vec<usize>,
+    /// Numbers of threads to time with
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1", value_parser = parse_batch)]
+    pub threads: Vec<usize>,
+    /// Timed runs of each
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    pub rounds: u16,
+    /// Length of texts, start and end tokens included, instead of the whole context
+    #[arg(long, value_name = "N", value_parser = parse_batch)]
+    pub tokens: Option<usize>,
+    #[command(flatten)]
+    pub engines: EngineArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Time one file here, as the processes of the command do
+    #[arg(long, hide = true)]
+    pub here: bool,
+}
+
+#[derive(Args)]
+pub struct ConvertArgs {
+    /// The checkpoint, as published: a file, the index of a sharded one, or a folder that holds it
+    pub checkpoint: PathBuf,
+    /// The .safetensors file to write
+    #[arg(long, short, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Replace the file if it is there
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
+    /// Image size to resample positions to: a number, or HEIGHTxWIDTH; freezes NaFlex
+    #[arg(long, value_name = "HxW", value_parser = parse_image_size)]
+    pub image_size: Option<[usize; 2]>,
+    /// Fold MobileCLIP's training-time branches, under timm's names for the folded form
+    #[arg(long)]
+    pub reparameterize: bool,
+}
+
+#[derive(Args)]
+pub struct InspectArgs {
+    /// A checkpoint or an ONNX file
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
+    /// List tensors whose name contains TEXT; all without it
+    #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = "")]
+    pub tensors: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Files, and those of folders.
+pub fn models(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, verify::Error> {
+    let mut models = Vec::new();
+    for path in paths {
+        if path.is_dir() { models.extend(verify::models_in(&path)?) } else { models.push(path) }
+    }
+    Ok(models)
+}
+
+fn parse_profile(text: &str) -> Result<&'static Profile, String> {
+    let found = PROFILES.into_iter().find(|profile| profile.name == text);
+    found.ok_or_else(|| "expected `portable` or `onnxruntime`".to_owned())
+}
+
+fn parse_dialect(text: &str) -> Result<Dialect, String> {
+    Dialect::parse(text).ok_or_else(|| "expected `original`, `open_clip` or `transformers`".to_owned())
+}
+
+fn parse_image_size(text: &str) -> Result<[usize; 2], String> {
+    let number = |text: &str| text.trim().parse::<usize>().ok().filter(|&n| n > 0);
+    let size = match text.split_once(['x', 'X']) {
+        Some((height, width)) => number(height).zip(number(width)),
+        None => number(text).map(|side| (side, side)),
+    };
+    size.map(|(height, width)| [height, width]).ok_or_else(|| "expected pixels as N or HEIGHTxWIDTH".to_owned())
+}
+
+fn parse_batch(text: &str) -> Result<usize, String> {
+    let batch = text.trim().parse::<usize>().ok().filter(|n| (1..=1024).contains(n));
+    batch.ok_or_else(|| "expected a batch size from 1 to 1024".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn image_sizes_are_height_by_width() {
+        assert_eq!(parse_image_size("224"), Ok([224, 224]));
+        assert_eq!(parse_image_size("384x256"), Ok([384, 256]));
+        for wrong in ["", "0", "-1", "12x", "x", "1x2x3", "99999999999999999999"] {
+            assert!(parse_image_size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

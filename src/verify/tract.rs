@@ -1,0 +1,120 @@
+//! tract as an engine: pure Rust, always there.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use tract_core::internal::{DatumType, IntoRunnable, Symbol, TDim, ToDim, TypedModel, TypedRunnableModel};
+use tract_onnx::prelude::{Framework, InferenceModelExt, IntoTValue, TValue, Tensor, tvec};
+
+use super::Error;
+use super::tower::Array;
+
+/// What reports call it.
+pub const NAME: &str = "tract 0.23.9";
+
+/// A file as tract loaded it. Messages call it `path`.
+pub struct Model {
+    path: String,
+    model: TypedModel,
+}
+
+/// A model optimised for the lengths of its inputs.
+pub struct Plan {
+    path: String,
+    wanted: Vec<DatumType>,
+    plan: Arc<TypedRunnableModel>,
+}
+
+impl Model {
+    pub fn load(file: &Path, path: &str) -> Result<Model, Error> {
+        let model = guarded(path, "load", || {
+            let model = tract_onnx::onnx().with_ignore_value_info(true).model_for_path(file)?;
+            model.into_typed()?.into_decluttered()
+        })?;
+        Ok(Model { path: path.to_owned(), model })
+    }
+
+    /// Binds free axes to `lengths` of the inputs, and optimises for them; the number of the input whose
+    /// axes do not fit, in the inner error.
+    pub fn at(&self, lengths: &[Vec<usize>]) -> Result<Result<Plan, usize>, Error> {
+        let mut bound: HashMap<Symbol, TDim> = HashMap::new();
+        let mut wanted = Vec::new();
+        for (at, lengths) in lengths.iter().enumerate() {
+            let fact = guarded(&self.path, "inspect", || Ok(self.model.input_fact(at)?.clone()))?;
+            let fits = fact.shape.rank() == lengths.len()
+                && fact.shape.iter().zip(lengths).all(|(dim, &len)| match dim {
+                    TDim::Sym(symbol) => {
+                        bound.insert(symbol.clone(), len.to_dim()).is_none_or(|was| was == len.to_dim())
+                    }
+                    dim => dim.to_i64().is_ok_and(|n| n == len as i64),
+                });
+            if !fits {
+                return Ok(Err(at));
+            }
+            wanted.push(fact.datum_type);
+        }
+        let plan = guarded(&self.path, "optimise", || {
+            let model = if bound.is_empty() { self.model.clone() } else { self.model.set_symbols(&bound)? };
+            model.into_decluttered()?.into_optimized()?.into_runnable()
+        })?;
+        Ok(Ok(Plan { path: self.path.clone(), wanted, plan }))
+    }
+}
+
+impl Plan {
+    /// Runs one batch; gives output number `output`.
+    pub fn run(&self, inputs: &[Array], output: usize) -> Result<Array, Error> {
+        guarded(&self.path, "run", || {
+            let mut values = tvec!();
+            for (array, &wanted) in inputs.iter().zip(&self.wanted) {
+                values.push(value(array, wanted)?);
+            }
+            let outputs = self.plan.run(values)?;
+            let view = outputs[output].to_plain_array_view::<f32>()?;
+            Ok(Array { shape: view.shape().to_vec(), values: view.iter().copied().collect(), ids: vec![] })
+        })
+    }
+}
+
+fn value(array: &Array, wanted: DatumType) -> Result<TValue, tract_core::internal::TractError> {
+    let tensor = match wanted {
+        DatumType::F32 => Tensor::from_shape(&array.shape, &array.values)?,
+        DatumType::I32 => {
+            let ids: Vec<i32> = array.ids.iter().map(|&id| id as i32).collect();
+            Tensor::from_shape(&array.shape, &ids)?
+        }
+        _ => Tensor::from_shape(&array.shape, &array.ids)?,
+    };
+    Ok(tensor.into_tvalue())
+}
+
+thread_local! {
+    static GUARDED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Whether this thread is inside tract code whose panics are caught and reported as errors. A
+/// program can ask in its panic hook, to say them once.
+pub fn panics_are_caught() -> bool {
+    GUARDED.get()
+}
+
+/// Runs tract code that may fail or, on a graph it does not expect, panic.
+fn guarded<T>(
+    path: &str,
+    step: &'static str,
+    run: impl FnOnce() -> Result<T, tract_core::internal::TractError>,
+) -> Result<T, Error> {
+    let failed = |reason: String| Error::Engine { engine: "tract", path: path.to_owned(), step, reason };
+    GUARDED.set(true);
+    let outcome = catch_unwind(AssertUnwindSafe(run));
+    GUARDED.set(false);
+    match outcome {
+        Ok(result) => result.map_err(|e| failed(format!("{e:#}").replace('\n', " "))),
+        Err(panic) => {
+            let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            Err(failed(format!("it panicked ({})", said.unwrap_or("without a message").replace('\n', " "))))
+        }
+    }
+}
