@@ -7,7 +7,8 @@
 For every .onnx file of each folder: `onnx.checker` with full_check, strict shape inference, and
 embeddings at batch 1, 2, 3 and 7 against the reference, held to the same bound as in clip-onnx
 (largest absolute difference over the RMS of the reference, 2e-5); a folder OUT_unfolded beside OUT,
-from --no-fold, is also held to OUT's own numbers, at 1e-5. Exits 1 if anything fails.
+from --no-fold, is also held to OUT's own numbers, at 1e-5. With --fixtures the tool's own use of ONNX
+Runtime is tried too: `export` and `verify` with the wheel's library, and `bench`. Exits 1 if anything fails.
 """
 import json
 import pathlib
@@ -121,9 +122,34 @@ def fixtures(scratch):
         yield export(f"transformers_{case.name}", case), case / "reference.npz"
 
 
+def engine(scratch):
+    """The tool's own verification and timing, by the library of the wheel that runs here."""
+    root = pathlib.Path(__file__).resolve().parent.parent
+    binary = root / "target/release/clip-onnx"
+    [library] = pathlib.Path(ort.__file__).parent.glob("capi/libonnxruntime.so*")
+    case, out = root / "tests/fixtures/openclip_vit_tiny", scratch / "engine"
+    reference = ["--reference", case / "reference.npz"]
+
+    def tool(*line):
+        return subprocess.run([binary, *line, "--ort-lib", library], check=True, capture_output=True, text=True).stdout
+
+    tool("export", case / "checkpoint.pt", "--config", case / "config.json", "--target", "onnxruntime", "--out", out, *reference)
+    towers = json.loads((out / "report.json").read_text())["towers"]
+    ran = sorted((t["file"], t["engine"].split()[0]) for t in towers)
+    assert ran == [(f, e) for f in ("text_model.onnx", "vision_model.onnx") for e in ("ONNX", "tract")], ran
+    report = json.loads(tool("verify", out, "--json", *reference))
+    assert report["passed"] and report["engine"] == f"tract 0.23.9, ONNX Runtime {ort.__version__}", report["engine"]
+    assert [t["file"] for t in report["towers"] if t["engine"].startswith("ONNX")] == ["text_model.onnx", "vision_model.onnx"]
+    assert any("not run" in note for note in report["notes"]), "the cut is not for tract"
+    timed = json.loads(tool("bench", out, "--json", "--tokens", "5", "--threads", "1,2", "--batches", "1,4"))["timed"]
+    assert [(t["engine"].split()[0], t["threads"]) for t in timed if t["file"] == "text_model.onnx"] == [("ONNX", 1), ("ONNX", 2)]
+    print(f"ok   the tool's own verification and timing with {library.name}")
+
+
 def main():
     with tempfile.TemporaryDirectory() as scratch:
         if sys.argv[1:] == ["--fixtures"]:
+            engine(pathlib.Path(scratch))
             run(fixtures(pathlib.Path(scratch)))
         else:
             run((pathlib.Path(folder), reference) for folder, _, reference in (a.partition("=") for a in sys.argv[1:]))
