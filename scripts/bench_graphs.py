@@ -3,15 +3,18 @@
     pip install torch open_clip_torch timm onnx onnxruntime onnxscript numpy
     cargo build --release
     python scripts/bench_graphs.py MobileCLIP-S1 MobileCLIP-S2 ViT-B-32          (timings and node counts)
+    python scripts/bench_graphs.py ViT-B-32 --batches 1,8 --threads 1,2 --tokens 12,77
     python scripts/bench_graphs.py --counts MobileCLIP-S1 MobileCLIP-S2           (node counts alone)
 
 For each model: random weights, both towers exported by torch's two exporters (FastViT reparameterized
 first, which neither does by itself) and by clip-onnx in both targets. Runs are interleaved, the order
-reversed every other round; the figure is CPU time of the calling thread at one thread, median and
-minimum, over the faster of torch's two graphs. Outputs are compared in the same run.
+reversed every other round. Latency is CPU time of the calling thread at one thread, wall time at more;
+`session` is the CPU time of creating one. Figures are median and least, and their ratios to the faster of
+torch's two graphs. Outputs are compared in the same run.
 """
 import argparse
 import collections
+import gc
 import pathlib
 import statistics
 import subprocess
@@ -28,6 +31,7 @@ import torch
 
 import make_open_clip
 
+TORCH = ("torchscript", "dynamo")
 BINARY = pathlib.Path(__file__).resolve().parent.parent / "target/release/clip-onnx"
 
 
@@ -45,7 +49,7 @@ def by_torch(model, scratch, image, text):
     """Files of both exporters: {(exporter, tower): path}."""
     out = {}
     for tower, example in (("image", image), ("text", text)):
-        for exporter in ("torchscript", "dynamo"):
+        for exporter in TORCH:
             path = scratch / f"{exporter}_{tower}.onnx"
             how = dict(dynamo=False, opset_version=17, dynamic_axes={"x": {0: "batch"}}) if exporter == "torchscript" \
                 else dict(dynamo=True, dynamic_shapes={"x": {0: torch.export.Dim.DYNAMIC}})
@@ -70,34 +74,101 @@ def counts(path):
     return collections.Counter(node.op_type for node in graph.node)
 
 
-def bench(files, feed, rounds):
+def interleaved(keys, rounds, once):
+    times = {k: [] for k in keys}
+    for r in range(rounds):
+        for k in list(keys)[:: -1 if r % 2 else 1]:
+            times[k].append(once(k))
+    return times
+
+
+def session(path, threads):
     options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    sessions = {k: ort.InferenceSession(str(p), options, providers=["CPUExecutionProvider"]) for k, p in files.items()}
+    options.intra_op_num_threads = threads
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def creation(files, rounds):
+    def once(k):
+        start = time.process_time()
+        made = session(files[k], 1)
+        took = time.process_time() - start
+        del made
+        gc.collect()
+        return took
+    for k in files:
+        once(k)
+    return interleaved(files, rounds, once)
+
+
+def latency(files, feed, threads, rounds):
+    """Times, and outputs."""
+    sessions = {k: session(p, threads) for k, p in files.items()}
     feeds = {k: {s.get_inputs()[0].name: feed} for k, s in sessions.items()}
     outputs = {k: s.run(None, feeds[k])[0] for k, s in sessions.items()}
-    times = {k: [] for k in sessions}
-    for r in range(rounds):
-        for k in list(sessions)[:: -1 if r % 2 else 1]:
-            start = time.thread_time()
-            sessions[k].run(None, feeds[k])
-            times[k].append(time.thread_time() - start)
-    return times, outputs
+    clock = time.thread_time if threads == 1 else time.perf_counter
+
+    def once(k):
+        if threads > 1:
+            time.sleep(0.05)  # until the threads of the session before have stopped spinning
+        start = clock()
+        sessions[k].run(None, feeds[k])
+        return clock() - start
+    return interleaved(files, rounds, once), outputs
+
+
+def show_creation(what, times):
+    """Beside each of torch's: one embeds its weights, the other has them beside the model."""
+    for key, t in times.items():
+        ratios = [f"{statistics.median(t) / statistics.median(times[k]):.3f} / {min(t) / min(times[k]):.3f} of {k}" for k in TORCH]
+        print(f"{what} {key:12} {statistics.median(t) * 1e3:8.1f} ms  {', '.join(ratios)} (median / least)")
+    sys.stdout.flush()
+
+
+def show(what, times, outputs=None):
+    base = min(TORCH, key=lambda k: statistics.median(times[k]))
+    for key, t in times.items():
+        median, least = statistics.median(t), min(t)
+        against = statistics.median(times[base]), min(times[base])
+        error = ""
+        if outputs is not None:
+            error = f"  relative error {np.abs(outputs[key] - outputs[base]).max() * np.sqrt(outputs[base].shape[1]):.1e}"
+        print(f"{what} {key:12} {median * 1e3:8.1f} ms  ratio to {base} "
+              f"{median / against[0]:.3f} / {least / against[1]:.3f} (median / least){error}")
+    sys.stdout.flush()
+
+
+def numbers(text):
+    return [int(n) for n in text.split(",")]
+
+
+def texts(model, tokens, rng):
+    """Two texts of `tokens` tokens as each family pads them; the whole context where that is less."""
+    length = getattr(model, "context_length", None) or model.text.context_length
+    tokens = min(tokens, length)
+    if getattr(model.text if hasattr(model, "text") else model, "vocab_size", 0) != 49408:
+        return rng.integers(2, 30000, (2, length))      # SigLIP attends to padding: every place counts
+    ids = np.zeros((2, length), np.int64)
+    ids[:, 0], ids[:, 1 : tokens - 1], ids[:, tokens - 1] = 49406, rng.integers(1, 40000, (2, tokens - 2)), 49407
+    return ids
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+")
     parser.add_argument("--counts", action="store_true")
-    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--batches", type=numbers, default=[1])
+    parser.add_argument("--threads", type=numbers, default=[1])
+    parser.add_argument("--tokens", type=numbers, default=[12])
+    parser.add_argument("--towers", default="image,text")
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
+    print(f"onnxruntime {ort.__version__}, torch {torch.__version__}")
     for name in args.models:
         torch.manual_seed(0)
         model = open_clip.create_model(name, pretrained=None).eval()
         make_open_clip.randomise(model, 0)
         side = model.visual.image_size if isinstance(model.visual.image_size, int) else model.visual.image_size[0]
-        tokenizer_length = model.context_length if hasattr(model, "context_length") else model.text.context_length
         with tempfile.TemporaryDirectory() as scratch:
             scratch = pathlib.Path(scratch)
             torch.save(model.state_dict(), scratch / "model.pt")
@@ -106,10 +177,10 @@ def main():
                 model.visual.trunk = timm.utils.reparameterize_model(model.visual.trunk)
             rng = np.random.default_rng(0)
             image = rng.uniform(0, 1, (2, 3, side, side)).astype(np.float32)
-            short = np.zeros((2, tokenizer_length), np.int64)
-            short[:, 0], short[:, 1:11], short[:, 11] = 49406, rng.integers(1, 40000, (2, 10)), 49407
-            files = {**by_torch(model, scratch, torch.from_numpy(image), torch.from_numpy(short)), **ours}
-            for tower, example in (("image", image), ("text", short)):
+            examples = {"image": {"": image}, "text": {f" {n} tokens": texts(model, n, rng) for n in args.tokens}}
+            first = next(iter(examples["text"].values()))
+            files = {**by_torch(model, scratch, torch.from_numpy(image), torch.from_numpy(first)), **ours}
+            for tower in args.towers.split(","):
                 of_tower = {k[0]: p for k, p in files.items() if k[1] == tower}
                 for key, path in of_tower.items():
                     c = counts(path)
@@ -118,16 +189,15 @@ def main():
                     print(f"{name} {tower} {key}: {sum(c.values())} nodes {shown}")
                 if args.counts:
                     continue
-                feed = np.resize(example, (args.batch, *example.shape[1:]))
-                times, outputs = bench(of_tower, feed, args.rounds)
-                base = min(("torchscript", "dynamo"), key=lambda k: statistics.median(times[k]))
-                for key, t in times.items():
-                    median, least = statistics.median(t), min(t)
-                    against = statistics.median(times[base]), min(times[base])
-                    error = np.abs(outputs[key] - outputs[base]).max() * np.sqrt(outputs[base].shape[1])
-                    print(f"{name} {tower} batch {args.batch} {key:12} {median * 1e3:8.1f} ms  ratio to {base} "
-                          f"{median / against[0]:.3f} / {least / against[1]:.3f} (median / min)  relative error {error:.1e}")
-                sys.stdout.flush()
+                show_creation(f"{name} {tower} session", creation(of_tower, args.rounds))
+                for what, example in examples[tower].items():
+                    for batch in args.batches:
+                        feed = np.resize(example, (batch, *example.shape[1:]))
+                        for threads in args.threads:
+                            # Eight at once take as long as eight rounds.
+                            rounds = args.rounds if batch == 1 else max(5, args.rounds // 3)
+                            measured = latency(of_tower, feed, threads, rounds)
+                            show(f"{name} {tower}{what} batch {batch} threads {threads}", *measured)
 
 
 if __name__ == "__main__":
