@@ -99,6 +99,12 @@ pub trait Ops {
         self.op("Cast", &[x], vec![("to", Attribute::Int(FLOAT))])
     }
 
+    /// To int32.
+    fn cast_int32(&self, x: Value) -> Value {
+        const INT32: i64 = 6;
+        self.op("Cast", &[x], vec![("to", Attribute::Int(INT32))])
+    }
+
     /// A constant target: at most one -1; 0 keeps the axis.
     fn reshape(&self, x: Value, shape: &[i64]) -> Value {
         let shape = self.ints(shape);

@@ -65,8 +65,8 @@ impl Text {
         let pool = s.at("pool");
         let place = match c.pool_type {
             TextPool::Last | TextPool::First => None,
-            // The end token has the largest id.
-            TextPool::Argmax => Some(pool.arg_max(ids, 1, true)),
+            // The end token has the largest id. ONNX Runtime 1.14 has no ArgMax of int64.
+            TextPool::Argmax => Some(pool.arg_max(pool.cast_int32(ids), 1, true)),
             // ArgMax takes the first of equals.
             TextPool::Eos => {
                 let eot = s.graph().int64(&[], &[c.eot_id]);
