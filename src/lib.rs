@@ -33,7 +33,7 @@
 //! | `main`, `cli` | pipeline | how anything is done |
 //! | [`pipeline`] | everything below | tensors' contents, operators |
 //! | [`package`] | files and JSON | models, weights |
-//! | [`bench`] | verify | the graph in memory |
+//! | [`mod@bench`] | verify | the graph in memory |
 //! | [`verify`] | tract, ort, ndarray-npy, [`onnx::read`] | the graph in memory |
 //! | [`towers`] | config, params, onnx, tensor | files, source names |
 //! | [`params`] | checkpoint, tensor, config | ONNX |
