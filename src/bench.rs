@@ -28,7 +28,13 @@ pub struct Request {
 /// One tower's figures.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measured {
+    /// As it was named.
     pub file: String,
+    /// Axes of one item of the first input: channels, height and width; tokens; or patches and their
+    /// numbers.
+    pub input: Vec<usize>,
+    /// Batch size the file is frozen to; none when it is free.
+    pub fixed_batch: Option<usize>,
     pub engine: String,
     pub threads: usize,
     /// From the file to something that can be run, without the optimisation for one batch size that
@@ -60,10 +66,11 @@ pub fn measure(request: &Request) -> Result<Measured, Error> {
     let started = Instant::now();
     let tower = Tower::open(&request.model, &request.model, &request.engine, Some(request.threads))?;
     let load_ms = milliseconds(started);
-    let mut latency = Vec::new();
+    let (mut latency, mut input) = (Vec::new(), Vec::new());
     let batches = tower.fixed_batch.map_or_else(|| request.batches.clone(), |batch| vec![batch]);
     for batch in batches {
         let inputs = inputs::typical(&tower, batch, request.tokens)?;
+        input = inputs[0].shape[1..].to_vec();
         let runnable = tower.at_batch(batch, &inputs)?;
         runnable.run(&inputs)?;
         let mut times = Vec::with_capacity(request.rounds);
@@ -83,8 +90,16 @@ pub fn measure(request: &Request) -> Result<Measured, Error> {
             per_item_ms: median_ms / batch as f64,
         });
     }
-    let (file, engine) = (tower.name.clone(), request.engine.name().to_owned());
-    Ok(Measured { file, engine, threads: request.threads, load_ms, latency, peak_memory: peak_memory() })
+    Ok(Measured {
+        file: request.model.display().to_string(),
+        input,
+        fixed_batch: tower.fixed_batch,
+        engine: request.engine.name().to_owned(),
+        threads: request.threads,
+        load_ms,
+        latency,
+        peak_memory: peak_memory(),
+    })
 }
 
 fn milliseconds(since: Instant) -> f64 {

@@ -38,6 +38,8 @@ pub struct Tolerance {
 pub const EMBEDDING: Tolerance = Tolerance { name: "embedding relative error", bound: 2e-5 };
 /// Largest absolute difference of logits over `exp(logit_scale)`: both embeddings may be off.
 pub const LOGITS: Tolerance = Tolerance { name: "logits over logit_scale_exp", bound: 4e-5 };
+/// `exp(logit_scale)` and the bias against the reference's, over the reference's scale.
+pub const SCALE: Tolerance = Tolerance { name: "logit scale and bias over logit_scale_exp", bound: 1e-5 };
 /// How far from 1 the length of a normalised embedding may be.
 pub const UNIT_NORM: Tolerance = Tolerance { name: "unit norm", bound: 1e-5 };
 /// Relative error between a row alone and the same row in a batch.
@@ -60,13 +62,19 @@ pub enum Error {
     Library { path: String, reason: String },
     #[error("ONNX Runtime's library is not known; name it with --ort-lib FILE or in ORT_DYLIB_PATH")]
     NoLibrary,
+    #[error(
+        "{path} is ONNX Runtime's library, which no engine asked for needs; leave it out, or add --engine onnxruntime"
+    )]
+    IdleLibrary { path: String },
+    #[error("no engine could run {path}: {reasons}")]
+    NoEngine { path: String, reasons: String },
     #[error("{path} holds no .onnx file; name the folder an export wrote, or the files themselves")]
     NoModels { path: String },
 }
 
 impl Error {
     /// Where tract alone was asked and failed, says what else could run the file.
-    pub fn with_way_out(self, tract_alone: bool) -> Error {
+    fn with_way_out(self, tract_alone: bool) -> Error {
         match self {
             Error::Engine { engine, path, step, reason } if tract_alone => {
                 let reason = format!("{reason}. If ONNX Runtime can, name its library with --ort-lib");
@@ -156,9 +164,15 @@ pub fn verify(request: &Request, step: &dyn Fn(&str)) -> Result<Report, Error> {
         }
     }
     let ran = |path: &Path| towers.iter().any(|tower| path.file_name().is_some_and(|name| *name == *tower.file));
-    if let Some(at) = not_run.iter().position(|(path, _)| !ran(path)) {
-        let alone = request.engines.iter().all(Engine::is_tract);
-        return Err(not_run.swap_remove(at).1.with_way_out(alone));
+    if let Some((missed, _)) = not_run.iter().find(|(path, _)| !ran(path)) {
+        let missed = *missed;
+        let mut errors: Vec<Error> = not_run.into_iter().filter(|(path, _)| *path == missed).map(|(_, e)| e).collect();
+        if errors.len() == 1 {
+            let alone = request.engines.iter().all(Engine::is_tract);
+            return Err(errors.swap_remove(0).with_way_out(alone));
+        }
+        let reasons: Vec<String> = errors.iter().map(Error::to_string).collect();
+        return Err(Error::NoEngine { path: missed.display().to_string(), reasons: reasons.join("; ") });
     }
     let not_run = not_run.iter().map(|(_, error)| format!("not run: {error}"));
     let notes = request.notes.iter().cloned().chain(not_run).collect();
@@ -243,8 +257,8 @@ fn logits(
     stored: Option<(f64, f64)>,
 ) -> Result<Option<LogitsReport>, Error> {
     let Some(expected) = reference.logits([image.shape[0], text.shape[0]])? else { return Ok(None) };
-    let from_reference = || Some((reference.number("logit_scale_exp")?, reference.number("logit_bias").unwrap_or(0.0)));
-    let Some((scale, bias)) = stored.or_else(from_reference) else { return Ok(None) };
+    let named = reference.number("logit_scale_exp").map(|scale| (scale, reference.number("logit_bias").unwrap_or(0.0)));
+    let Some((scale, bias)) = stored.or(named) else { return Ok(None) };
     let unit = |a: &Array, row: usize| -> Vec<f64> {
         let row = a.row(row);
         let norm = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
@@ -260,5 +274,6 @@ fn logits(
             max_abs = if error.is_nan() { f64::INFINITY } else { max_abs.max(error) };
         }
     }
-    Ok(Some(LogitsReport::new(max_abs, scale, bias)))
+    let off = named.map(|(other, other_bias)| ((scale - other) / other).abs().max((bias - other_bias).abs() / other));
+    Ok(Some(LogitsReport { scale_error: off, ..LogitsReport::new(max_abs, scale, bias) }))
 }

@@ -411,6 +411,17 @@ fn reference_logits_that_say_nothing_are_no_pass() {
     with(&|logits| *logits = Array::new(&[4, 5], vec![99.0; 20])).refused(&["`logits_per_image`", "[4, 5]", "[4, 6]"]);
     with(&|logits| *logits = Array::new(&[2, 6], vec![0.0; 12])).refused(&["`logits_per_image`", "[2, 6]"]);
     with(&|logits| logits.descr = "<i4").refused(&["`logits_per_image`", "floats"]);
+
+    // The right logits under a wrong scale.
+    let mut arrays = read(&bench.fixture.reference());
+    get(&mut arrays, "logit_scale_exp").values.iter_mut().for_each(|scale| *scale *= 1.001);
+    let mut tokens = npz::integers(&bench.fixture.reference(), "tokens");
+    tokens.descr = "<i4";
+    arrays.push(("tokens".to_owned(), tokens));
+    write(&bench.path("other.npz"), &arrays, Zip::Stored);
+    let outcome = bench.run(&format!("{EXPORT} --reference other.npz --force"));
+    assert_eq!(outcome.code, Some(1), "{}", outcome.out);
+    outcome.says(&["failed: logits: logit scale"]);
 }
 
 #[test]
@@ -468,7 +479,7 @@ fn damage_that_leaves_a_readable_archive_is_found() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(bench.path("checkpoint.npz"), &bytes).unwrap();
-    bench.run(EXPORT).refused(&["checkpoint.npz: tensor `", "does not match its checksum"]);
+    bench.run(EXPORT).refused(&["checkpoint.npz: member `", "does not match its checksum"]);
 
     bench.rewrite(|a| get(a, "b").trailing = 1 << 20);
     bench.run(EXPORT).refused(&["tensor `b`", "where its shape [1] takes 4"]);
@@ -565,6 +576,22 @@ fn bench_times_towers_in_processes_of_their_own() {
     bench
         .run("bench out --engine onnxruntime --ort-lib config.json")
         .refused(&["config.json", "no ONNX Runtime library"]);
+    bench.run("bench out --engine tract --ort-lib libonnxruntime.so").refused(&["libonnxruntime.so", "leave it out"]);
+    assert_eq!(bench.run(&format!("{EXPORT} --force --no-verify --ort-lib libonnxruntime.so")).code, Some(2));
+    for flag in ["--threads", "--tokens", "--batches"] {
+        assert!(
+            bench.run(&format!("bench out {flag} 0")).err.contains(flag.trim_start_matches('-').trim_end_matches("es"))
+        );
+    }
+    // What was timed is told, whatever else was not.
+    let outcome =
+        bench.run("bench out/text_model.onnx out/text_model.onnx config.json --batches 1,1 --engine tract --json");
+    assert_eq!(outcome.code, Some(2));
+    outcome.says(&["config.json", "not an ONNX model"]);
+    let timings: serde_json::Value = serde_json::from_str(&outcome.out).unwrap();
+    assert_eq!(timings["timed"].as_array().unwrap().len(), 1);
+    assert_eq!(timings["timed"][0]["latency"].as_array().unwrap().len(), 1);
+    assert_eq!(timings["not_run"][0]["engine_failed"], false);
     bench.run("bench checkpoint.npz --engine tract").refused(&["checkpoint.npz", "not an ONNX model"]);
     bench.run("bench nowhere --engine tract").refused(&["nowhere", "No such file"]);
 }

@@ -37,6 +37,43 @@ fn every_form_gives_the_same_tensors() {
     assert_eq!((format("zip.pt"), format("legacy.pt")), (Format::Torch, Format::TorchLegacy));
 }
 
+/// PyTorch's own checksums are held to, but for those it was told to leave out.
+#[test]
+fn one_flipped_bit_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let damaged = folder.path().join("damaged.pt");
+    let whole = std::fs::read(root().join("tests/torch/zip.pt")).unwrap();
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(&whole)).unwrap();
+    let starts: Vec<(String, u64)> = (0..archive.len())
+        .map(|at| archive.by_index(at).map(|member| (member.name().to_owned(), member.data_start())).unwrap())
+        .collect();
+    let place = |name: &str| starts.iter().find(|(n, _)| n.ends_with(name)).unwrap().1 as usize;
+    let flipped = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&damaged, bytes).unwrap();
+    };
+    flipped(place("data/0"));
+    let error = Checkpoint::open(&damaged).unwrap().whole().sha256(|| true).unwrap_err().to_string();
+    assert!(error.contains("data/0` does not match its checksum"), "{error}");
+    flipped(place("data.pkl") + 40);
+    let error = Checkpoint::open(&damaged).err().unwrap().to_string();
+    assert!(error.contains("data.pkl` does not match its checksum"), "{error}");
+
+    // Left out: nought in both of the archive's records.
+    let mut bytes = whole;
+    for (record, sum) in [(&b"PK\x01\x02"[..], 16), (b"PK\x03\x04", 14), (b"PK\x07\x08", 4)] {
+        for at in 0..bytes.len() - 20 {
+            if bytes[at..].starts_with(record) {
+                bytes[at + sum..at + sum + 4].fill(0);
+            }
+        }
+    }
+    bytes[place("data/0")] ^= 1;
+    std::fs::write(&damaged, bytes).unwrap();
+    assert!(Checkpoint::open(&damaged).unwrap().whole().sha256(|| true).is_ok());
+}
+
 /// The container is told from the bytes, not from the name.
 #[test]
 fn names_of_files_do_not_matter() {

@@ -1,73 +1,87 @@
 //! `clip-onnx bench`: a process for every file, engine and number of threads, and a table of them.
 
-use std::io::{self, Write};
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clip_onnx::bench::{Measured, Request, measure};
-use clip_onnx::verify::{Engine, Engines};
-use serde::Serialize;
+use clip_onnx::verify::{self, Engine, Engines};
+use serde::{Deserialize, Serialize};
 
 use super::args::{BenchArgs, models};
 use super::progress::Bars;
 
+/// Said where tract alone was at hand and failed.
+const WAY_OUT: &str = "ONNX Runtime may run what tract cannot: name its library with --ort-lib";
+
 /// What was timed, and what could not be.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Timings {
     timed: Vec<Measured>,
     not_run: Vec<NotRun>,
+    /// What the reader should know of the figures.
+    notes: Vec<String>,
     #[serde(skip)]
     json: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct NotRun {
     file: PathBuf,
     engine: String,
     threads: usize,
     reason: String,
+    /// Whether the engine failed, and another may not.
+    engine_failed: bool,
 }
 
-/// Times everything asked for.
+/// Times everything asked for. What cannot be run is told beside what can.
 ///
 /// # Errors
-/// When an engine is not there, or nothing runs a file.
+/// When an engine is not there, or no process can be started.
 pub fn bench(args: BenchArgs, bars: &Bars) -> anyhow::Result<Timings> {
-    let (here, json, library) = (args.here, args.json, args.engines.ort_lib.clone());
-    let models = models(args.models.clone())?;
+    if args.here {
+        end_with_the_parent();
+    }
+    let library = args.engines.ort_lib.clone();
     let engines = Engines::from(args.engines.clone()).open()?;
-    let mut timings = Timings { timed: vec![], not_run: vec![], json };
-    for model in &models {
-        let mut reason = None;
-        let before = timings.timed.len();
+    let mut timings = Timings { timed: vec![], not_run: vec![], notes: vec![], json: args.json };
+    for model in &distinct(models(args.models.clone())?) {
         for engine in &engines {
-            let mut threads = if engine.is_tract() { vec![1] } else { args.threads.clone() };
-            threads.dedup();
+            let threads = if engine.is_tract() { vec![1] } else { distinct(args.threads.clone()) };
             for threads in threads {
                 bars.say(&format!("timing {} with {}", model.display(), engine.name()));
-                let timed = if here {
-                    let alone = engines.iter().all(Engine::is_tract);
-                    let timed = measure(&request(&args, model, engine, threads));
-                    timed.map_err(|e| e.with_way_out(alone).to_string())
+                let request = request(&args, model, engine, threads);
+                let timed = if args.here {
+                    measure(&request).map_err(|error| {
+                        let engine_failed = matches!(error, verify::Error::Engine { .. });
+                        NotRun { engine_failed, ..NotRun::new(&request, error.to_string()) }
+                    })
                 } else {
-                    apart(&args, model, engine, threads, library.as_deref())?
+                    apart(&request, library.as_deref())?
                 };
                 match timed {
-                    Ok(measured) => timings.timed.push(measured),
-                    Err(said) => {
-                        reason.get_or_insert_with(|| said.clone());
-                        let engine = engine.name().to_owned();
-                        timings.not_run.push(NotRun { file: model.clone(), engine, threads, reason: said });
-                    }
+                    Ok(measured) => timings.took(&request, measured),
+                    Err(not_run) => timings.not_run.push(not_run),
                 }
             }
         }
-        if let Some(reason) = reason.filter(|_| timings.timed.len() == before) {
-            bail!(reason);
-        }
+    }
+    let engine_failed = timings.not_run.iter().any(|not_run| not_run.engine_failed);
+    if engine_failed && engines.iter().all(Engine::is_tract) && !args.here {
+        timings.notes.push(WAY_OUT.to_owned());
     }
     Ok(timings)
+}
+
+/// Without what was there before, in the same order.
+fn distinct<T: Clone + Eq + Hash>(mut all: Vec<T>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    all.retain(|one| seen.insert(one.clone()));
+    all
 }
 
 fn request(args: &BenchArgs, model: &Path, engine: &Engine, threads: usize) -> Request {
@@ -75,71 +89,122 @@ fn request(args: &BenchArgs, model: &Path, engine: &Engine, threads: usize) -> R
         model: model.to_owned(),
         engine: engine.clone(),
         threads,
-        batches: args.batches.clone(),
+        batches: distinct(args.batches.clone()),
         rounds: usize::from(args.rounds),
         tokens: args.tokens,
     }
 }
 
+/// A process that times has a pipe from the one that started it, which closes when that one ends, however
+/// it does.
+fn end_with_the_parent() {
+    std::thread::spawn(|| {
+        let mut nothing = [0];
+        while io::stdin().read(&mut nothing).is_ok_and(|n| n > 0) {}
+        std::process::exit(2);
+    });
+}
+
 /// The same in a process of its own, whose memory is that of this file alone; or what it said.
-fn apart(
-    args: &BenchArgs,
-    model: &Path,
-    engine: &Engine,
-    threads: usize,
-    library: Option<&Path>,
-) -> anyhow::Result<Result<Measured, String>> {
-    let listed = |numbers: &[usize]| numbers.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+fn apart(request: &Request, library: Option<&Path>) -> anyhow::Result<Result<Measured, NotRun>> {
     let program = std::env::current_exe().context("where this program lies is not known")?;
+    let batches = request.batches.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let mut command = Command::new(program);
-    command.args(["bench", "--here", "--json", "--engine", engine.id(), "--threads", &threads.to_string()]);
-    command.args(["--batches", &listed(&args.batches), "--rounds", &args.rounds.to_string()]);
-    if let Some(tokens) = args.tokens {
+    command.args(["bench", "--here", "--json", "--engine", request.engine.id(), "--batches", &batches]);
+    command.args(["--threads", &request.threads.to_string(), "--rounds", &request.rounds.to_string()]);
+    if let Some(tokens) = request.tokens {
         command.args(["--tokens", &tokens.to_string()]);
     }
-    if let Some(library) = library {
-        command.arg("--ort-lib").arg(library);
+    if let (Some(library), false) = (library, request.engine.is_tract()) {
+        let mut argument = std::ffi::OsString::from("--ort-lib=");
+        argument.push(library);
+        command.arg(argument);
     }
-    command.arg("--").arg(model).stdin(Stdio::null());
-    let output = command.output().context("a process to time in could not be started")?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.lines().last().unwrap_or_default().trim_start_matches("clip-onnx: ").to_owned();
-        return Ok(Err(if said.is_empty() { format!("{}: {}", model.display(), output.status) } else { said }));
+    command.arg("--").arg(&request.model);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().context("a process to time in could not be started")?;
+    // Held open until it has ended.
+    let lifeline = child.stdin.take();
+    let output = child.wait_with_output().context("a process that times was lost")?;
+    drop(lifeline);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.trim().trim_start_matches("clip-onnx: ").replace('\n', " ");
+    let Ok(mut timings) = serde_json::from_slice::<Timings>(&output.stdout) else {
+        let ended = format!("{}: the process that timed it ended with {}", request.model.display(), output.status);
+        return Ok(Err(NotRun::new(request, if said.is_empty() { ended } else { said })));
+    };
+    let not_run = timings.not_run.pop().unwrap_or_else(|| NotRun::new(request, said));
+    Ok(timings.timed.pop().ok_or(not_run))
+}
+
+impl NotRun {
+    fn new(request: &Request, reason: String) -> NotRun {
+        let (file, engine) = (request.model.clone(), request.engine.name().to_owned());
+        NotRun { file, engine, threads: request.threads, reason, engine_failed: false }
     }
-    let mut timings: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    Ok(Ok(serde_json::from_value(timings["timed"][0].take())?))
 }
 
 impl Timings {
+    fn took(&mut self, request: &Request, measured: Measured) {
+        if let Some(batch) = measured.fixed_batch.filter(|&batch| request.batches != [batch]) {
+            let note = format!("{} takes batches of {batch} and no others", measured.file);
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+        self.timed.push(measured);
+    }
+
+    fn was_timed(&self, file: &Path) -> bool {
+        self.timed.iter().any(|one| Path::new(&one.file) == file)
+    }
+
+    /// Why nothing could time some files, where there are such.
+    pub fn failure(&self) -> Option<String> {
+        let missed = self.not_run.iter().filter(|not_run| !self.was_timed(&not_run.file));
+        let mut reasons = distinct(missed.map(|not_run| not_run.reason.clone()).collect());
+        if reasons.is_empty() {
+            return None;
+        }
+        reasons.extend(self.notes.iter().filter(|note| *note == WAY_OUT).cloned());
+        Some(reasons.join("; "))
+    }
+
     pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
         if self.json {
             return writeln!(out, "{}", serde_json::to_string_pretty(self)?);
         }
-        writeln!(
-            out,
-            "{:<20} {:<20} {:>7} {:>5} {:>10} {:>10} {:>10} {:>9} {:>9}",
-            "tower", "engine", "threads", "batch", "median ms", "least ms", "ms/item", "load ms", "peak MB"
-        )?;
+        if self.timed.is_empty() {
+            return Ok(());
+        }
+        let head = ["tower", "input", "engine", "threads", "batch", "median ms", "least ms", "ms/item", "load ms"];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
+        rows[0].push("peak MB".to_owned());
         for tower in &self.timed {
             let peak = tower.peak_memory.map_or_else(|| "?".to_owned(), |bytes| format!("{:.0}", bytes as f64 / 1e6));
             for latency in &tower.latency {
-                writeln!(
-                    out,
-                    "{:<20} {:<20} {:>7} {:>5} {:>10.2} {:>10.2} {:>10.2} {:>9.0} {peak:>9}",
-                    tower.file,
-                    tower.engine,
-                    tower.threads,
-                    latency.batch,
-                    latency.median_ms,
-                    latency.min_ms,
-                    latency.per_item_ms,
-                    tower.load_ms,
-                )?;
+                let input: Vec<String> = tower.input.iter().map(usize::to_string).collect();
+                let mut row = vec![tower.file.clone(), input.join("x"), tower.engine.clone()];
+                row.extend([tower.threads, latency.batch].map(|n| n.to_string()));
+                row.extend([latency.median_ms, latency.min_ms, latency.per_item_ms].map(|ms| format!("{ms:.2}")));
+                row.extend([format!("{:.0}", tower.load_ms), peak.clone()]);
+                rows.push(row);
             }
         }
-        for not_run in &self.not_run {
+        let widths: Vec<usize> =
+            (0..rows[0].len()).map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
+        for row in &rows {
+            let cells =
+                row.iter().zip(&widths).enumerate().map(|(at, (cell, &width))| {
+                    if at < 3 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+                });
+            writeln!(out, "{}", cells.collect::<Vec<_>>().join("  "))?;
+        }
+        for not_run in self.not_run.iter().filter(|not_run| self.was_timed(&not_run.file)) {
             writeln!(out, "not run: {}", not_run.reason)?;
+        }
+        for note in &self.notes {
+            writeln!(out, "note: {note}")?;
         }
         Ok(())
     }

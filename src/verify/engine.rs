@@ -32,7 +32,7 @@ impl Engines {
     ///
     /// # Errors
     /// [`Error::Library`] when ONNX Runtime's is no library, [`Error::NoLibrary`] when it is asked for by
-    /// name and none is named.
+    /// name and none is named, [`Error::IdleLibrary`] when one is named that the engines do not need.
     pub fn open(&self) -> Result<Vec<Engine>, Error> {
         let wanted = |name: &str| self.names.is_empty() || self.names.iter().any(|n| n == name);
         let mut out = Vec::new();
@@ -46,6 +46,8 @@ impl Engines {
                 None if self.names.is_empty() => {}
                 None => return Err(Error::NoLibrary),
             }
+        } else if let Some(library) = &self.library {
+            return Err(Error::IdleLibrary { path: library.display().to_string() });
         }
         Ok(out)
     }

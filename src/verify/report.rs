@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::tower::{Array, Kind, Tower};
-use super::{Agreement, BATCH, EMBEDDING, Engine, LOGITS, Reference, UNIT_NORM};
+use super::{Agreement, BATCH, EMBEDDING, Engine, LOGITS, Reference, SCALE, UNIT_NORM};
 
 /// The outcome of a verification.
 #[derive(Clone, Debug, Serialize)]
@@ -92,11 +92,19 @@ pub struct LogitsReport {
     pub over_scale: f64,
     pub logit_scale_exp: f64,
     pub logit_bias: f64,
+    /// How far these are from the reference's, over its scale; none where it has none.
+    pub scale_error: Option<f64>,
 }
 
 impl LogitsReport {
     pub fn new(max_abs: f64, scale: f64, bias: f64) -> LogitsReport {
-        LogitsReport { max_abs, over_scale: max_abs / scale, logit_scale_exp: scale, logit_bias: bias }
+        LogitsReport {
+            max_abs,
+            over_scale: max_abs / scale,
+            logit_scale_exp: scale,
+            logit_bias: bias,
+            scale_error: None,
+        }
     }
 }
 
@@ -161,6 +169,9 @@ impl Report {
         }
         if let Some(logits) = &logits {
             within(&mut failures, logits.over_scale, LOGITS, "logits");
+            if let Some(error) = logits.scale_error {
+                within(&mut failures, error, SCALE, "logits");
+            }
         }
         let passed = failures.is_empty();
         let mut engines: Vec<&str> = towers.iter().map(|tower| tower.engine.as_str()).collect();
@@ -188,7 +199,7 @@ impl Report {
             reference: reference.map(|r| ReferenceReport { file: r.file_name.clone(), sha256: r.sha256.clone() }),
             towers,
             logits,
-            tolerances: [EMBEDDING, LOGITS, UNIT_NORM, BATCH]
+            tolerances: [EMBEDDING, LOGITS, SCALE, UNIT_NORM, BATCH]
                 .map(|t| ToleranceReport { name: t.name, bound: t.bound })
                 .to_vec(),
             notes: vec![],
