@@ -12,7 +12,7 @@
 //! towers::image, towers::text            read each parameter once, by scope, with its expected shape;
 //!    │                                   towers::convs folds branches while they are written down
 //!    ▼
-//! onnx::Graph ──► onnx::write ──► package::Folder ──► verify ──► Report
+//! onnx::Graph ──► precision::apply ──► onnx::write ──► package::Folder ──► verify ──► Report
 //! ```
 //!
 //! Everything is lazy until written: a canonical parameter is a view of the mapped file plus the
@@ -35,6 +35,7 @@
 //! | [`package`] | files and JSON | models, weights |
 //! | [`mod@bench`] | verify | the graph in memory |
 //! | [`verify`] | tract, ort, ndarray-npy, [`onnx::read`] | the graph in memory |
+//! | [`precision`] | onnx, tensor | models, files |
 //! | [`towers`] | config, params, onnx, tensor | files, source names |
 //! | [`params`] | checkpoint, tensor, config | ONNX |
 //! | [`onnx`], [`checkpoint`] | tensor | models |
@@ -48,6 +49,7 @@
 //! | a spelling of names | `params/<naming>.rs`, one line in `params::maps` |
 //! | a file format | `checkpoint/<format>.rs`, one arm in `Checkpoint::open` |
 //! | an architecture | `towers/<name>.rs`, its fields in `config.rs`, one arm in `towers::image` |
+//! | a precision | one arm in `precision::Precision::apply` |
 //! | an operator | one method in `onnx::ops` |
 //!
 //! Which parameters a model needs is not written down a second time: [`towers::wanted`] builds
@@ -58,6 +60,7 @@
 //! ```no_run
 //! use clip_onnx::onnx::write::ExternalData;
 //! use clip_onnx::pipeline::{Choice, Export, Silent, export};
+//! use clip_onnx::precision::{self, Precision};
 //! use clip_onnx::towers::Build;
 //! use clip_onnx::verify::Engines;
 //!
@@ -69,6 +72,10 @@
 //!         choice: Choice::default(),
 //!         image_size: None,
 //!         build: Build::default(),
+//!         precisions: vec![Precision::Fp32, Precision::Int8],
+//!         narrowing: precision::Options::default(),
+//!         calibrate: None,
+//!         max_drop: None,
 //!         external_data: ExternalData::Auto,
 //!         hash: true,
 //!         verify: true,
@@ -94,6 +101,7 @@ pub mod onnx;
 pub mod package;
 pub mod params;
 pub mod pipeline;
+pub mod precision;
 pub mod tensor;
 pub mod towers;
 pub mod verify;

@@ -3,7 +3,7 @@
 //! Knows tensors, not models; it could be a crate of its own.
 
 mod attention;
-mod encode;
+pub(crate) mod encode;
 pub mod graph;
 pub mod ops;
 pub mod proto;

@@ -13,14 +13,17 @@ use crate::towers::{self, Build, Logits};
 use crate::verify;
 
 mod convert;
+mod describe;
 mod digest;
 mod export;
 mod inspect;
+mod narrow;
 mod select;
 
 pub use convert::{Convert, Converted, convert};
 pub use export::{Export, Exported, export};
 pub use inspect::{CheckpointReport, Folding, Inspected, inspect};
+pub use narrow::PrecisionReport;
 pub use select::{Choice, Difference, Found, Selected};
 
 /// Everything that can keep a command from being carried out.

@@ -5,13 +5,17 @@
 //! length where the file says so, and the same whatever else is in the batch; the report then
 //! says plainly that nothing was compared.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+use crate::precision::Precision;
 
 mod agreement;
 mod engine;
 pub(crate) mod inputs;
 mod onnxruntime;
+pub mod ranking;
 mod reference;
 pub mod report;
 pub(crate) mod tower;
@@ -23,6 +27,7 @@ pub use reference::Reference;
 pub use report::Report;
 pub use tract::panics_are_caught;
 
+use ranking::Ranking;
 use report::{BatchReport, Compared, LogitsReport, TowerReport};
 use tower::{Array, Kind, Tower};
 
@@ -42,6 +47,8 @@ pub const LOGITS: Tolerance = Tolerance { name: "logits over logit_scale_exp", b
 pub const SCALE: Tolerance = Tolerance { name: "logit scale and bias over logit_scale_exp", bound: 1e-5 };
 /// How far from 1 the length of a normalised embedding may be.
 pub const UNIT_NORM: Tolerance = Tolerance { name: "unit norm", bound: 1e-5 };
+/// How far the cosine of an embedding in another precision is below 1; the bound is the precision's.
+pub const DROP: Tolerance = Tolerance { name: "cosine distance", bound: 1e-2 };
 /// Relative error between a row alone and the same row in a batch.
 pub const BATCH: Tolerance = Tolerance { name: "batch consistency", bound: 1e-5 };
 
@@ -74,14 +81,10 @@ pub enum Error {
 
 impl Error {
     /// Where tract alone was asked and failed, says what else could run the file.
-    fn with_way_out(self, tract_alone: bool) -> Error {
-        match self {
-            Error::Engine { engine, path, step, reason } if tract_alone => {
-                let reason = format!("{reason}. If ONNX Runtime can, name its library with --ort-lib");
-                Error::Engine { engine, path, step, reason }
-            }
-            other => other,
-        }
+    fn with_way_out(&self, tract_alone: bool) -> Error {
+        let Error::Engine { engine, path, step, reason } = self else { return Error::NoLibrary };
+        let way_out = if tract_alone { ". If ONNX Runtime can, name its library with --ort-lib" } else { "" };
+        Error::Engine { engine, path: path.clone(), step, reason: format!("{reason}{way_out}") }
     }
 }
 
@@ -95,6 +98,11 @@ pub struct Request {
     pub engines: Vec<Engine>,
     /// Files that tract runs in the place of some of `models`.
     pub stand_ins: Vec<(PathBuf, PathBuf)>,
+    /// float32 towers that those of other precisions are compared with where there is no reference; they
+    /// are run, and not reported.
+    pub baselines: Vec<PathBuf>,
+    /// How far a cosine may fall below 1 in other precisions than float32, instead of what each is held to.
+    pub max_drop: Option<f64>,
     /// Batch sizes, each run at least once.
     pub batches: Vec<usize>,
     /// What the reader of the report should know.
@@ -131,12 +139,80 @@ pub fn models_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 /// has not passed.
 pub fn verify(request: &Request, step: &dyn Fn(&str)) -> Result<Report, Error> {
     let reference = request.reference.as_deref().map(Reference::read).transpose()?;
-    let (mut towers, mut worst) = (Vec::new(), None::<LogitsReport>);
-    let mut not_run: Vec<(&PathBuf, Error)> = Vec::new();
+    let mut found = Found::default();
     for engine in &request.engines {
-        let mut embeddings: [Option<Array>; 2] = [None, None];
+        found.with_engine(request, engine, reference.as_ref(), step)?;
+    }
+    let ran = |path: &Path| found.towers.iter().any(|tower| path.file_name().is_some_and(|name| *name == *tower.file));
+    let (mut missed, mut notes) = (Vec::new(), request.notes.clone());
+    for path in &request.models {
+        let mut errors: Vec<&Error> = found.not_run.iter().filter(|(of, _)| of == path).map(|(_, e)| e).collect();
+        if ran(path) {
+            notes.extend(errors.iter().map(|error| format!("not run: {error}")));
+        } else if !errors.is_empty() {
+            missed.push(NotRun::new(path, request, &mut errors));
+        }
+    }
+    // What is written in float32 has to run; of other precisions some are for one engine alone.
+    if let Some(fatal) = missed.iter_mut().find(|missed| missed.precision == Precision::Fp32) {
+        return Err(std::mem::replace(&mut fatal.error, Error::NoLibrary));
+    }
+    let missed = missed.iter().map(|missed| format!("not run: {}", missed.error)).collect();
+    let Found { towers, logits, rankings, .. } = found;
+    Ok(Report { notes, ..Report::new(reference.as_ref(), request.max_drop, towers, logits, rankings, missed) })
+}
+
+/// A file that no engine ran.
+struct NotRun {
+    precision: Precision,
+    error: Error,
+}
+
+impl NotRun {
+    fn new(path: &Path, request: &Request, errors: &mut Vec<&Error>) -> NotRun {
+        let precision = crate::onnx::read::summary(path).map_or(Precision::Fp32, |summary| tower::precision(&summary));
+        let alone = request.engines.iter().all(Engine::is_tract);
+        let error = if let [error] = errors[..] {
+            error.with_way_out(alone)
+        } else {
+            let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            Error::NoEngine { path: path.display().to_string(), reasons: reasons.join("; ") }
+        };
+        NotRun { precision, error }
+    }
+}
+
+/// What came out so far.
+#[derive(Default)]
+struct Found {
+    towers: Vec<TowerReport>,
+    logits: Option<LogitsReport>,
+    rankings: Vec<Ranking>,
+    not_run: Vec<(PathBuf, Error)>,
+}
+
+/// Embeddings of a tower, and those they were compared with.
+struct Embedded {
+    found: Array,
+    expected: Option<Array>,
+}
+
+impl Found {
+    /// Runs everything with one engine.
+    fn with_engine(
+        &mut self,
+        request: &Request,
+        engine: &Engine,
+        reference: Option<&Reference>,
+        step: &dyn Fn(&str),
+    ) -> Result<(), Error> {
+        // Of float32 towers, image and text.
+        let mut baselines: [Option<Array>; 2] = [None, None];
+        let mut pairs: BTreeMap<Precision, [Option<Embedded>; 2]> = BTreeMap::new();
         let mut logit_parameters = None;
-        for path in &request.models {
+        let reported = request.models.iter().map(|path| (path, true));
+        let baseline = request.baselines.iter().map(|path| (path, false));
+        for (path, reported) in baseline.chain(reported) {
             let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
             step(&format!("loading {name} with {}", engine.name()));
             let started = Instant::now();
@@ -145,108 +221,124 @@ pub fn verify(request: &Request, step: &dyn Fn(&str)) -> Result<Report, Error> {
             let file = stand_in.map_or(path, |(_, file)| file);
             let outcome = Tower::open(file, &shown, engine, None).and_then(|tower| {
                 let seconds = started.elapsed().as_secs_f64();
-                let (report, all) = run(&tower, engine, reference.as_ref(), &request.batches, step, seconds)?;
-                embeddings[usize::from(tower.kind == Kind::Text)] = all;
-                logit_parameters = logit_parameters.or(tower.logits());
+                let at = usize::from(tower.kind == Kind::Text);
+                let whole = tower.precision == Precision::Fp32;
+                let baseline = baselines[at].as_ref().filter(|_| !whole);
+                let job = Job { engine, reference, baseline, batches: &request.batches, step };
+                let (report, embedded) = job.run(&tower, seconds)?;
+                if reported {
+                    logit_parameters = logit_parameters.or(tower.logits());
+                    if let Some(embedded) = &embedded {
+                        let one = Embedded { found: embedded.found.clone(), expected: embedded.expected.clone() };
+                        pairs.entry(tower.precision).or_default()[at] = Some(one);
+                    }
+                }
+                if whole {
+                    baselines[at] = embedded.map(|embedded| embedded.found);
+                }
                 Ok(report)
             });
             match outcome {
-                Ok(report) => towers.push(report),
-                Err(error @ Error::Engine { .. }) => not_run.push((path, error)),
+                Ok(report) if reported => self.towers.push(report),
+                Ok(_) => {}
+                Err(error @ Error::Engine { .. }) => self.not_run.push((path.clone(), error)),
                 Err(error) => return Err(error),
             }
         }
-        if let (Some(reference), [Some(image), Some(text)]) = (&reference, &embeddings)
-            && let Some(logits) = logits(reference, image, text, logit_parameters)?
-            && worst.as_ref().is_none_or(|worst| logits.over_scale > worst.over_scale)
-        {
-            worst = Some(logits);
+        for (precision, pair) in &pairs {
+            let [Some(image), Some(text)] = pair else { continue };
+            self.rankings.extend(Ranking::new(
+                *precision,
+                engine,
+                [image, text].map(|e| (&e.found, e.expected.as_ref())),
+            ));
+            if let (Precision::Fp32, Some(reference)) = (precision, reference)
+                && let Some(logits) = logits(reference, &image.found, &text.found, logit_parameters)?
+                && self.logits.as_ref().is_none_or(|worst| logits.over_scale > worst.over_scale)
+            {
+                self.logits = Some(logits);
+            }
         }
+        Ok(())
     }
-    let ran = |path: &Path| towers.iter().any(|tower| path.file_name().is_some_and(|name| *name == *tower.file));
-    if let Some((missed, _)) = not_run.iter().find(|(path, _)| !ran(path)) {
-        let missed = *missed;
-        let mut errors: Vec<Error> = not_run.into_iter().filter(|(path, _)| *path == missed).map(|(_, e)| e).collect();
-        if errors.len() == 1 {
-            let alone = request.engines.iter().all(Engine::is_tract);
-            return Err(errors.swap_remove(0).with_way_out(alone));
-        }
-        let reasons: Vec<String> = errors.iter().map(Error::to_string).collect();
-        return Err(Error::NoEngine { path: missed.display().to_string(), reasons: reasons.join("; ") });
-    }
-    let not_run = not_run.iter().map(|(_, error)| format!("not run: {error}"));
-    let notes = request.notes.iter().cloned().chain(not_run).collect();
-    Ok(Report { notes, ..Report::new(reference.as_ref(), towers, worst) })
 }
 
-/// Runs one tower at every batch size; gives its embeddings of all reference rows too.
-fn run(
-    tower: &Tower,
-    engine: &Engine,
-    reference: Option<&Reference>,
-    batches: &[usize],
-    step: &dyn Fn(&str),
-    load_seconds: f64,
-) -> Result<(TowerReport, Option<Array>), Error> {
-    let inputs = match reference {
-        Some(reference) => reference.inputs(tower)?,
-        None => inputs::fixed(tower, batches.iter().copied().max().unwrap_or(1)),
-    };
-    let rows = inputs[0].shape[0];
-    let sizes: Vec<usize> = tower.fixed_batch.map_or_else(|| batches.to_vec(), |batch| vec![batch]);
-    let largest = sizes.iter().copied().max().unwrap_or(1);
+/// Running one tower.
+struct Job<'a> {
+    engine: &'a Engine,
+    reference: Option<&'a Reference>,
+    /// What the same tower gives in float32, for the inputs there are without a reference.
+    baseline: Option<&'a Array>,
+    batches: &'a [usize],
+    step: &'a dyn Fn(&str),
+}
 
-    let mut reports = Vec::new();
-    let mut all: Option<Array> = None;
-    let mut first: Option<(Array, usize)> = None;
-    let mut normalized = tower.normalized;
-    for &batch in &sizes {
-        step(&format!("running {} at batch {batch} with {}", tower.name, engine.name()));
-        let started = Instant::now();
-        let runnable = tower.at_batch(batch, &inputs)?;
-        // Every row once at the largest batch, the first rows at the others.
-        let runs = if batch == largest { rows.div_ceil(batch) } else { 1 };
-        let mut out: Option<Array> = None;
-        for run in 0..runs {
-            let taken: Vec<usize> = (0..batch).map(|i| (run * batch + i) % rows).collect();
-            let rows: Vec<Array> = inputs.iter().map(|array| array.rows(&taken)).collect();
-            let got = runnable.run(&rows)?;
-            out = Some(match out {
-                None => got,
-                Some(out) => out.followed_by(&got),
-            });
-        }
-        let Some(out) = out else { continue };
-        let covered: Vec<usize> = (0..out.shape[0]).map(|i| i % rows).collect();
-        let is_normalized = *normalized.get_or_insert_with(|| inputs::unit_norm_error(&out) < 1e-3);
-        let compared = match reference {
-            Some(reference) => Some(Compared::new(&out, &reference.embedding(tower, is_normalized)?.rows(&covered))),
-            None => None,
+impl Job<'_> {
+    /// Runs a tower at every batch size; gives its embeddings of all rows too.
+    fn run(&self, tower: &Tower, load_seconds: f64) -> Result<(TowerReport, Option<Embedded>), Error> {
+        let inputs = match self.reference {
+            Some(reference) => reference.inputs(tower)?,
+            None => inputs::fixed(tower, self.batches.iter().copied().max().unwrap_or(1)),
         };
-        let consistency = match &first {
-            None => None,
-            Some((first, first_batch)) => {
-                let n = out.shape[0].min(*first_batch);
-                let rows: Vec<usize> = (0..n).collect();
-                Some(Agreement::between(&out.rows(&rows), &first.rows(&rows)).relative_error)
+        let rows = inputs[0].shape[0];
+        let sizes: Vec<usize> = tower.fixed_batch.map_or_else(|| self.batches.to_vec(), |batch| vec![batch]);
+        let largest = sizes.iter().copied().max().unwrap_or(1);
+
+        let mut reports = Vec::new();
+        let mut all: Option<Embedded> = None;
+        let mut first: Option<(Array, usize)> = None;
+        let mut normalized = tower.normalized;
+        for &batch in &sizes {
+            (self.step)(&format!("running {} at batch {batch} with {}", tower.name, self.engine.name()));
+            let started = Instant::now();
+            let runnable = tower.at_batch(batch, &inputs)?;
+            // Every row once at the largest batch, the first rows at the others.
+            let runs = if batch == largest { rows.div_ceil(batch) } else { 1 };
+            let mut out: Option<Array> = None;
+            for run in 0..runs {
+                let taken: Vec<usize> = (0..batch).map(|i| (run * batch + i) % rows).collect();
+                let rows: Vec<Array> = inputs.iter().map(|array| array.rows(&taken)).collect();
+                let got = runnable.run(&rows)?;
+                out = Some(match out {
+                    None => got,
+                    Some(out) => out.followed_by(&got),
+                });
             }
-        };
-        reports.push(BatchReport {
-            batch,
-            rows: covered.len(),
-            seconds: started.elapsed().as_secs_f64(),
-            finite: out.values.iter().all(|v| v.is_finite()),
-            unit_norm_error: is_normalized.then(|| inputs::unit_norm_error(&out)),
-            consistency,
-            compared,
-        });
-        first.get_or_insert_with(|| (out.clone(), batch));
-        if batch == largest {
-            all = Some(out.rows(&(0..rows.min(out.shape[0])).collect::<Vec<_>>()));
+            let Some(out) = out else { continue };
+            let covered: Vec<usize> = (0..out.shape[0]).map(|i| i % rows).collect();
+            let is_normalized = *normalized.get_or_insert_with(|| inputs::unit_norm_error(&out) < 1e-3);
+            let expected = match self.reference {
+                Some(reference) => Some(reference.embedding(tower, is_normalized)?),
+                None => self.baseline.filter(|baseline| baseline.shape[0] == rows),
+            };
+            let compared = expected.map(|expected| Compared::new(&out, &expected.rows(&covered)));
+            let consistency = match &first {
+                None => None,
+                Some((first, first_batch)) => {
+                    let n = out.shape[0].min(*first_batch);
+                    let rows: Vec<usize> = (0..n).collect();
+                    Some(Agreement::between(&out.rows(&rows), &first.rows(&rows)).relative_error)
+                }
+            };
+            reports.push(BatchReport {
+                batch,
+                rows: covered.len(),
+                seconds: started.elapsed().as_secs_f64(),
+                finite: out.values.iter().all(|v| v.is_finite()),
+                unit_norm_error: is_normalized.then(|| inputs::unit_norm_error(&out)),
+                consistency,
+                compared,
+            });
+            first.get_or_insert_with(|| (out.clone(), batch));
+            if batch == largest {
+                let found = out.rows(&(0..rows.min(out.shape[0])).collect::<Vec<_>>());
+                let expected = expected.filter(|expected| expected.shape == found.shape).cloned();
+                all = Some(Embedded { found, expected });
+            }
         }
+        let report = TowerReport::new(tower, self.engine, normalized.unwrap_or(false), load_seconds, reports);
+        Ok((report, all))
     }
-    let report = TowerReport::new(tower, engine, normalized.unwrap_or(false), load_seconds, reports);
-    Ok((report, all.filter(|_| reference.is_some())))
 }
 
 /// Logits of all reference images and texts from the towers' own embeddings.

@@ -11,6 +11,7 @@ use clip_onnx::checkpoint::Checkpoint;
 use clip_onnx::config::{Act, Dialect, ModelConfig, TextPool};
 use clip_onnx::onnx::write::ExternalData;
 use clip_onnx::pipeline::{Choice, Convert, Export, Silent, convert, export};
+use clip_onnx::precision::{self, Precision};
 use clip_onnx::towers::Build;
 use clip_onnx::verify::{EMBEDDING, Engines};
 use common::{model, root, worst};
@@ -29,6 +30,10 @@ fn request(case: &str, out: &Path) -> Export {
         choice: Choice::default(),
         image_size: None,
         build: Build::default(),
+        precisions: vec![Precision::Fp32],
+        narrowing: precision::Options::default(),
+        calibrate: None,
+        max_drop: None,
         external_data: ExternalData::Auto,
         hash: true,
         engines: Engines::default(),

@@ -7,6 +7,7 @@ use clip_onnx::config::Dialect;
 use clip_onnx::onnx::Target;
 use clip_onnx::onnx::target::{PORTABLE, PROFILES, Profile};
 use clip_onnx::pipeline::Choice;
+use clip_onnx::precision::{self, Precision};
 use clip_onnx::towers::Build;
 use clip_onnx::verify::{self, Engines};
 
@@ -125,6 +126,8 @@ pub struct ExportArgs {
     pub image_size: Option<[usize; 2]>,
     #[command(flatten)]
     pub build: BuildArgs,
+    #[command(flatten)]
+    pub narrow: NarrowArgs,
     /// Write weights beside the model (<file>_data) even below 2 GiB
     #[arg(long)]
     pub external_data: bool,
@@ -146,6 +149,50 @@ pub struct ExportArgs {
 }
 
 #[derive(Args)]
+pub struct NarrowArgs {
+    /// Precisions to write each tower in: fp32, fp16 (arithmetic too), fp16-weights, int8 (products in
+    /// whole numbers, input quantised as it comes), int8-weights, int4 (weights in blocks of 32),
+    /// int4-fp16
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',', default_value = "fp32", value_parser = parse_precision)]
+    pub precision: Vec<Precision>,
+    /// Layers whose names hold TEXT stay in higher precision; may be repeated (report.json has the names)
+    #[arg(long, value_name = "TEXT")]
+    pub keep: Vec<String>,
+    /// Keep no layer in higher precision that is not named by --keep, whatever it loses
+    #[arg(long)]
+    pub no_auto_keep: bool,
+    /// int8 weights in 7 bits, for x86 CPUs without VNNI, whose 8-bit products can overflow
+    #[arg(long)]
+    pub reduce_range: bool,
+    /// Give blocks of int4 zero points: a little more exact, 0.1 bit a weight more
+    #[arg(long)]
+    pub zero_points: bool,
+    /// Hold embeddings of other precisions than fp32 to a cosine of at least 1 - DROP
+    #[arg(long, value_name = "DROP", value_parser = parse_drop)]
+    pub max_drop: Option<f64>,
+}
+
+impl NarrowArgs {
+    /// Each precision once, in order of size.
+    pub fn precisions(&self) -> Vec<Precision> {
+        let mut all = self.precision.clone();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    pub fn options(&self) -> precision::Options {
+        precision::Options {
+            keep: self.keep.clone(),
+            keep_nothing: self.no_auto_keep,
+            measured: vec![],
+            reduce_range: self.reduce_range,
+            zero_points: self.zero_points,
+        }
+    }
+}
+
+#[derive(Args)]
 pub struct VerifyArgs {
     /// Folder of an export, or ONNX files
     #[arg(required = true, value_name = "DIR|FILE")]
@@ -158,6 +205,9 @@ pub struct VerifyArgs {
     pub batches: Vec<usize>,
     #[command(flatten)]
     pub engines: EngineArgs,
+    /// Hold embeddings of other precisions than fp32 to a cosine of at least 1 - DROP
+    #[arg(long, value_name = "DROP", value_parser = parse_drop)]
+    pub max_drop: Option<f64>,
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
@@ -231,6 +281,16 @@ pub fn models(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, verify::Error> {
         if path.is_dir() { models.extend(verify::models_in(&path)?) } else { models.push(path) }
     }
     Ok(models)
+}
+
+fn parse_precision(text: &str) -> Result<Precision, String> {
+    let names: Vec<&str> = Precision::ALL.iter().map(|precision| precision.name()).collect();
+    Precision::parse(text).ok_or_else(|| format!("expected {}", names.join(", ")))
+}
+
+fn parse_drop(text: &str) -> Result<f64, String> {
+    let drop = text.trim().parse::<f64>().ok().filter(|drop| *drop > 0.0 && *drop < 2.0);
+    drop.ok_or_else(|| "expected how far a cosine may fall below 1, such as 0.01".to_owned())
 }
 
 fn parse_profile(text: &str) -> Result<&'static Profile, String> {

@@ -14,10 +14,12 @@ use super::proto::{
 
 /// A tensor without its raw data, which the writer streams: `len` bytes, or the place they have in the sidecar.
 pub fn tensor_proto(initializer: &Initializer, external: Option<(&str, u64)>, len: u64) -> TensorProto {
-    let (dims, data_type) = match &initializer.data {
-        Data::Float(tensor) => (tensor.shape(), DataType::Float),
-        Data::Int64 { dims, .. } => (dims.clone(), DataType::Int64),
-    };
+    let data_type = data_type(match &initializer.data {
+        Data::Float(_) => ElementType::Float,
+        Data::Int64 { .. } => ElementType::Int64,
+        Data::Packed(packed) => packed.element(),
+    });
+    let dims = initializer.data.dims();
     let mut proto = TensorProto {
         dims: dims.iter().map(|&n| n as i64).collect(),
         data_type: Some(data_type as i32),
@@ -36,6 +38,18 @@ pub fn tensor_proto(initializer: &Initializer, external: Option<(&str, u64)>, le
     proto
 }
 
+/// The number ONNX gives an element type.
+pub fn data_type(element: ElementType) -> DataType {
+    match element {
+        ElementType::Float => DataType::Float,
+        ElementType::Int64 => DataType::Int64,
+        ElementType::Float16 => DataType::Float16,
+        ElementType::Int8 => DataType::Int8,
+        ElementType::Uint8 => DataType::Uint8,
+        ElementType::Int4 => DataType::Int4,
+    }
+}
+
 pub fn node_proto(parts: &Parts, node: &Node) -> NodeProto {
     let names = |values: &[Value]| values.iter().map(|&v| parts.value_name(v).to_owned()).collect();
     NodeProto {
@@ -43,6 +57,7 @@ pub fn node_proto(parts: &Parts, node: &Node) -> NodeProto {
         output: names(&node.outputs),
         name: Some(node.name.clone()),
         op_type: Some(node.op_type.to_owned()),
+        domain: (!node.domain.is_empty()).then(|| node.domain.to_owned()),
         attribute: node.attributes.iter().map(|(name, value)| attribute_proto(name, value)).collect(),
         ..NodeProto::default()
     }
@@ -73,10 +88,7 @@ fn attribute_proto(name: &str, value: &Attribute) -> AttributeProto {
 }
 
 pub fn value_info(port: &Port) -> ValueInfoProto {
-    let elem_type = match port.element_type {
-        ElementType::Float => DataType::Float,
-        ElementType::Int64 => DataType::Int64,
-    };
+    let elem_type = data_type(port.element_type);
     let dim = |dim: &Dim| Dimension {
         value: Some(match dim {
             Dim::Fixed(n) => dimension::Value::DimValue(*n as i64),

@@ -7,11 +7,13 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::Target;
+use std::sync::Arc;
+
+use super::{Target, write};
 use crate::tensor::Tensor;
 
 /// Something a node reads or writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value(usize);
 
 /// One axis of an input or output.
@@ -27,6 +29,11 @@ pub enum Dim {
 pub enum ElementType {
     Float,
     Int64,
+    Float16,
+    Int8,
+    Uint8,
+    /// Two numbers a byte, the first in the low half.
+    Int4,
 }
 
 /// A graph input or output.
@@ -47,9 +54,11 @@ pub enum Attribute {
 }
 
 /// One operator call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     pub name: String,
+    /// Empty for ONNX's own operators.
+    pub domain: &'static str,
     pub op_type: &'static str,
     pub inputs: Vec<Value>,
     pub outputs: Vec<Value>,
@@ -57,17 +66,54 @@ pub struct Node {
 }
 
 /// A constant in the file.
+#[derive(Clone)]
 pub struct Initializer {
     pub name: String,
     pub data: Data,
 }
 
 /// A constant's numbers.
+#[derive(Clone)]
 pub enum Data {
     /// Weights, read when written, as float32.
     Float(Tensor),
     /// Shapes and indices.
     Int64 { dims: Vec<usize>, values: Vec<i64> },
+    /// Weights in another form, made when written.
+    Packed(Arc<dyn Packed>),
+}
+
+/// Numbers that are made while they are written.
+pub trait Packed: Send + Sync {
+    fn element(&self) -> ElementType;
+    fn dims(&self) -> Vec<usize>;
+    /// Bytes that [`Packed::write`] will hand out.
+    fn byte_len(&self) -> u64;
+    /// Hands out all bytes, in pieces.
+    ///
+    /// # Errors
+    /// What reading a tensor reports, or `each`.
+    fn write(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), write::Error>) -> Result<(), write::Error>;
+}
+
+impl Data {
+    /// Lengths of the axes.
+    pub fn dims(&self) -> Vec<usize> {
+        match self {
+            Data::Float(tensor) => tensor.shape(),
+            Data::Int64 { dims, .. } => dims.clone(),
+            Data::Packed(packed) => packed.dims(),
+        }
+    }
+
+    /// Bytes in the file.
+    pub fn byte_len(&self) -> u64 {
+        match self {
+            Data::Float(tensor) => tensor.len() as u64 * 4,
+            Data::Int64 { values, .. } => values.len() as u64 * 8,
+            Data::Packed(packed) => packed.byte_len(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -90,7 +136,8 @@ pub struct Graph {
     inner: RefCell<Inner>,
 }
 
-/// A finished graph's parts, for the writer.
+/// A finished graph's parts, for passes over it and for the writer.
+#[derive(Clone)]
 pub struct Parts {
     pub name: String,
     pub target: Target,
@@ -155,7 +202,7 @@ impl Graph {
         let outputs = std::array::from_fn(|i| {
             self.value(&if N == 1 { format!("{name}_output") } else { format!("{name}_output_{i}") })
         });
-        let node = Node { name, op_type, inputs: inputs.to_vec(), outputs: outputs.to_vec(), attributes };
+        let node = Node { name, domain: "", op_type, inputs: inputs.to_vec(), outputs: outputs.to_vec(), attributes };
         self.inner.borrow_mut().nodes.push(node);
         outputs
     }
@@ -251,5 +298,21 @@ impl Parts {
     /// A value's name.
     pub fn value_name(&self, value: Value) -> &str {
         &self.value_names[value.0]
+    }
+
+    /// All values there are.
+    pub fn values(&self) -> impl Iterator<Item = Value> + use<> {
+        (0..self.value_names.len()).map(Value)
+    }
+
+    /// Another value; its name must be new.
+    pub fn add_value(&mut self, name: String) -> Value {
+        self.value_names.push(name);
+        Value(self.value_names.len() - 1)
+    }
+
+    /// Whether a node is an operator of ONNX Runtime's own.
+    pub fn uses_domain(&self, domain: &str) -> bool {
+        self.nodes.iter().any(|node| node.domain == domain)
     }
 }

@@ -9,7 +9,11 @@ use serde::Serialize;
 use super::proto::tensor_proto::{DataLocation, DataType};
 use super::proto::{ModelProto, TypeProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto};
 use super::target::PROFILES;
+use super::write::MICROSOFT;
 use crate::checkpoint::{self, map};
+
+/// The runtimes of files with ONNX Runtime's own operators.
+const OWN_OPERATORS: &str = "ONNX Runtime and its web build";
 
 /// Why a file is no ONNX model.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +107,7 @@ pub fn summary(path: &Path) -> Result<Summary, Error> {
         .collect();
     let target = PROFILES.into_iter().find(|profile| metadata.get("target").is_some_and(|t| t == profile.name));
     Ok(Summary {
-        runtimes: target.map(|profile| profile.runtimes),
+        runtimes: target.map(|profile| if opsets.contains_key(MICROSOFT) { OWN_OPERATORS } else { profile.runtimes }),
         producer: producer.join(" ").trim().to_owned(),
         ir_version: model.ir_version.unwrap_or(0),
         opsets,

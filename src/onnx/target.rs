@@ -86,8 +86,14 @@ impl Target {
         self.opset >= 20
     }
 
+    /// `DequantizeLinear` takes blocks of int4 from opset 21 on. ONNX Runtime's own operator for them is
+    /// what it runs fastest.
+    pub fn has_int4(self) -> bool {
+        self.opset >= 21 && self.profile == &PORTABLE
+    }
+
     /// `Attention` is one operator from opset 23 on.
-    pub(super) fn has_attention(self) -> bool {
+    pub(crate) fn has_attention(self) -> bool {
         self.opset >= 23
     }
 }

@@ -62,6 +62,9 @@ pub struct Options {
 /// Protocol buffers cannot hold 2 GiB; many readers stop a little short of it.
 pub const LIMIT: u64 = (1 << 31) - (1 << 20);
 
+/// The domain of ONNX Runtime's own operators.
+pub const MICROSOFT: &str = "com.microsoft";
+
 /// Offsets in the sidecar are multiples of a page, so that runtimes can map the tensors.
 const ALIGN: u64 = 4096;
 
@@ -79,7 +82,7 @@ pub struct Written {
 
 /// Bytes of weights `graph` will write.
 pub fn weight_bytes(parts: &Parts) -> u64 {
-    parts.initializers.iter().map(byte_len).sum()
+    parts.initializers.iter().map(|initializer| initializer.data.byte_len()).sum()
 }
 
 /// Writes a model to `path`, and its weights beside it as `<path>_data` where the options say so.
@@ -114,18 +117,11 @@ fn sidecar(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn byte_len(initializer: &Initializer) -> u64 {
-    match &initializer.data {
-        Data::Float(tensor) => tensor.len() as u64 * 4,
-        Data::Int64 { values, .. } => values.len() as u64 * 8,
-    }
-}
-
 /// Offset of each tensor in the sidecar, None for those that stay; and the sidecar's size.
 fn external_offsets(initializers: &[Initializer]) -> (Vec<Option<u64>>, u64) {
     let mut end = 0u64;
     let offsets = initializers.iter().map(|initializer| {
-        let len = byte_len(initializer);
+        let len = initializer.data.byte_len();
         (len >= SMALL).then(|| {
             let offset = end.next_multiple_of(ALIGN);
             end = offset + len;
@@ -171,6 +167,13 @@ fn metadata_proto(metadata: &BTreeMap<String, String>) -> Vec<u8> {
     ModelProto { metadata_props: metadata.iter().map(entry).collect(), ..ModelProto::default() }.encode_to_vec()
 }
 
+/// The operator sets that nodes are of.
+fn opsets(parts: &Parts) -> Vec<OperatorSetIdProto> {
+    let of = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.to_owned()), version: Some(version) };
+    let own = parts.uses_domain(MICROSOFT).then(|| of(MICROSOFT, 1));
+    std::iter::once(of("", parts.target.opset)).chain(own).collect()
+}
+
 impl Layout {
     fn new(parts: &Parts, external: Option<(&str, &[Option<u64>])>) -> Layout {
         let tensors: Vec<(Vec<u8>, Option<u64>)> = parts
@@ -178,7 +181,7 @@ impl Layout {
             .iter()
             .enumerate()
             .map(|(at, initializer)| {
-                let len = byte_len(initializer);
+                let len = initializer.data.byte_len();
                 let place = external.and_then(|(name, offsets)| Some((name, offsets[at]?)));
                 let mut head = tensor_proto(initializer, place, len).encode_to_vec();
                 if place.is_some() {
@@ -207,7 +210,7 @@ impl Layout {
             ir_version: Some(parts.target.ir_version()),
             producer_name: Some(env!("CARGO_PKG_NAME").to_owned()),
             producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-            opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(parts.target.opset) }],
+            opset_import: opsets(parts),
             ..ModelProto::default()
         }
         .encode_to_vec();
@@ -279,6 +282,10 @@ impl Job<'_> {
                 out.write(bytes)
             }),
             Data::Int64 { values, .. } => out.write(bytemuck::cast_slice(values)),
+            Data::Packed(packed) => packed.write(&mut |bytes| {
+                (self.progress)(bytes.len() as u64);
+                out.write(bytes)
+            }),
         }
     }
 }

@@ -14,6 +14,8 @@ pub struct Agreement {
     pub mean_abs: f64,
     /// Smallest cosine of any row.
     pub cosine: f64,
+    /// Mean of all rows.
+    pub cosine_mean: f64,
 }
 
 impl Agreement {
@@ -26,11 +28,13 @@ impl Agreement {
         let difference = |(a, b): (f64, f64)| if a.is_finite() { (a - b).abs() } else { f64::INFINITY };
         let max_abs = pairs().map(difference).fold(0.0, f64::max);
         let mean_abs = pairs().map(difference).sum::<f64>() / count;
-        let cosine = (0..got.shape[0])
-            .map(|row| cosine(got.row(row), reference.row(row)))
-            .fold(f64::INFINITY, |least, c| if c.is_finite() { least.min(c) } else { f64::NEG_INFINITY });
+        let cosines = || (0..got.shape[0]).map(|row| cosine(got.row(row), reference.row(row)));
+        let cosine =
+            cosines().fold(f64::INFINITY, |least, c| if c.is_finite() { least.min(c) } else { f64::NEG_INFINITY });
+        let cosine_mean = cosines().sum::<f64>() / got.shape[0].max(1) as f64;
+        let cosine_mean = if cosine_mean.is_finite() { cosine_mean } else { f64::NEG_INFINITY };
         let relative_error = if rms > 0.0 { max_abs / rms } else { f64::INFINITY };
-        Agreement { relative_error, max_abs, mean_abs, cosine }
+        Agreement { relative_error, max_abs, mean_abs, cosine, cosine_mean }
     }
 }
 

@@ -4,8 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::ranking::Ranking;
 use super::tower::{Array, Kind, Tower};
-use super::{Agreement, BATCH, EMBEDDING, Engine, LOGITS, Reference, SCALE, UNIT_NORM};
+use super::{Agreement, BATCH, DROP, EMBEDDING, Engine, LOGITS, Reference, SCALE, UNIT_NORM};
+use crate::precision::Precision;
 
 /// The outcome of a verification.
 #[derive(Clone, Debug, Serialize)]
@@ -19,6 +21,8 @@ pub struct Report {
     pub reference: Option<ReferenceReport>,
     pub towers: Vec<TowerReport>,
     pub logits: Option<LogitsReport>,
+    /// Which text is closest to each image, by precision and engine.
+    pub rankings: Vec<Ranking>,
     pub tolerances: Vec<ToleranceReport>,
     /// What else there is to know of the run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -46,6 +50,7 @@ pub struct TowerReport {
     pub file: String,
     pub engine: String,
     pub tower: &'static str,
+    pub precision: &'static str,
     pub output: String,
     pub normalized: bool,
     /// Batch size the file is frozen to; null when it is free.
@@ -119,6 +124,7 @@ impl TowerReport {
         TowerReport {
             file: tower.name.clone(),
             engine: engine.name().to_owned(),
+            precision: tower.precision.name(),
             tower: if tower.kind == Kind::Text { "text" } else { "image" },
             output: tower.output_name.clone(),
             normalized,
@@ -139,10 +145,20 @@ fn within(failures: &mut Vec<String>, value: f64, tolerance: super::Tolerance, a
 }
 
 impl Report {
-    pub(super) fn new(reference: Option<&Reference>, towers: Vec<TowerReport>, logits: Option<LogitsReport>) -> Report {
-        let mut failures = Vec::new();
+    /// `missed` are files that nothing ran, which is no pass.
+    pub(super) fn new(
+        reference: Option<&Reference>,
+        max_drop: Option<f64>,
+        towers: Vec<TowerReport>,
+        logits: Option<LogitsReport>,
+        rankings: Vec<Ranking>,
+        missed: Vec<String>,
+    ) -> Report {
+        let mut failures = missed;
         let mut seconds = std::collections::BTreeMap::new();
         for tower in &towers {
+            let precision = Precision::parse(tower.precision).unwrap_or(Precision::Fp32);
+            let drop = max_drop.unwrap_or(1.0 - precision.least_cosine());
             seconds.insert(format!("load {} with {}", tower.file, tower.engine), tower.load_seconds);
             for batch in &tower.batches {
                 let at = format!("{} at batch {} with {}", tower.file, batch.batch, tower.engine);
@@ -153,10 +169,13 @@ impl Report {
                 if let Some(error) = batch.unit_norm_error {
                     within(&mut failures, error, UNIT_NORM, &at);
                 }
-                if let Some(error) = batch.consistency {
-                    within(&mut failures, error, BATCH, &at);
+                if let (Some(error), Some(bound)) = (batch.consistency, precision.batch_bound()) {
+                    within(&mut failures, error, super::Tolerance { bound, ..BATCH }, &at);
                 }
                 match &batch.compared {
+                    Some(Compared::Agreement(agreement)) if precision != Precision::Fp32 => {
+                        within(&mut failures, 1.0 - agreement.cosine, super::Tolerance { bound: drop, ..DROP }, &at);
+                    }
                     Some(Compared::Agreement(agreement)) => {
                         within(&mut failures, agreement.relative_error, EMBEDDING, &at);
                     }
@@ -186,14 +205,18 @@ impl Report {
                 format!("agrees with {} at batch {batches}, run with {}", r.file_name, engines.join(" and "))
             }
             (Some(r), false) => format!("does NOT agree with {}", r.file_name),
+            (None, true) if towers.iter().flat_map(|t| &t.batches).any(|b| b.compared.is_some()) => format!(
+                "no reference was given: other precisions agree with float32 at batch {batches}, and what can be checked of it without one holds (finite, unit norm where normalised{independent})"
+            ),
             (None, true) => format!(
                 "nothing was compared: no reference was given. What can be checked without one holds at batch {batches} (finite, unit norm where normalised{independent})"
             ),
-            (None, false) => "nothing was compared, and the checks that need no reference failed".to_owned(),
+            (None, false) => "no reference was given, and what can be checked without one failed".to_owned(),
         };
         Report {
             passed,
             compared: reference.is_some(),
+            rankings,
             summary,
             engine: engines.join(", "),
             reference: reference.map(|r| ReferenceReport { file: r.file_name.clone(), sha256: r.sha256.clone() }),
@@ -213,12 +236,12 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{:<20} {:<20} {:>5} {:>5} {:>10} {:>10} {:>10} {:>12}",
+            "{:<24} {:<20} {:>5} {:>5} {:>10} {:>10} {:>10} {:>12}",
             "tower", "engine", "batch", "rows", "relative", "max abs", "mean abs", "cosine"
         )?;
         for tower in &self.towers {
             for batch in &tower.batches {
-                write!(f, "{:<20} {:<20} {:>5} {:>5} ", tower.file, tower.engine, batch.batch, batch.rows)?;
+                write!(f, "{:<24} {:<20} {:>5} {:>5} ", tower.file, tower.engine, batch.batch, batch.rows)?;
                 match &batch.compared {
                     Some(Compared::Agreement(a)) => writeln!(
                         f,
@@ -233,7 +256,7 @@ impl fmt::Display for Report {
             }
         }
         if let Some(logits) = &self.logits {
-            writeln!(f, "{:<53} {:>10.2e} {:>10.2e}", "logits", logits.over_scale, logits.max_abs)?;
+            writeln!(f, "{:<57} {:>10.2e} {:>10.2e}", "logits", logits.over_scale, logits.max_abs)?;
         }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::Error;
 use super::engine::{Engine, Model, Plan};
 use crate::onnx::read::{Port, Summary, summary};
+use crate::precision::Precision;
 
 /// Rows of numbers or of ids; the first axis is the batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +77,8 @@ pub struct Tower {
     pub fixed_batch: Option<usize>,
     /// Whether the file says its embeddings are normalised; None when it says nothing.
     pub normalized: Option<bool>,
+    /// What the file says its precision is; float32 when it says nothing.
+    pub precision: Precision,
     model: Model,
 }
 
@@ -106,6 +109,7 @@ impl Tower {
             output,
             output_name: summary.outputs[output].name.clone(),
             fixed_batch,
+            precision: precision(&summary),
             normalized: summary.metadata.get("normalized").map(|v| v == "true"),
             summary,
             model,
@@ -211,6 +215,11 @@ impl Runnable<'_> {
             format!("output `{}` has shape {:?}, expected [batch, width]", self.tower.output_name, array.shape);
         Err(self.tower.unfit(reason))
     }
+}
+
+/// What a file says its precision is; float32 when it says nothing.
+pub fn precision(summary: &Summary) -> Precision {
+    summary.metadata.get("precision").and_then(|name| Precision::parse(name)).unwrap_or(Precision::Fp32)
 }
 
 fn kind(inputs: &[Port]) -> Result<Kind, String> {

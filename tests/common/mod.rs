@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clip_onnx::onnx::write::ExternalData;
 use clip_onnx::pipeline::{Choice, Export};
+use clip_onnx::precision::{self, Precision};
 use clip_onnx::towers::Build;
 use clip_onnx::verify::report::Compared;
 use clip_onnx::verify::{Engines, Report};
@@ -60,6 +61,10 @@ impl Fixture {
             choice: Choice { config: Some(self.config()), ..Choice::default() },
             image_size: None,
             build: Build::default(),
+            precisions: vec![Precision::Fp32],
+            narrowing: precision::Options::default(),
+            calibrate: None,
+            max_drop: None,
             external_data: ExternalData::Auto,
             hash: true,
             engines: Engines::default(),

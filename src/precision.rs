@@ -1,0 +1,249 @@
+//! Other precisions than float32, as passes over a finished graph.
+//!
+//! Each pass takes the float32 graph and gives another one with the same inputs and outputs. Weights
+//! stay lazy: what is worked out beforehand are scales of rows and which layers to leave alone; the
+//! numbers themselves are made while the file is written.
+//!
+//! | precision | weights | arithmetic |
+//! |---|---|---|
+//! | [`Precision::Fp16`] | float16 | float16, but for what is not safe in it |
+//! | [`Precision::Fp16Weights`] | float16 | float32: engines widen them when they load the file |
+//! | [`Precision::Int8`] | int8, a scale for every output channel | MatMul in integers, its input put on a grid as it comes; the rest float32 |
+//! | [`Precision::Int8Weights`] | the same | float32, as above |
+//! | [`Precision::Int4`] | MatMul int4 in blocks of 32; the rest as `Int8Weights` | float32 |
+//! | [`Precision::Int4Fp16`] | the same | float16 |
+//!
+//! Scales lose least where it counts: errors of weights are weighed with the mean squares of what they
+//! are multiplied with ([`moments`]). Channels that are much larger than the rest are evened out between
+//! LayerNorm's gain and the weights behind it where that loses less ([`rebalance`], after Xiao et al.
+//! 2023, SmoothQuant, and Lin et al. 2024, AWQ). Layers that lose much more than the others are kept in a
+//! higher precision.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use crate::onnx::Value;
+use crate::onnx::graph::Parts;
+use crate::tensor::Error;
+use moments::Moments;
+
+mod float16;
+mod grid;
+mod integer;
+mod layers;
+mod moments;
+mod packed;
+mod plan;
+mod rebalance;
+mod rewrite;
+
+/// How numbers are kept and reckoned with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Precision {
+    Fp32,
+    Fp16,
+    Fp16Weights,
+    Int8,
+    Int8Weights,
+    Int4,
+    Int4Fp16,
+}
+
+impl Precision {
+    pub const ALL: [Precision; 7] = [
+        Precision::Fp32,
+        Precision::Fp16,
+        Precision::Fp16Weights,
+        Precision::Int8,
+        Precision::Int8Weights,
+        Precision::Int4,
+        Precision::Int4Fp16,
+    ];
+
+    /// What flags, metadata and reports call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::Fp32 => "fp32",
+            Precision::Fp16 => "fp16",
+            Precision::Fp16Weights => "fp16-weights",
+            Precision::Int8 => "int8",
+            Precision::Int8Weights => "int8-weights",
+            Precision::Int4 => "int4",
+            Precision::Int4Fp16 => "int4-fp16",
+        }
+    }
+
+    /// What a file's name ends with before `.onnx`: transformers.js' word for it, where it has one.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Precision::Fp32 => "",
+            Precision::Fp16 => "_fp16",
+            Precision::Fp16Weights => "_fp16w",
+            Precision::Int8 => "_int8",
+            Precision::Int8Weights => "_int8w",
+            Precision::Int4 => "_q4",
+            Precision::Int4Fp16 => "_q4f16",
+        }
+    }
+
+    /// By name.
+    pub fn parse(name: &str) -> Option<Precision> {
+        Precision::ALL.into_iter().find(|precision| precision.name() == name)
+    }
+
+    /// The least cosine with the float32 embeddings that files of this precision are held to when nothing
+    /// else is asked for: below it something is broken, not merely rounded.
+    pub fn least_cosine(self) -> f64 {
+        match self {
+            Precision::Fp32 => 1.0 - 1e-7,
+            Precision::Fp16 | Precision::Fp16Weights => 0.9999,
+            Precision::Int8Weights => 0.999,
+            Precision::Int8 => 0.99,
+            Precision::Int4 | Precision::Int4Fp16 => 0.9,
+        }
+    }
+
+    /// Most by which a row alone and the same row in a batch may differ, over the RMS; none where rows know
+    /// of one another because a batch's input is put on one grid.
+    pub fn batch_bound(self) -> Option<f64> {
+        match self {
+            Precision::Fp32 => Some(1e-5),
+            Precision::Fp16Weights | Precision::Int8Weights | Precision::Int4 => Some(1e-4),
+            Precision::Fp16 | Precision::Int4Fp16 => Some(5e-2),
+            Precision::Int8 => None,
+        }
+    }
+
+    /// Whether scales are to be chosen, by what weights meet.
+    pub fn is_in_whole_numbers(self) -> bool {
+        matches!(self, Precision::Int8 | Precision::Int8Weights | Precision::Int4 | Precision::Int4Fp16)
+    }
+
+    /// The graph in this precision.
+    ///
+    /// # Errors
+    /// What reading a weight reports.
+    pub fn apply(self, parts: &Parts, study: &Study, options: &Options) -> Result<Narrowed, Error> {
+        let mut narrowed = Narrowed::default();
+        let parts = match self {
+            Precision::Fp32 => parts.clone(),
+            Precision::Fp16 => float16::arithmetic(parts, &mut narrowed),
+            Precision::Fp16Weights => float16::weights(parts, options, &mut narrowed),
+            Precision::Int8 | Precision::Int8Weights | Precision::Int4 => {
+                integer::apply(self, parts, study, options, &mut narrowed)?
+            }
+            Precision::Int4Fp16 => {
+                let parts = integer::apply(self, parts, study, options, &mut narrowed)?;
+                float16::arithmetic(&parts, &mut narrowed)
+            }
+        };
+        Ok(Narrowed { parts: Some(parts), ..narrowed })
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the user decides.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Layers whose names hold one of these stay in higher precision.
+    pub keep: Vec<String>,
+    /// Layers that lose much more than the others are not kept.
+    pub keep_nothing: bool,
+    /// Layers that measuring has shown to cost most.
+    pub measured: Vec<String>,
+    /// int8 weights between −63 and 63, for CPUs whose products of whole numbers overflow.
+    pub reduce_range: bool,
+    /// Blocks of int4 have zero points.
+    pub zero_points: bool,
+}
+
+/// What is known of a graph's activations.
+#[derive(Clone, Default)]
+pub struct Study {
+    /// Mean squares of channels.
+    moments: HashMap<Value, Moments>,
+    /// Largest absolute values of channels, where they were measured.
+    peaks: HashMap<Value, Moments>,
+}
+
+/// How far beyond its root mean square a channel goes, where it was not measured.
+const PEAK: f32 = 4.5;
+
+impl Study {
+    /// As far as weights tell.
+    ///
+    /// # Errors
+    /// What reading a weight reports.
+    pub fn of_weights(parts: &Parts) -> Result<Study, Error> {
+        Ok(Study { moments: moments::estimate(parts)?, peaks: HashMap::new() })
+    }
+
+    /// As measured: mean square and largest absolute value of each channel.
+    pub fn measured(values: HashMap<Value, (Vec<f32>, Vec<f32>)>) -> Study {
+        let mut study = Study::default();
+        for (value, (moments, peaks)) in values {
+            study.moments.insert(value, moments.into());
+            study.peaks.insert(value, peaks.into());
+        }
+        study
+    }
+
+    fn moments(&self, value: Value) -> Moments {
+        self.moments.get(&value).cloned().unwrap_or_else(|| Arc::from([1.0f32]))
+    }
+
+    fn peaks(&self, value: Value) -> Moments {
+        let measured = self.peaks.get(&value).cloned();
+        measured.unwrap_or_else(|| self.moments(value).iter().map(|m| m.sqrt() * PEAK).collect())
+    }
+}
+
+/// A graph in another precision, and what became of its layers.
+#[derive(Default)]
+pub struct Narrowed {
+    parts: Option<Parts>,
+    pub layers: Vec<LayerReport>,
+    clamped: Vec<(String, Arc<AtomicU64>)>,
+}
+
+/// What a precision does to one layer.
+#[derive(Clone, Debug, Serialize)]
+pub struct LayerReport {
+    pub name: String,
+    /// What its weights are stored as.
+    pub stored: &'static str,
+    /// Error of what the layer gives over its size, root mean square: of the precision asked for, as
+    /// estimated from the weights and what they meet.
+    pub error: f64,
+    /// Bytes of its weights in the file.
+    pub bytes: u64,
+    /// Why it is in higher precision, if it is.
+    pub kept: Option<&'static str>,
+}
+
+impl Narrowed {
+    /// The graph, once.
+    pub fn take_parts(&mut self) -> Parts {
+        self.parts.take().unwrap_or_else(|| unreachable!("a graph is taken once"))
+    }
+
+    /// Weights that float16 has no number for, by name, once the file is written: how many of each.
+    pub fn clamped(&self) -> Vec<(String, u64)> {
+        let counts = self.clamped.iter().map(|(name, count)| (name.clone(), count.load(Ordering::Relaxed)));
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
+    fn counts_clamped(&mut self, name: &str) -> Arc<AtomicU64> {
+        let count = Arc::new(AtomicU64::new(0));
+        self.clamped.push((name.to_owned(), count.clone()));
+        count
+    }
+}

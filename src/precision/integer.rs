@@ -1,0 +1,181 @@
+//! Whole numbers for weights, and for the products of MatMul.
+
+use std::collections::HashMap;
+
+use super::layers::{Layer, Role};
+use super::packed::{Gained, Half, Int4, Int8, Spelling};
+use super::plan::{Form, Planned, plan};
+use super::rewrite::{FLOAT, Rewrite};
+use super::{LayerReport, Narrowed, Options, Precision, Study};
+use crate::onnx::Value;
+use crate::onnx::graph::{Attribute, Data, Node, Parts};
+use crate::onnx::write::MICROSOFT;
+use crate::tensor::{Error, Tensor};
+
+use super::grid::BLOCK;
+
+/// The graph with its layers in whole numbers.
+///
+/// # Errors
+/// What reading a weight reports.
+pub fn apply(
+    precision: Precision,
+    parts: &Parts,
+    study: &Study,
+    options: &Options,
+    narrowed: &mut Narrowed,
+) -> Result<Parts, Error> {
+    let mut plan = plan(parts, precision, study, options)?;
+    let (mut out, nodes) = Rewrite::new(parts);
+    let mut made = Made::default();
+    for (at, mut node) in nodes.into_iter().enumerate() {
+        if let Some(gains) = node.outputs.first().and_then(|output| plan.gains.get(output)) {
+            for input in node.inputs.iter_mut().skip(1) {
+                let Some((name, tensor)) = out.weight(*input) else { continue };
+                let evened: Vec<f32> = tensor.to_f32()?.iter().zip(&gains[..]).map(|(v, g)| v / g).collect();
+                let evened = Tensor::from_f32(&name, &[evened.len()], &evened);
+                *input = out.constant(&format!("{name}.evened"), Data::Float(evened));
+            }
+        }
+        match plan.layers.remove(&at) {
+            None => out.keep(node),
+            Some(planned) => {
+                let Planned { layer, form, error, kept } = planned;
+                let bytes = form.bytes(layer.weight.rows());
+                narrowed.layers.push(LayerReport {
+                    name: layer.name.clone(),
+                    stored: form.stored(),
+                    error,
+                    bytes,
+                    kept,
+                });
+                write(&mut out, node, layer, form, options, &mut made, narrowed);
+            }
+        }
+    }
+    Ok(out.finish())
+}
+
+/// Values that several nodes may read.
+#[derive(Default)]
+struct Made {
+    /// Weights as float32, by the weight of the old graph.
+    widened: HashMap<Value, Value>,
+    /// Inputs on a grid: numbers, scale and nought. Query, key and value are taken from the same input.
+    inputs: HashMap<Value, [Value; 3]>,
+}
+
+fn write(
+    out: &mut Rewrite,
+    mut node: Node,
+    layer: Layer,
+    form: Form,
+    options: &Options,
+    made: &mut Made,
+    narrowed: &mut Narrowed,
+) {
+    let at = layer.role.input();
+    let name = out.name(node.inputs[at]).to_owned();
+    match form {
+        Form::Whole => {
+            if layer.weight.gains.is_some() {
+                node.inputs[at] = out.constant(&format!("{name}.evened"), Gained::data(layer.weight));
+            }
+            out.keep(node);
+        }
+        Form::Half => {
+            let clamped = narrowed.counts_clamped(&name);
+            let narrow = out.constant(&format!("{name}.fp16"), Half::data(layer.weight.tensor, &clamped));
+            if layer.role == Role::Table {
+                node.inputs[at] = narrow;
+                out.keep_then_cast(node, FLOAT);
+            } else {
+                node.inputs[at] = out.cast(&name, narrow, FLOAT);
+                out.keep(node);
+            }
+        }
+        Form::Int8(scales) if layer.role == Role::Table => table(out, node, &name, layer, scales),
+        Form::Int8(scales) => {
+            node.inputs[at] = match made.widened.get(&node.inputs[at]) {
+                Some(&value) => value,
+                None => {
+                    let (numbers, scales) = int8(out, &name, layer, scales, 127.0);
+                    let wide = out.cast(&name, numbers, FLOAT);
+                    let [value] = out.node(&name, ("", "Mul"), vec![wide, scales], vec![]);
+                    made.widened.insert(node.inputs[at], value);
+                    value
+                }
+            };
+            out.keep(node);
+        }
+        Form::Dynamic(scales) => {
+            let x = node.inputs[0];
+            let from = out.name(x).to_owned();
+            let quantize = || out.node(&from, ("", "DynamicQuantizeLinear"), vec![x], vec![]);
+            let [numbers, scale, zero] = *made.inputs.entry(x).or_insert_with(quantize);
+            let limit = if options.reduce_range { 63.0 } else { 127.0 };
+            let (weights, scales) = int8(out, &name, layer, scales, limit);
+            let [product] = out.node(&node.name, ("", "MatMulInteger"), vec![numbers, weights, zero], vec![]);
+            let product = out.cast(&node.name, product, FLOAT);
+            let [scales] = out.node(&node.name, ("", "Mul"), vec![scale, scales], vec![]);
+            node.inputs = vec![product, scales];
+            node.op_type = "Mul";
+            out.keep(node);
+        }
+        Form::Int4(int4) => blocks(out, node, &name, &int4),
+    }
+}
+
+/// Numbers and scales of a weight, as constants; the scales as they broadcast to it.
+fn int8(out: &mut Rewrite, name: &str, layer: Layer, scales: Vec<f32>, limit: f32) -> (Value, Value) {
+    let weight = layer.weight;
+    let mut shape = vec![1; weight.tensor.shape().len()];
+    let axis = if weight.is_turned() { shape.len() - 1 } else { 0 };
+    shape[axis] = scales.len();
+    let values = Tensor::from_f32(name, &shape, &scales);
+    let numbers = out.constant(&format!("{name}.int8"), Int8 { weight, scales, limit }.data());
+    (numbers, out.constant(&format!("{name}.scale"), Data::Float(values)))
+}
+
+/// Rows of a table are widened and scaled once they are picked.
+fn table(out: &mut Rewrite, mut node: Node, name: &str, layer: Layer, scales: Vec<f32>) {
+    let ids = node.inputs[1];
+    let (numbers, scales) = int8(out, name, layer, scales, 127.0);
+    let axis = || vec![("axis", Attribute::Int(0))];
+    let [rows] = out.node(&node.name, ("", "Gather"), vec![numbers, ids], axis());
+    let wide = out.cast(&node.name, rows, FLOAT);
+    let [scale] = out.node(&node.name, ("", "Gather"), vec![scales, ids], axis());
+    node.inputs = vec![wide, scale];
+    node.op_type = "Mul";
+    node.attributes.clear();
+    out.keep(node);
+}
+
+/// A product with weights in int4.
+fn blocks(out: &mut Rewrite, mut node: Node, name: &str, int4: &Int4) {
+    let [rows, columns] = int4.weight.rows();
+    let (numbers, scales, zeros) = int4.data();
+    let mut inputs =
+        vec![out.constant(&format!("{name}.int4"), numbers), out.constant(&format!("{name}.scale"), scales)];
+    inputs.extend(zeros.map(|zeros| out.constant(&format!("{name}.zero"), zeros)));
+    match int4.spelling {
+        Spelling::NBits => {
+            node.inputs.truncate(1);
+            node.inputs.extend(inputs);
+            node.domain = MICROSOFT;
+            node.op_type = "MatMulNBits";
+            node.attributes = vec![
+                ("K", Attribute::Int(columns as i64)),
+                ("N", Attribute::Int(rows as i64)),
+                ("bits", Attribute::Int(4)),
+                ("block_size", Attribute::Int(BLOCK as i64)),
+            ];
+        }
+        Spelling::Standard => {
+            let attributes = vec![("axis", Attribute::Int(0)), ("block_size", Attribute::Int(BLOCK as i64))];
+            let [weights] = out.node(name, ("", "DequantizeLinear"), inputs, attributes);
+            node.inputs[1] = weights;
+        }
+    }
+    out.keep(node);
+}

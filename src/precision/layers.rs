@@ -1,0 +1,133 @@
+//! The layers of a graph: nodes that read a large constant, and what it is to them.
+
+use std::sync::Arc;
+
+use crate::onnx::Value;
+use crate::onnx::graph::{Data, Node, Parts};
+use crate::tensor::{Error, Tensor};
+
+/// Weights below this many numbers stay as they are: they are no part worth speaking of.
+pub const SMALL: usize = 1024;
+
+/// What a weight is to the node that reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// MatMul's second factor `[in, out]`.
+    Factor,
+    /// A convolution's kernel `[out, in / groups, height, width]`.
+    Kernel,
+    /// A table whose rows are picked, `[rows, width]`.
+    Table,
+}
+
+impl Role {
+    /// Which input of the node it is.
+    pub fn input(self) -> usize {
+        if self == Role::Table { 0 } else { 1 }
+    }
+}
+
+/// A node with a large weight.
+#[derive(Clone)]
+pub struct Layer {
+    /// The weight's name without `.weight`.
+    pub name: String,
+    pub role: Role,
+    /// What the weight is multiplied with; of tables, the ids.
+    pub input: Value,
+    pub weight: Weight,
+}
+
+/// A weight as rows of output channels, each a number for every input.
+#[derive(Clone)]
+pub struct Weight {
+    /// As the node takes it.
+    pub tensor: Tensor,
+    /// Along the second axis of the rows: what each column is multiplied with.
+    pub gains: Option<Arc<[f32]>>,
+    role: Role,
+}
+
+impl Weight {
+    pub fn new(tensor: Tensor, role: Role) -> Weight {
+        Weight { tensor, gains: None, role }
+    }
+
+    pub fn with_gains(&self, gains: Arc<[f32]>) -> Weight {
+        Weight { gains: Some(gains), ..self.clone() }
+    }
+
+    /// Whether it is stored inputs first.
+    pub fn is_turned(&self) -> bool {
+        self.role == Role::Factor
+    }
+
+    /// Output channels (or entries of a table), and numbers of each.
+    pub fn rows(&self) -> [usize; 2] {
+        let shape = self.tensor.shape();
+        match self.role {
+            Role::Factor => [shape[1], shape[0]],
+            Role::Kernel | Role::Table => [shape[0], shape[1..].iter().product()],
+        }
+    }
+
+    /// Calls `each` with runs of whole rows.
+    ///
+    /// # Errors
+    /// What reading the tensor reports, or `each`.
+    pub fn for_each_rows<E: From<Error>>(&self, mut each: impl FnMut(&mut [f32]) -> Result<(), E>) -> Result<(), E> {
+        let turned = if self.is_turned() { self.tensor.permute(&[1, 0]) } else { self.tensor.clone() };
+        let [_, columns] = self.rows();
+        // A row may be longer than what is read at once, and that may hold many.
+        let mut rest: Vec<f32> = Vec::new();
+        turned.for_each_block(&mut Vec::new(), |block| {
+            rest.extend_from_slice(block);
+            let whole = rest.len() / columns * columns;
+            let rows = &mut rest[..whole];
+            if let Some(gains) = &self.gains {
+                rows.chunks_exact_mut(columns)
+                    .for_each(|row| row.iter_mut().zip(&gains[..]).for_each(|(v, g)| *v *= g));
+            }
+            if whole > 0 {
+                each(rows)?;
+            }
+            rest.drain(..whole);
+            Ok(())
+        })
+    }
+}
+
+/// The layer a node is, where it is one.
+pub fn layer(parts: &Parts, constant: &dyn Fn(Value) -> Option<Tensor>, node: &Node) -> Option<Layer> {
+    let (role, rank) = match node.op_type {
+        "MatMul" => (Role::Factor, 2),
+        "Conv" => (Role::Kernel, 4),
+        "Gather" => (Role::Table, 2),
+        _ => return None,
+    };
+    let value = *node.inputs.get(role.input())?;
+    let tensor = constant(value).filter(|tensor| tensor.len() >= SMALL && tensor.shape().len() == rank)?;
+    let name = parts.value_name(value);
+    let name = name.strip_suffix(".weight").unwrap_or(name).to_owned();
+    let input = *node.inputs.get(1 - role.input())?;
+    Some(Layer { name, role, input, weight: Weight::new(tensor, role) })
+}
+
+/// All layers, in the order of their nodes; with the place of each node.
+pub fn layers(parts: &Parts) -> Vec<(usize, Layer)> {
+    let constants = constants(parts);
+    let constant = |value: Value| constants.get(&value).cloned();
+    let found = parts.nodes.iter().enumerate();
+    found.filter_map(|(at, node)| Some((at, layer(parts, &constant, node)?))).collect()
+}
+
+/// Float constants by value.
+pub fn constants(parts: &Parts) -> std::collections::HashMap<Value, Tensor> {
+    let of_name: std::collections::HashMap<&str, &Tensor> = parts
+        .initializers
+        .iter()
+        .filter_map(|i| if let Data::Float(tensor) = &i.data { Some((i.name.as_str(), tensor)) } else { None })
+        .collect();
+    let found = |value: Value| Some((value, (*of_name.get(parts.value_name(value))?).clone()));
+    parts.values().filter_map(found).collect()
+}

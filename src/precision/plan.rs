@@ -1,0 +1,251 @@
+//! Which layer is stored how, and what that loses.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::grid;
+use super::layers::{Layer, Role, Weight, layers};
+use super::moments::column_moments;
+use super::packed::{Int4, Spelling};
+use super::{Options, Precision, Study, rebalance};
+use crate::onnx::Value;
+use crate::onnx::graph::Parts;
+use crate::tensor::Error;
+
+/// A layer whose error is so many times the middle one's stands out.
+const STANDS_OUT: f64 = 3.0;
+
+/// How a layer is written.
+pub enum Form {
+    /// float32.
+    Whole,
+    /// float16, widened.
+    Half,
+    /// int8, widened and scaled; scales of rows.
+    Int8(Vec<f32>),
+    /// int8, its input put on a grid as it comes.
+    Dynamic(Vec<f32>),
+    Int4(Int4),
+}
+
+impl Form {
+    /// What reports call it.
+    pub fn stored(&self) -> &'static str {
+        match self {
+            Form::Whole => "fp32",
+            Form::Half => "fp16",
+            Form::Int8(_) | Form::Dynamic(_) => "int8",
+            Form::Int4(_) => "int4",
+        }
+    }
+
+    /// Bytes of a weight of `[rows, columns]`.
+    pub fn bytes(&self, [rows, columns]: [usize; 2]) -> u64 {
+        let (numbers, rows) = ((rows * columns) as u64, rows as u64);
+        match self {
+            Form::Whole => numbers * 4,
+            Form::Half => numbers * 2,
+            Form::Int8(_) | Form::Dynamic(_) => numbers + rows * 4,
+            Form::Int4(int4) => {
+                let parts = int4.data();
+                parts.0.byte_len() + parts.1.byte_len() + parts.2.map_or(0, |zeros| zeros.byte_len())
+            }
+        }
+    }
+}
+
+/// What becomes of a layer.
+pub struct Planned {
+    pub layer: Layer,
+    pub form: Form,
+    /// In the precision asked for, whether kept or not.
+    pub error: f64,
+    pub kept: Option<&'static str>,
+}
+
+/// What becomes of a graph.
+pub struct Plan {
+    /// By the place of the node.
+    pub layers: HashMap<usize, Planned>,
+    /// In order.
+    pub order: Vec<usize>,
+    /// Of LayerNorms' outputs: what the weights behind them are multiplied with.
+    pub gains: HashMap<Value, Arc<[f32]>>,
+}
+
+/// Decides.
+///
+/// # Errors
+/// What reading a weight reports.
+pub fn plan(parts: &Parts, precision: Precision, study: &Study, options: &Options) -> Result<Plan, Error> {
+    let mut found = layers(parts);
+    let with_gains = matches!(precision, Precision::Int8 | Precision::Int4 | Precision::Int4Fp16);
+    let gains = if with_gains { rebalance::gains(parts, &found, study, precision)? } else { HashMap::new() };
+    for (_, layer) in &mut found {
+        if let Some(gains) = gains.get(&layer.input) {
+            layer.weight = layer.weight.with_gains(gains.clone());
+        }
+    }
+    let asked = |layer: &Layer| options.keep.iter().any(|pattern| layer.name.contains(pattern.as_str()));
+    let measured = |layer: &Layer| options.measured.contains(&layer.name);
+    let spelling = if parts.target.has_int4() { Spelling::Standard } else { Spelling::NBits };
+    let forms = parallel(&found, |(_, layer)| wanted(layer, precision, study, options, &gains, spelling))?;
+    let middle =
+        middle(forms.iter().zip(&found).filter(|(_, (_, l))| l.role == Role::Factor).map(|((_, error), _)| *error));
+    let mut plan = Plan { layers: HashMap::new(), order: vec![], gains };
+    let mut again: Vec<(usize, Layer)> = Vec::new();
+    for ((at, layer), (form, error)) in found.into_iter().zip(forms) {
+        let stands_out = !options.keep_nothing && layer.role == Role::Factor && error > STANDS_OUT * middle;
+        let kept = if asked(&layer) {
+            Some("asked for")
+        } else if measured(&layer) {
+            Some("measured")
+        } else if stands_out {
+            Some("stands out")
+        } else {
+            None
+        };
+        if kept.is_some() {
+            again.push((at, layer.clone()));
+        }
+        plan.order.push(at);
+        plan.layers.insert(at, Planned { layer, form, error, kept });
+    }
+    let higher = parallel(&again, |(_, layer)| higher(layer, precision, study, &plan.gains))?;
+    for ((at, _), form) in again.iter().zip(higher) {
+        if let Some(planned) = plan.layers.get_mut(at) {
+            planned.form = form;
+        }
+    }
+    Ok(plan)
+}
+
+fn middle(errors: impl Iterator<Item = f64>) -> f64 {
+    let mut errors: Vec<f64> = errors.collect();
+    errors.sort_by(f64::total_cmp);
+    errors.get(errors.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// What each number of a row is multiplied with, mean square; gains taken out again.
+fn met(layer: &Layer, study: &Study, gains: &HashMap<Value, Arc<[f32]>>) -> Arc<[f32]> {
+    let [_, columns] = layer.weight.rows();
+    if layer.role == Role::Table {
+        return vec![1.0; columns].into();
+    }
+    let moments = column_moments(&layer.weight.tensor, &study.moments(layer.input), columns, 0);
+    // Channels that are nought as far as anyone knows still count a little.
+    let floor = moments.iter().sum::<f32>() / columns as f32 * 1e-4;
+    let gained = gains.get(&layer.input);
+    moments.iter().enumerate().map(|(k, m)| m.max(floor) / gained.map_or(1.0, |g| g[k] * g[k])).collect()
+}
+
+/// The form that the precision has for a layer, and the error it makes.
+fn wanted(
+    layer: &Layer,
+    precision: Precision,
+    study: &Study,
+    options: &Options,
+    gains: &HashMap<Value, Arc<[f32]>>,
+    spelling: Spelling,
+) -> Result<(Form, f64), Error> {
+    let moments = met(layer, study, gains);
+    match (precision, layer.role) {
+        (Precision::Int8, Role::Factor) => {
+            let limit = if options.reduce_range { 63.0 } else { 127.0 };
+            let (scales, lost, energy, squares) = rows_int8(&layer.weight, &moments, limit)?;
+            let peaks = study.peaks(layer.input);
+            let gained = gains.get(&layer.input);
+            let range = (0..layer.weight.rows()[1])
+                .map(|k| super::moments::channel(&peaks, k) / gained.map_or(1.0, |g| g[k]))
+                .fold(0.0f32, f32::max)
+                * 2.0;
+            let step = f64::from(range / 255.0);
+            Ok((Form::Dynamic(scales), ((lost + step * step / 12.0 * squares) / energy.max(1e-30)).sqrt()))
+        }
+        (Precision::Int4 | Precision::Int4Fp16, Role::Factor) => {
+            let half = precision == Precision::Int4Fp16;
+            let int4 = Int4::new(layer.weight.clone(), moments, options.zero_points, spelling, half);
+            let (mut lost, mut energy) = (0f64, 0f64);
+            let read = int4.for_each_block(|values, moments, fit| {
+                lost += f64::from(fit.lost);
+                energy += f64::from(grid::energy(values, moments));
+                Ok(())
+            });
+            match read {
+                Ok(()) => Ok((Form::Int4(int4), (lost / energy.max(1e-30)).sqrt())),
+                Err(crate::onnx::write::Error::Tensor(error)) => Err(error),
+                Err(_) => unreachable!("nothing is written"),
+            }
+        }
+        _ => {
+            let (scales, lost, energy, _) = rows_int8(&layer.weight, &moments, 127.0)?;
+            Ok((Form::Int8(scales), (lost / energy.max(1e-30)).sqrt()))
+        }
+    }
+}
+
+/// The form of a layer that is kept from it.
+fn higher(
+    layer: &Layer,
+    precision: Precision,
+    study: &Study,
+    gains: &HashMap<Value, Arc<[f32]>>,
+) -> Result<Form, Error> {
+    Ok(match (precision, layer.role) {
+        (Precision::Int4 | Precision::Int4Fp16, Role::Factor) => {
+            Form::Int8(rows_int8(&layer.weight, &met(layer, study, gains), 127.0)?.0)
+        }
+        (Precision::Int8, Role::Factor) => Form::Whole,
+        _ => Form::Half,
+    })
+}
+
+/// Scales of all rows in int8; squares lost, and squares there are, weighted; and squares not weighted.
+fn rows_int8(weight: &Weight, moments: &[f32], limit: f32) -> Result<(Vec<f32>, f64, f64, f64), Error> {
+    let [rows, columns] = weight.rows();
+    let ones = vec![1.0; columns];
+    let mut scales = Vec::with_capacity(rows);
+    let (mut lost, mut energy, mut squares) = (0f64, 0f64, 0f64);
+    weight.for_each_rows(|block| {
+        for row in block.chunks_exact(columns) {
+            let fit = grid::int8(row, moments, limit);
+            scales.push(fit.scale);
+            lost += f64::from(fit.lost);
+            energy += f64::from(grid::energy(row, moments));
+            squares += f64::from(grid::energy(row, &ones));
+        }
+        Ok::<(), Error>(())
+    })?;
+    Ok((scales, lost, energy, squares))
+}
+
+/// `of` each, on all cores, in order.
+///
+/// # Errors
+/// The first that `of` reports.
+pub fn parallel<T: Sync, R: Send>(all: &[T], of: impl Fn(&T) -> Result<R, Error> + Sync) -> Result<Vec<R>, Error> {
+    let next = AtomicUsize::new(0);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(all.len()).min(8);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(one) = all.get(at) else { return done };
+            done.push((at, of(one)));
+        }
+    };
+    let mut done = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+        let mut done = work();
+        for other in others {
+            match other.join() {
+                Ok(more) => done.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    });
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, result)| result).collect()
+}

@@ -1,0 +1,118 @@
+//! Channels of very different sizes, evened out between a LayerNorm's gain and the weights behind it:
+//! gain and bias of channel k are divided by s, the weights it meets multiplied with it. Exact but for
+//! rounding in float32. Xiao et al. 2023 (SmoothQuant), eq. 4; Lin et al. 2024 (AWQ), eq. 4.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::grid::{BLOCK, largest};
+use super::layers::Layer;
+use super::{Precision, Study};
+use crate::onnx::Value;
+use crate::onnx::graph::Parts;
+use crate::tensor::Error;
+
+/// How much of the difference between channels goes into the weights.
+const EXPONENTS: [f32; 6] = [0.0, 0.15, 0.3, 0.5, 0.7, 0.85];
+
+/// What a change has to win to be made.
+const WORTH: f64 = 0.97;
+
+/// Gains of the weights behind LayerNorms, by the LayerNorm's output, where that loses less.
+///
+/// # Errors
+/// What reading a weight reports.
+pub fn gains(
+    parts: &Parts,
+    layers: &[(usize, Layer)],
+    study: &Study,
+    precision: Precision,
+) -> Result<HashMap<Value, Arc<[f32]>>, Error> {
+    let norms = parts.nodes.iter().filter(|node| node.op_type == "LayerNormalization").filter_map(|node| {
+        let output = *node.outputs.first()?;
+        let behind: Vec<&Layer> = layers.iter().map(|(_, layer)| layer).filter(|layer| layer.input == output).collect();
+        let readers = parts.nodes.iter().flat_map(|node| &node.inputs).filter(|&&input| input == output).count();
+        // Whoever else reads it would see other numbers.
+        (!behind.is_empty() && behind.len() == readers).then_some((output, behind))
+    });
+    let norms: Vec<(Value, Vec<&Layer>)> = norms.collect();
+    let found = super::plan::parallel(&norms, |(output, behind)| best(*output, behind, study, precision))?;
+    Ok(norms.iter().zip(found).filter_map(|((output, _), gains)| Some((*output, gains?))).collect())
+}
+
+/// The gains that lose least behind one LayerNorm; none where none are worth it.
+fn best(output: Value, behind: &[&Layer], study: &Study, precision: Precision) -> Result<Option<Arc<[f32]>>, Error> {
+    let (moments, peaks) = (study.moments(output), study.peaks(output));
+    let columns = behind[0].weight.rows()[1];
+    if moments.len() != columns || peaks.len() != columns || moments.iter().any(|&m| m <= 0.0) {
+        return Ok(None);
+    }
+    // Largest weight that each channel meets.
+    let mut tallest = vec![0f32; columns];
+    let mut rows: Vec<f32> = Vec::new();
+    for layer in behind {
+        layer.weight.for_each_rows(|block| {
+            for row in block.chunks_exact(columns) {
+                tallest.iter_mut().zip(row).for_each(|(most, v)| *most = most.max(v.abs()));
+            }
+            rows.extend_from_slice(block);
+            Ok::<(), Error>(())
+        })?;
+    }
+    if tallest.contains(&0.0) {
+        return Ok(None);
+    }
+    let candidate = |exponent: f32| -> Vec<f32> {
+        let raw: Vec<f32> = match precision {
+            Precision::Int8 => {
+                peaks.iter().zip(&tallest).map(|(peak, w)| peak.powf(exponent) / w.powf(1.0 - exponent)).collect()
+            }
+            _ => moments.iter().map(|m| m.sqrt().powf(exponent)).collect(),
+        };
+        let middle = (raw.iter().map(|s| f64::from(s.ln())).sum::<f64>() / columns as f64).exp() as f32;
+        raw.iter().map(|s| (s / middle).clamp(1e-4, 1e4)).collect()
+    };
+    let none = vec![1.0; columns];
+    let lost = |gains: &[f32]| match precision {
+        Precision::Int8 => lost_dynamic(&rows, gains, &moments, &peaks),
+        _ => lost_blocks(&rows, gains, &moments),
+    };
+    let before = lost(&none);
+    let all = EXPONENTS.iter().map(|&exponent| candidate(exponent)).map(|gains| (lost(&gains), gains));
+    let best = all.min_by(|a, b| a.0.total_cmp(&b.0));
+    Ok(best.filter(|(lost, _)| *lost < before * WORTH).map(|(_, gains)| gains.into()))
+}
+
+/// Squares lost by an input on one grid of 256 and weights on one of 255 a row.
+fn lost_dynamic(rows: &[f32], gains: &[f32], moments: &[f32], peaks: &[f32]) -> f64 {
+    let range = peaks.iter().zip(gains).fold(0.0f32, |most, (peak, gain)| most.max(peak / gain)) * 2.0;
+    let input_step = f64::from(range / 255.0);
+    let met: f64 = moments.iter().zip(gains).map(|(m, g)| f64::from(m / (g * g))).sum();
+    let mut lost = 0.0;
+    let mut scaled = vec![0f32; gains.len()];
+    for row in rows.chunks_exact(gains.len()) {
+        scaled.iter_mut().zip(row.iter().zip(gains)).for_each(|(s, (v, g))| *s = v * g);
+        let squares: f32 = scaled.iter().map(|v| v * v).sum();
+        let step = f64::from(largest(&scaled) / 127.0);
+        lost += input_step * input_step / 12.0 * f64::from(squares) + step * step / 12.0 * met;
+    }
+    lost
+}
+
+/// Squares lost by weights on a grid of 16 a block.
+fn lost_blocks(rows: &[f32], gains: &[f32], moments: &[f32]) -> f64 {
+    let met: Vec<f64> = moments
+        .chunks(BLOCK)
+        .zip(gains.chunks(BLOCK))
+        .map(|(m, g)| m.iter().zip(g).map(|(m, g)| f64::from(m / (g * g))).sum())
+        .collect();
+    let mut lost = 0.0;
+    for row in rows.chunks_exact(gains.len()) {
+        for ((values, gains), met) in row.chunks(BLOCK).zip(gains.chunks(BLOCK)).zip(&met) {
+            let most = values.iter().zip(gains).fold(0.0f32, |most, (v, g)| most.max((v * g).abs()));
+            let step = f64::from(most / 7.5);
+            lost += step * step / 12.0 * met;
+        }
+    }
+    lost
+}

@@ -1,0 +1,132 @@
+//! A graph being rewritten: nodes go, one after another, from the old graph to the new one.
+
+use std::collections::{HashMap, HashSet};
+
+use super::layers::constants;
+
+use crate::onnx::Value;
+use crate::onnx::graph::{Attribute, Data, ElementType, Initializer, Node, Parts};
+use crate::tensor::Tensor;
+
+/// `TensorProto.DataType`.
+pub const FLOAT: i64 = 1;
+pub const FLOAT16: i64 = 10;
+
+/// A new graph in the making.
+pub struct Rewrite {
+    parts: Parts,
+    taken: HashSet<String>,
+    /// Float initializers of the old graph, by value.
+    weights: HashMap<Value, (String, Tensor)>,
+    /// Nodes of the new graph.
+    nodes: Vec<Node>,
+    added: Vec<Initializer>,
+}
+
+impl Rewrite {
+    /// Begins; gives the old graph's nodes to go through.
+    pub fn new(parts: &Parts) -> (Rewrite, Vec<Node>) {
+        let mut parts = parts.clone();
+        let nodes = std::mem::take(&mut parts.nodes);
+        let taken = parts.value_names.iter().chain(nodes.iter().map(|node| &node.name)).cloned().collect();
+        let named = |(value, tensor): (Value, Tensor)| (value, (parts.value_name(value).to_owned(), tensor));
+        let weights = constants(&parts).into_iter().map(named).collect();
+        (Rewrite { parts, taken, weights, nodes: vec![], added: vec![] }, nodes)
+    }
+
+    /// The graph's inputs and outputs as values, with whether they are floats.
+    pub fn ports(&self) -> (Vec<(Value, bool)>, Vec<Value>) {
+        let of = |name: &str| self.parts.values().find(|&value| self.parts.value_name(value) == name);
+        let inputs = self.parts.inputs.iter();
+        let inputs = inputs.filter_map(|p| Some((of(&p.name)?, p.element_type == ElementType::Float)));
+        (inputs.collect(), self.parts.outputs.iter().filter_map(|p| of(&p.name)).collect())
+    }
+
+    /// The name and numbers of a value, where it is a float constant.
+    pub fn weight(&self, value: Value) -> Option<(String, Tensor)> {
+        self.weights.get(&value).cloned()
+    }
+
+    pub fn name(&self, value: Value) -> &str {
+        self.parts.value_name(value)
+    }
+
+    /// `name`, or the first of `name_1`, `name_2`, … that is free.
+    fn unique(&mut self, name: &str) -> String {
+        let mut unique = name.to_owned();
+        let mut count = 0;
+        while !self.taken.insert(unique.clone()) {
+            count += 1;
+            unique = format!("{name}_{count}");
+        }
+        unique
+    }
+
+    fn value(&mut self, name: &str) -> Value {
+        let name = self.unique(name);
+        self.parts.add_value(name)
+    }
+
+    /// A constant of the new graph.
+    pub fn constant(&mut self, name: &str, data: Data) -> Value {
+        let value = self.value(name);
+        let name = self.parts.value_name(value).to_owned();
+        self.added.push(Initializer { name, data });
+        value
+    }
+
+    /// An operator of the new graph with `N` outputs, named after `name` and what it is.
+    pub fn node<const N: usize>(
+        &mut self,
+        name: &str,
+        (domain, op_type): (&'static str, &'static str),
+        inputs: Vec<Value>,
+        attributes: Vec<(&'static str, Attribute)>,
+    ) -> [Value; N] {
+        let name = self.unique(&format!("{name}/{op_type}"));
+        let outputs = std::array::from_fn(|i| {
+            self.value(&if N == 1 { format!("{name}_output") } else { format!("{name}_output_{i}") })
+        });
+        self.keep(Node { name, domain, op_type, inputs, outputs: outputs.to_vec(), attributes });
+        outputs
+    }
+
+    /// `x` as another element type.
+    pub fn cast(&mut self, name: &str, x: Value, to: i64) -> Value {
+        let [y] = self.node(name, ("", "Cast"), vec![x], vec![("to", Attribute::Int(to))]);
+        y
+    }
+
+    /// A node of the old graph, as it is or changed.
+    pub fn keep(&mut self, node: Node) {
+        self.nodes.push(node);
+    }
+
+    /// A node of the old graph whose one output has to be of another element type: what it writes is
+    /// cast to it.
+    pub fn keep_then_cast(&mut self, mut node: Node, to: i64) {
+        let Some(&output) = node.outputs.first() else { return self.keep(node) };
+        let inner = self.value(&format!("{}_narrow", self.parts.value_name(output)));
+        node.outputs[0] = inner;
+        let name = self.unique(&format!("{}/Cast", node.name));
+        self.keep(node);
+        let attributes = vec![("to", Attribute::Int(to))];
+        self.keep(Node { name, domain: "", op_type: "Cast", inputs: vec![inner], outputs: vec![output], attributes });
+    }
+
+    /// Whether a value is a constant that was not in the old graph.
+    pub fn is_new_constant(&self, value: Value) -> bool {
+        let name = self.parts.value_name(value);
+        self.added.iter().any(|initializer| initializer.name == name)
+    }
+
+    /// The new graph; constants that nobody reads any more are gone.
+    pub fn finish(mut self) -> Parts {
+        self.parts.nodes = self.nodes;
+        self.parts.initializers.extend(self.added);
+        let read = self.parts.nodes.iter().flat_map(|node| &node.inputs);
+        let read: HashSet<String> = read.map(|&value| self.parts.value_name(value).to_owned()).collect();
+        self.parts.initializers.retain(|initializer| read.contains(&initializer.name));
+        self.parts
+    }
+}
