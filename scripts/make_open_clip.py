@@ -5,6 +5,9 @@
     python scripts/make_open_clip.py MobileCLIP-S1 --apple -o s1.pt      (Apple's names)
     python scripts/make_open_clip.py --all-keys tests/keys               (one list per model in models/)
 
+`--plant SEED` gives six residual features of each tower outputs 20 to 60 times as large, weights and biases
+of whatever writes them, as trained models have them: what quantisation has to live with.
+
 BatchNorm statistics, gains, biases and layer scales are randomised, so that nothing folds away
 unnoticed. `scripts/make_reference.py` gives the embeddings.
 """
@@ -36,6 +39,26 @@ def randomise(model, seed):
             b.normal_(0.0, 0.2)
         elif name.endswith("running_var"):
             b.uniform_(0.5, 1.5)
+
+
+# What writes to the residual stream: attention's projection and the second layer of the MLP.
+WRITERS = re.compile(r"(attn\.(out_)?proj|token_mixer\.proj|mlp\.fc2|mlp\.c_proj)\.(weight|bias)$")
+
+
+def plant(state, seed):
+    """Six features of every residual width of every tower times 20 to 60; nothing else makes up for it."""
+    generator = torch.Generator().manual_seed(seed)
+    chosen = {}
+    for name, value in state.items():
+        if not WRITERS.search(name) or not value.is_floating_point():
+            continue
+        at = (name.startswith("visual"), value.shape[0])
+        if at not in chosen:
+            features = torch.randperm(value.shape[0], generator=generator)[:6]
+            chosen[at] = features, 20 + 40 * torch.rand(6, generator=generator)
+        features, factors = chosen[at]
+        value[features] *= factors.reshape(-1, *[1] * (value.ndim - 1)).to(value.dtype)
+    return state
 
 
 def apple(state):
@@ -120,12 +143,14 @@ def s0_text(state, width=512, kernel=11, mlp=2048):
     return out
 
 
-def state(name, as_apple, seed=0):
+def state(name, as_apple, seed=0, planted=None):
     base = "MobileCLIP2-S0" if name == "MobileCLIP-S0" else STANDS_FOR.get(name, name)
     torch.manual_seed(seed)
     model = open_clip.create_model(base, pretrained=None)
     randomise(model, seed)
     out = {k: v.clone() for k, v in model.state_dict().items()}
+    if planted is not None:
+        plant(out, planted)
     out = apple(out) if as_apple else out
     return s0_text(out) if name == "MobileCLIP-S0" else out
 
@@ -135,11 +160,12 @@ def main():
     parser.add_argument("model", nargs="?")
     parser.add_argument("--apple", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--plant", type=int, metavar="SEED")
     parser.add_argument("-o", "--out", type=pathlib.Path)
     parser.add_argument("--all-keys", type=pathlib.Path)
     args = parser.parse_args()
     if not args.all_keys:
-        weights = state(args.model, args.apple or args.model == "MobileCLIP-S0", seed=args.seed)
+        weights = state(args.model, args.apple or args.model == "MobileCLIP-S0", seed=args.seed, planted=args.plant)
         if args.out.suffix == ".safetensors":
             from safetensors.torch import save_file
 

@@ -165,6 +165,13 @@ pub struct Options {
     pub zero_points: bool,
 }
 
+impl Options {
+    /// Largest weight of products in whole numbers.
+    fn dynamic_limit(&self) -> f32 {
+        if self.reduce_range { grid::INT7 } else { grid::INT8_DYNAMIC }
+    }
+}
+
 /// What is known of a graph's activations.
 #[derive(Clone, Default)]
 pub struct Study {

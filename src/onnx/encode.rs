@@ -97,7 +97,9 @@ pub fn value_info(port: &Port) -> ValueInfoProto {
         ..Dimension::default()
     };
     let shape = TensorShapeProto { dim: port.dims.iter().map(dim).collect() };
-    let tensor = type_proto::Tensor { elem_type: Some(elem_type as i32), shape: Some(shape) };
+    // A port that says nothing of its axes is one of any shape.
+    let shape = (!port.dims.is_empty()).then_some(shape);
+    let tensor = type_proto::Tensor { elem_type: Some(elem_type as i32), shape };
     let r#type = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..TypeProto::default() };
     ValueInfoProto { name: Some(port.name.clone()), r#type: Some(r#type), ..ValueInfoProto::default() }
 }

@@ -3,6 +3,16 @@
 //! What a layer loses is Σ m (w − q s)² over its weights, with m the mean square of what each is
 //! multiplied with: a scale is chosen by that, not by the largest weight alone.
 
+/// Largest int8: −128 is not used, so that the grid is the same both ways.
+pub const INT8: f32 = 127.0;
+
+/// Largest int8 of products in whole numbers. CPUs without VNNI add two of them in 16 bits: with numbers up
+/// to 127 enough of those sums overflow to lose more than half the digits, up to 90 next to none do.
+pub const INT8_DYNAMIC: f32 = 90.0;
+
+/// Up to this no sum of two products with a byte passes 16 bits.
+pub const INT7: f32 = 63.0;
+
 /// Numbers that share a scale in int4.
 pub const BLOCK: usize = 32;
 
@@ -100,7 +110,7 @@ pub fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |most, v| most.max(v.abs()))
 }
 
-/// A row in int8 between −`limit` and `limit`: −128 is not used, so that the grid is the same both ways.
+/// A row in int8 between −`limit` and `limit`.
 pub fn int8(values: &[f32], moments: &[f32], limit: f32) -> Fit {
     let most = largest(values);
     if most == 0.0 {

@@ -12,7 +12,7 @@ use crate::onnx::graph::{Attribute, Data, Node, Parts};
 use crate::onnx::write::MICROSOFT;
 use crate::tensor::{Error, Tensor};
 
-use super::grid::BLOCK;
+use super::grid::{BLOCK, INT8};
 
 /// The graph with its layers in whole numbers.
 ///
@@ -99,7 +99,7 @@ fn write(
             node.inputs[at] = match made.widened.get(&node.inputs[at]) {
                 Some(&value) => value,
                 None => {
-                    let (numbers, scales) = int8(out, &name, layer, scales, 127.0);
+                    let (numbers, scales) = int8(out, &name, layer, scales, INT8);
                     let wide = out.cast(&name, numbers, FLOAT);
                     let [value] = out.node(&name, ("", "Mul"), vec![wide, scales], vec![]);
                     made.widened.insert(node.inputs[at], value);
@@ -113,8 +113,7 @@ fn write(
             let from = out.name(x).to_owned();
             let quantize = || out.node(&from, ("", "DynamicQuantizeLinear"), vec![x], vec![]);
             let [numbers, scale, zero] = *made.inputs.entry(x).or_insert_with(quantize);
-            let limit = if options.reduce_range { 63.0 } else { 127.0 };
-            let (weights, scales) = int8(out, &name, layer, scales, limit);
+            let (weights, scales) = int8(out, &name, layer, scales, options.dynamic_limit());
             let [product] = out.node(&node.name, ("", "MatMulInteger"), vec![numbers, weights, zero], vec![]);
             let product = out.cast(&node.name, product, FLOAT);
             let [scales] = out.node(&node.name, ("", "Mul"), vec![scale, scales], vec![]);
@@ -129,10 +128,7 @@ fn write(
 /// Numbers and scales of a weight, as constants; the scales as they broadcast to it.
 fn int8(out: &mut Rewrite, name: &str, layer: Layer, scales: Vec<f32>, limit: f32) -> (Value, Value) {
     let weight = layer.weight;
-    let mut shape = vec![1; weight.tensor.shape().len()];
-    let axis = if weight.is_turned() { shape.len() - 1 } else { 0 };
-    shape[axis] = scales.len();
-    let values = Tensor::from_f32(name, &shape, &scales);
+    let values = Tensor::from_f32(name, &weight.row_shape(), &scales);
     let numbers = out.constant(&format!("{name}.int8"), Int8 { weight, scales, limit }.data());
     (numbers, out.constant(&format!("{name}.scale"), Data::Float(values)))
 }
@@ -140,7 +136,7 @@ fn int8(out: &mut Rewrite, name: &str, layer: Layer, scales: Vec<f32>, limit: f3
 /// Rows of a table are widened and scaled once they are picked.
 fn table(out: &mut Rewrite, mut node: Node, name: &str, layer: Layer, scales: Vec<f32>) {
     let ids = node.inputs[1];
-    let (numbers, scales) = int8(out, name, layer, scales, 127.0);
+    let (numbers, scales) = int8(out, name, layer, scales, INT8);
     let axis = || vec![("axis", Attribute::Int(0))];
     let [rows] = out.node(&node.name, ("", "Gather"), vec![numbers, ids], axis());
     let wide = out.cast(&node.name, rows, FLOAT);

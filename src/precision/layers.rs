@@ -14,6 +14,8 @@ pub const SMALL: usize = 1024;
 pub enum Role {
     /// MatMul's second factor `[in, out]`.
     Factor,
+    /// MatMul's second factor for each head apart, `[heads, in, out]`.
+    Stack,
     /// A convolution's kernel `[out, in / groups, height, width]`.
     Kernel,
     /// A table whose rows are picked, `[rows, width]`.
@@ -59,7 +61,17 @@ impl Weight {
 
     /// Whether it is stored inputs first.
     pub fn is_turned(&self) -> bool {
-        self.role == Role::Factor
+        matches!(self.role, Role::Factor | Role::Stack)
+    }
+
+    /// The shape in which one number for every row broadcasts to it.
+    pub fn row_shape(&self) -> Vec<usize> {
+        let shape = self.tensor.shape();
+        match self.role {
+            Role::Factor => vec![1, shape[1]],
+            Role::Stack => vec![shape[0], 1, shape[2]],
+            Role::Kernel | Role::Table => std::iter::once(shape[0]).chain(shape[1..].iter().map(|_| 1)).collect(),
+        }
     }
 
     /// Output channels (or entries of a table), and numbers of each.
@@ -67,6 +79,7 @@ impl Weight {
         let shape = self.tensor.shape();
         match self.role {
             Role::Factor => [shape[1], shape[0]],
+            Role::Stack => [shape[0] * shape[2], shape[1]],
             Role::Kernel | Role::Table => [shape[0], shape[1..].iter().product()],
         }
     }
@@ -76,7 +89,11 @@ impl Weight {
     /// # Errors
     /// What reading the tensor reports, or `each`.
     pub fn for_each_rows<E: From<Error>>(&self, mut each: impl FnMut(&mut [f32]) -> Result<(), E>) -> Result<(), E> {
-        let turned = if self.is_turned() { self.tensor.permute(&[1, 0]) } else { self.tensor.clone() };
+        let turned = match self.role {
+            Role::Factor => self.tensor.permute(&[1, 0]),
+            Role::Stack => self.tensor.permute(&[0, 2, 1]),
+            Role::Kernel | Role::Table => self.tensor.clone(),
+        };
         let [_, columns] = self.rows();
         // A row may be longer than what is read at once, and that may hold many.
         let mut rest: Vec<f32> = Vec::new();
@@ -99,14 +116,20 @@ impl Weight {
 
 /// The layer a node is, where it is one.
 pub fn layer(parts: &Parts, constant: &dyn Fn(Value) -> Option<Tensor>, node: &Node) -> Option<Layer> {
-    let (role, rank) = match node.op_type {
-        "MatMul" => (Role::Factor, 2),
-        "Conv" => (Role::Kernel, 4),
-        "Gather" => (Role::Table, 2),
+    let at = match node.op_type {
+        "MatMul" | "Conv" => 1,
+        "Gather" => 0,
         _ => return None,
     };
-    let value = *node.inputs.get(role.input())?;
-    let tensor = constant(value).filter(|tensor| tensor.len() >= SMALL && tensor.shape().len() == rank)?;
+    let value = *node.inputs.get(at)?;
+    let tensor = constant(value).filter(|tensor| tensor.len() >= SMALL)?;
+    let role = match (node.op_type, tensor.shape().len()) {
+        ("MatMul", 2) => Role::Factor,
+        ("MatMul", 3) => Role::Stack,
+        ("Conv", 4) => Role::Kernel,
+        ("Gather", 2) => Role::Table,
+        _ => return None,
+    };
     let name = parts.value_name(value);
     let name = name.strip_suffix(".weight").unwrap_or(name).to_owned();
     let input = *node.inputs.get(1 - role.input())?;

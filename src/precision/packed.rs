@@ -138,13 +138,17 @@ impl Packed for Int8 {
         let on_grid = |v: f32, inverse: f32| grid::round((v * inverse).max(-self.limit).min(self.limit)) as i8;
         let mut numbers: Vec<i8> = Vec::new();
         if self.weight.is_turned() {
-            // Stored [in, out]: scales go along the last axis, gains along the first.
+            // Stored [heads, in, out], or [in, out]: scales go along the last axis and by heads, gains
+            // along the one before.
+            let shape = self.weight.tensor.shape();
+            let [inputs, outputs] = [shape[shape.len() - 2], shape[shape.len() - 1]];
             let mut at = 0;
             return self.weight.tensor.for_each_block(&mut Vec::new(), |block| {
                 numbers.clear();
-                for row in block.chunks_exact(inverse.len()) {
-                    let gain = self.weight.gains.as_ref().map_or(1.0, |gains| gains[at]);
-                    numbers.extend(row.iter().zip(&inverse).map(|(v, inverse)| on_grid(v * gain, *inverse)));
+                for row in block.chunks_exact(outputs) {
+                    let gain = self.weight.gains.as_ref().map_or(1.0, |gains| gains[at % inputs]);
+                    let inverse = &inverse[at / inputs * outputs..][..outputs];
+                    numbers.extend(row.iter().zip(inverse).map(|(v, inverse)| on_grid(v * gain, *inverse)));
                     at += 1;
                 }
                 each(bytemuck::cast_slice(&numbers))

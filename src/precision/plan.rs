@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::grid;
+use super::grid::{self, INT8};
 use super::layers::{Layer, Role, Weight, layers};
 use super::moments::column_moments;
 use super::packed::{Int4, Spelling};
@@ -152,8 +152,7 @@ fn wanted(
     let moments = met(layer, study, gains);
     match (precision, layer.role) {
         (Precision::Int8, Role::Factor) => {
-            let limit = if options.reduce_range { 63.0 } else { 127.0 };
-            let (scales, lost, energy, squares) = rows_int8(&layer.weight, &moments, limit)?;
+            let (scales, lost, energy, squares) = rows_int8(&layer.weight, &moments, options.dynamic_limit())?;
             let peaks = study.peaks(layer.input);
             let gained = gains.get(&layer.input);
             let range = (0..layer.weight.rows()[1])
@@ -179,7 +178,7 @@ fn wanted(
             }
         }
         _ => {
-            let (scales, lost, energy, _) = rows_int8(&layer.weight, &moments, 127.0)?;
+            let (scales, lost, energy, _) = rows_int8(&layer.weight, &moments, INT8)?;
             Ok((Form::Int8(scales), (lost / energy.max(1e-30)).sqrt()))
         }
     }
@@ -194,7 +193,7 @@ fn higher(
 ) -> Result<Form, Error> {
     Ok(match (precision, layer.role) {
         (Precision::Int4 | Precision::Int4Fp16, Role::Factor) => {
-            Form::Int8(rows_int8(&layer.weight, &met(layer, study, gains), 127.0)?.0)
+            Form::Int8(rows_int8(&layer.weight, &met(layer, study, gains), INT8)?.0)
         }
         (Precision::Int8, Role::Factor) => Form::Whole,
         _ => Form::Half,

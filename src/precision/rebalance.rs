@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::grid::{BLOCK, largest};
+use super::grid::{BLOCK, INT8_DYNAMIC, largest};
 use super::layers::Layer;
 use super::{Precision, Study};
 use crate::onnx::Value;
@@ -93,7 +93,7 @@ fn lost_dynamic(rows: &[f32], gains: &[f32], moments: &[f32], peaks: &[f32]) -> 
     for row in rows.chunks_exact(gains.len()) {
         scaled.iter_mut().zip(row.iter().zip(gains)).for_each(|(s, (v, g))| *s = v * g);
         let squares: f32 = scaled.iter().map(|v| v * v).sum();
-        let step = f64::from(largest(&scaled) / 127.0);
+        let step = f64::from(largest(&scaled) / INT8_DYNAMIC);
         lost += input_step * input_step / 12.0 * f64::from(squares) + step * step / 12.0 * met;
     }
     lost

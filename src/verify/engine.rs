@@ -102,10 +102,11 @@ impl Model {
 }
 
 impl Plan<'_> {
-    pub fn run(&self, inputs: &[Array], output: usize) -> Result<Array, Error> {
+    /// Runs one batch; gives the outputs of these numbers.
+    pub fn run(&self, inputs: &[Array], wanted: &[usize]) -> Result<Vec<Array>, Error> {
         match self {
-            Plan::Tract(plan) => plan.run(inputs, output),
-            Plan::OnnxRuntime(plan) => plan.run(inputs, output),
+            Plan::Tract(plan) => plan.run(inputs, wanted),
+            Plan::OnnxRuntime(plan) => plan.run(inputs, wanted),
         }
     }
 }

@@ -83,10 +83,10 @@ impl Model {
 }
 
 impl Plan<'_> {
-    /// Runs one batch; gives output number `output`.
-    pub fn run(&self, arrays: &[Array], output: usize) -> Result<Array, Error> {
+    /// Runs one batch; gives the outputs of these numbers.
+    pub fn run(&self, arrays: &[Array], wanted: &[usize]) -> Result<Vec<Array>, Error> {
         let narrow: Vec<Vec<i32>> = arrays.iter().map(|a| a.ids.iter().map(|&id| id as i32).collect()).collect();
-        let run = || -> ort::Result<Array> {
+        let run = || -> ort::Result<Vec<Array>> {
             let mut values: Vec<(&str, SessionInputValue)> = Vec::new();
             for ((port, array), narrow) in self.inputs.iter().zip(arrays).zip(&narrow) {
                 let value = match port.element_type.as_str() {
@@ -98,9 +98,12 @@ impl Plan<'_> {
             }
             let mut session = self.model.session.borrow_mut();
             let outputs = session.run(values)?;
-            let (shape, values) = outputs[output].try_extract_tensor::<f32>()?;
-            let shape = shape.iter().map(|&n| n as usize).collect();
-            Ok(Array { shape, values: values.to_vec(), ids: vec![] })
+            let read = |&at: &usize| {
+                let (shape, values) = outputs[at].try_extract_tensor::<f32>()?;
+                let shape = shape.iter().map(|&n| n as usize).collect();
+                Ok(Array { shape, values: values.to_vec(), ids: vec![] })
+            };
+            wanted.iter().map(read).collect()
         };
         run().map_err(|e| failed(&self.model.path, "run", e.to_string()))
     }

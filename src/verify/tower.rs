@@ -207,19 +207,30 @@ impl Runnable<'_> {
     /// # Errors
     /// [`Error::Engine`], or [`Error::Tower`] when the output is no matrix of floats.
     pub fn run(&self, inputs: &[Array]) -> Result<Array, Error> {
-        let array = self.plan.run(inputs, self.tower.output)?;
-        if array.shape.len() == 2 && array.shape[0] == inputs[0].shape[0] {
-            return Ok(array);
-        }
-        let reason =
-            format!("output `{}` has shape {:?}, expected [batch, width]", self.tower.output_name, array.shape);
-        Err(self.tower.unfit(reason))
+        let mut arrays = self.plan.run(inputs, &[self.tower.output])?;
+        let shape = match arrays.pop() {
+            Some(array) if array.shape.len() == 2 && array.shape[0] == inputs[0].shape[0] => return Ok(array),
+            other => other.map(|array| array.shape).unwrap_or_default(),
+        };
+        let name = &self.tower.output_name;
+        Err(self.tower.unfit(format!("output `{name}` has shape {shape:?}, expected [batch, width]")))
     }
 }
 
 /// What a file says its precision is; float32 when it says nothing.
 pub fn precision(summary: &Summary) -> Precision {
     summary.metadata.get("precision").and_then(|name| Precision::parse(name)).unwrap_or(Precision::Fp32)
+}
+
+impl Runnable<'_> {
+    /// Runs one batch; gives every output but the embeddings.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    pub fn run_inside(&self, inputs: &[Array]) -> Result<Vec<Array>, Error> {
+        let all = 0..self.tower.summary.outputs.len();
+        self.plan.run(inputs, &all.filter(|&at| at != self.tower.output).collect::<Vec<_>>())
+    }
 }
 
 fn kind(inputs: &[Port]) -> Result<Kind, String> {

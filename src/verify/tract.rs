@@ -64,16 +64,19 @@ impl Model {
 }
 
 impl Plan {
-    /// Runs one batch; gives output number `output`.
-    pub fn run(&self, inputs: &[Array], output: usize) -> Result<Array, Error> {
+    /// Runs one batch; gives the outputs of these numbers.
+    pub fn run(&self, inputs: &[Array], wanted: &[usize]) -> Result<Vec<Array>, Error> {
         guarded(&self.path, "run", || {
             let mut values = tvec!();
             for (array, &wanted) in inputs.iter().zip(&self.wanted) {
                 values.push(value(array, wanted)?);
             }
             let outputs = self.plan.run(values)?;
-            let view = outputs[output].to_plain_array_view::<f32>()?;
-            Ok(Array { shape: view.shape().to_vec(), values: view.iter().copied().collect(), ids: vec![] })
+            let read = |&at: &usize| {
+                let view = outputs[at].to_plain_array_view::<f32>()?;
+                Ok(Array { shape: view.shape().to_vec(), values: view.iter().copied().collect(), ids: vec![] })
+            };
+            wanted.iter().map(read).collect()
         })
     }
 }
