@@ -141,7 +141,7 @@ pub fn run() -> anyhow::Result<bool> {
                 build: args.build.build()?,
                 precisions: args.narrow.precisions(),
                 narrowing: args.narrow.options(),
-                calibrate: None,
+                calibrate: args.narrow.calibrate,
                 max_drop: args.narrow.max_drop,
                 external_data: if args.external_data { ExternalData::Always } else { ExternalData::Auto },
                 hash: !args.no_hash,

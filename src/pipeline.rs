@@ -12,6 +12,7 @@ use crate::tensor;
 use crate::towers::{self, Build, Logits};
 use crate::verify;
 
+mod calibrate;
 mod convert;
 mod describe;
 mod digest;

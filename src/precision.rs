@@ -94,6 +94,16 @@ impl Precision {
         Precision::ALL.into_iter().find(|precision| precision.name() == name)
     }
 
+    /// How far the measured cosine may fall below 1 before layers are kept from the precision, where
+    /// nothing else is asked for.
+    pub fn usual_drop(self) -> f64 {
+        match self {
+            Precision::Int8 => 0.002,
+            Precision::Int4 | Precision::Int4Fp16 => 0.01,
+            _ => 0.001,
+        }
+    }
+
     /// The least cosine with the float32 embeddings that files of this precision are held to when nothing
     /// else is asked for: below it something is broken, not merely rounded.
     pub fn least_cosine(self) -> f64 {
@@ -179,6 +189,8 @@ pub struct Study {
     moments: HashMap<Value, Moments>,
     /// Largest absolute values of channels, where they were measured.
     peaks: HashMap<Value, Moments>,
+    /// Means of channels, where they were measured.
+    means: HashMap<Value, Moments>,
 }
 
 /// How far beyond its root mean square a channel goes, where it was not measured.
@@ -190,15 +202,18 @@ impl Study {
     /// # Errors
     /// What reading a weight reports.
     pub fn of_weights(parts: &Parts) -> Result<Study, Error> {
-        Ok(Study { moments: moments::estimate(parts)?, peaks: HashMap::new() })
+        Ok(Study { moments: moments::estimate(parts)?, ..Study::default() })
     }
 
-    /// As measured: mean square and largest absolute value of each channel.
-    pub fn measured(values: HashMap<Value, (Vec<f32>, Vec<f32>)>) -> Study {
+    /// As measured.
+    pub fn measured(channels: impl Iterator<Item = (Value, Channels)>) -> Study {
         let mut study = Study::default();
-        for (value, (moments, peaks)) in values {
-            study.moments.insert(value, moments.into());
-            study.peaks.insert(value, peaks.into());
+        for (value, channels) in channels {
+            let per_count =
+                |sums: &[f64]| -> Moments { sums.iter().map(|sum| (sum / channels.count) as f32).collect() };
+            study.moments.insert(value, per_count(&channels.squares));
+            study.means.insert(value, per_count(&channels.sums));
+            study.peaks.insert(value, channels.peaks.into());
         }
         study
     }
@@ -211,6 +226,53 @@ impl Study {
         let measured = self.peaks.get(&value).cloned();
         measured.unwrap_or_else(|| self.moments(value).iter().map(|m| m.sqrt() * PEAK).collect())
     }
+}
+
+/// Channels of an activation as they are measured, over everything it is given.
+pub struct Channels {
+    /// Where the channels' axis is: the last, or the second of convolutions.
+    last: bool,
+    count: f64,
+    sums: Vec<f64>,
+    squares: Vec<f64>,
+    peaks: Vec<f32>,
+}
+
+impl Channels {
+    fn new(last: bool) -> Channels {
+        Channels { last, count: 0.0, sums: vec![], squares: vec![], peaks: vec![] }
+    }
+
+    /// Adds an activation of `shape`.
+    pub fn add(&mut self, shape: &[usize], values: &[f32]) {
+        let width = if self.last { shape.last() } else { shape.get(1) }.copied().unwrap_or(1).max(1);
+        let run: usize = if self.last { 1 } else { shape.iter().skip(2).product::<usize>().max(1) };
+        self.sums.resize(width, 0.0);
+        self.squares.resize(width, 0.0);
+        self.peaks.resize(width, 0.0);
+        for (at, values) in values.chunks(run).enumerate() {
+            let channel = at % width;
+            for &v in values {
+                self.sums[channel] += f64::from(v);
+                self.squares[channel] += f64::from(v) * f64::from(v);
+                self.peaks[channel] = self.peaks[channel].max(v.abs());
+            }
+        }
+        self.count += (values.len() / width) as f64;
+    }
+}
+
+/// What to measure to know what layers meet, each with what adds it up.
+pub fn watched(parts: &Parts) -> Vec<(Value, Channels)> {
+    let given: Vec<&str> = parts.inputs.iter().map(|port| port.name.as_str()).collect();
+    let mut out: Vec<(Value, Channels)> = Vec::new();
+    for (_, layer) in layers::layers(parts) {
+        let measurable = layer.role != layers::Role::Table && !given.contains(&parts.value_name(layer.input));
+        if measurable && !out.iter().any(|(value, _)| *value == layer.input) {
+            out.push((layer.input, Channels::new(layer.role != layers::Role::Kernel)));
+        }
+    }
+    out
 }
 
 /// A graph in another precision, and what became of its layers.
@@ -227,6 +289,9 @@ pub struct LayerReport {
     pub name: String,
     /// What its weights are stored as.
     pub stored: &'static str,
+    /// Whether it is in the precision's own form: others are what it has for small or other layers.
+    #[serde(skip)]
+    pub own: bool,
     /// Error of what the layer gives over its size, root mean square: of the precision asked for, as
     /// estimated from the weights and what they meet.
     pub error: f64,

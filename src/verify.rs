@@ -81,10 +81,14 @@ pub enum Error {
 
 impl Error {
     /// Where tract alone was asked and failed, says what else could run the file.
-    fn with_way_out(&self, tract_alone: bool) -> Error {
-        let Error::Engine { engine, path, step, reason } = self else { return Error::NoLibrary };
-        let way_out = if tract_alone { ". If ONNX Runtime can, name its library with --ort-lib" } else { "" };
-        Error::Engine { engine, path: path.clone(), step, reason: format!("{reason}{way_out}") }
+    pub(crate) fn with_way_out(self, tract_alone: bool) -> Error {
+        match self {
+            Error::Engine { engine, path, step, reason } if tract_alone => {
+                let reason = format!("{reason}. If ONNX Runtime can, name its library with --ort-lib");
+                Error::Engine { engine, path, step, reason }
+            }
+            other => other,
+        }
     }
 }
 
@@ -143,21 +147,24 @@ pub fn verify(request: &Request, step: &dyn Fn(&str)) -> Result<Report, Error> {
     for engine in &request.engines {
         found.with_engine(request, engine, reference.as_ref(), step)?;
     }
-    let ran = |path: &Path| found.towers.iter().any(|tower| path.file_name().is_some_and(|name| *name == *tower.file));
+    let ran = |towers: &[TowerReport], path: &Path| {
+        towers.iter().any(|tower| path.file_name().is_some_and(|name| *name == *tower.file))
+    };
     let (mut missed, mut notes) = (Vec::new(), request.notes.clone());
     for path in &request.models {
-        let mut errors: Vec<&Error> = found.not_run.iter().filter(|(of, _)| of == path).map(|(_, e)| e).collect();
-        if ran(path) {
-            notes.extend(errors.iter().map(|error| format!("not run: {error}")));
+        let (errors, rest) = std::mem::take(&mut found.not_run).into_iter().partition(|(of, _)| of == path);
+        found.not_run = rest;
+        if ran(&found.towers, path) {
+            notes.extend(errors.iter().map(|(_, error): &(PathBuf, Error)| format!("not run: {error}")));
         } else if !errors.is_empty() {
-            missed.push(NotRun::new(path, request, &mut errors));
+            missed.push(NotRun::new(path, request, errors));
         }
     }
     // What is written in float32 has to run; of other precisions some are for one engine alone.
-    if let Some(fatal) = missed.iter_mut().find(|missed| missed.precision == Precision::Fp32) {
-        return Err(std::mem::replace(&mut fatal.error, Error::NoLibrary));
+    if let Some(at) = missed.iter().position(|missed| missed.precision == Precision::Fp32) {
+        return Err(missed.swap_remove(at).error);
     }
-    let missed = missed.iter().map(|missed| format!("not run: {}", missed.error)).collect();
+    let missed = missed.iter().map(|missed: &NotRun| format!("not run: {}", missed.error)).collect();
     let Found { towers, logits, rankings, .. } = found;
     Ok(Report { notes, ..Report::new(reference.as_ref(), request.max_drop, towers, logits, rankings, missed) })
 }
@@ -169,14 +176,15 @@ struct NotRun {
 }
 
 impl NotRun {
-    fn new(path: &Path, request: &Request, errors: &mut Vec<&Error>) -> NotRun {
+    fn new(path: &Path, request: &Request, mut errors: Vec<(PathBuf, Error)>) -> NotRun {
         let precision = crate::onnx::read::summary(path).map_or(Precision::Fp32, |summary| tower::precision(&summary));
         let alone = request.engines.iter().all(Engine::is_tract);
-        let error = if let [error] = errors[..] {
-            error.with_way_out(alone)
-        } else {
-            let reasons: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            Error::NoEngine { path: path.display().to_string(), reasons: reasons.join("; ") }
+        let error = match errors.pop() {
+            Some((_, error)) if errors.is_empty() => error.with_way_out(alone),
+            last => {
+                let reasons: Vec<String> = errors.into_iter().chain(last).map(|(_, error)| error.to_string()).collect();
+                Error::NoEngine { path: path.display().to_string(), reasons: reasons.join("; ") }
+            }
         };
         NotRun { precision, error }
     }

@@ -52,6 +52,11 @@ pub struct Export {
 }
 
 impl Export {
+    /// Whether something has to be run before files are written.
+    pub(super) fn measures(&self) -> bool {
+        self.calibrate.is_some() || self.max_drop.is_some()
+    }
+
     /// Where weights go: a target may want them beside the model always.
     pub(super) fn external(&self) -> ExternalData {
         if self.build.target.profile.external_data { ExternalData::Always } else { self.external_data }
@@ -85,7 +90,7 @@ struct WholeReport<'a> {
 pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Error> {
     let path = &request.checkpoint;
     let folder = Folder::create(&request.out, request.force)?;
-    let engines = if request.verify { request.engines.open()? } else { vec![] };
+    let engines = if request.verify || request.measures() { request.engines.open()? } else { vec![] };
     for file in request.reference.iter().chain(&request.calibrate) {
         // Read again when it is needed; a wrong one should not cost an export.
         verify::Reference::read(file)?;
@@ -100,7 +105,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     let (mut files, mut precisions, mut baselines) = (Vec::new(), Vec::new(), Vec::new());
     for (graph, own) in [(image, image_metadata(config)), (text, text_metadata(config))] {
         metadata.iter().chain(&own).for_each(|(key, value)| graph.set_metadata(key, value));
-        let mut narrowing = Narrowing::new(request, graph.into_parts());
+        let mut narrowing = Narrowing::new(request, graph.into_parts(), &engines, folder.path())?;
         for &precision in &request.precisions {
             let (parts, narrowed) = narrowing.parts(precision, progress)?;
             let name = format!("{}{}.onnx", parts.name, precision.suffix());
@@ -122,7 +127,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     sealed(&mut metadata, digest.as_mut())?;
     folder.write(MANIFEST, &manifest(request, config, &metadata, &files))?;
     let stand_ins = if engines.iter().any(Engine::is_tract) {
-        stand_ins(request, config, &params, folder.path(), progress)?
+        stand_ins(request, config, &params, (&engines, folder.path()), progress)?
     } else {
         vec![]
     };
@@ -198,7 +203,7 @@ fn stand_ins(
     request: &Export,
     config: &ModelConfig,
     params: &Params,
-    folder: &Path,
+    (engines, folder): (&[Engine], &Path),
     progress: &dyn Progress,
 ) -> Result<Vec<Scratch>, Error> {
     let (cut, target) = (request.build.cuts_text(&config.text_cfg), request.build.target);
@@ -214,7 +219,8 @@ fn stand_ins(
             let Some(graph) = graph else { continue };
             own.iter().for_each(|(key, value)| graph.set_metadata(key, value));
             graph.set_metadata("normalized", request.build.normalize.to_string());
-            let (parts, _) = Narrowing::new(request, graph.into_parts()).parts(precision, progress)?;
+            let mut narrowing = Narrowing::new(request, graph.into_parts(), engines, folder)?;
+            let (parts, _) = narrowing.parts(precision, progress)?;
             out.push(Scratch::write(request, &parts, &format!("{}{}.onnx", parts.name, precision.suffix()), folder)?);
         }
     }

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::calibrate::Bench;
 use super::describe::file_name;
 use super::export::{Export, not_written};
 use super::{Error, Progress};
 use crate::onnx::graph::Parts;
 use crate::onnx::write::{Error as WriteError, ExternalData, Options, Written, write};
-use crate::precision::{LayerReport, Narrowed, Precision, Study};
+use crate::precision::{self, LayerReport, Narrowed, Precision, Study};
 use crate::tensor;
+use crate::verify::Engine;
 
 /// What a precision came to, for the report.
 #[derive(Clone, Debug, Serialize)]
@@ -47,40 +49,89 @@ impl PrecisionReport {
 pub struct Narrowing<'a> {
     request: &'a Export,
     parts: Parts,
+    /// Where there is something to measure.
+    bench: Option<Bench<'a>>,
     /// Made when it is needed first.
     study: Option<Study>,
 }
 
 impl<'a> Narrowing<'a> {
-    pub fn new(request: &'a Export, parts: Parts) -> Narrowing<'a> {
-        Narrowing { request, parts, study: None }
+    /// # Errors
+    /// When the file of inputs cannot be read.
+    pub fn new(
+        request: &'a Export,
+        parts: Parts,
+        engines: &'a [Engine],
+        folder: &'a Path,
+    ) -> Result<Narrowing<'a>, Error> {
+        let bench = request.measures().then(|| Bench::new(request, engines, folder)).transpose()?;
+        Ok(Narrowing { request, parts, bench, study: None })
     }
 
     /// The graph in a precision, and what became of its layers.
     ///
     /// # Errors
-    /// [`Error::Tensor`] for what reading a weight reports.
+    /// [`Error::Tensor`] for what reading a weight reports; or what measuring does.
     pub fn parts(&mut self, precision: Precision, progress: &dyn Progress) -> Result<(Parts, Narrowed), Error> {
-        let path = self.request.checkpoint.display().to_string();
-        let wrong = |source: tensor::Error| Error::Tensor { path, source };
-        if precision.is_in_whole_numbers() {
-            progress.start(&format!("choosing scales of {}{}", self.parts.name, precision.suffix()), None);
-        }
-        let mut narrowed = self.narrowed(precision).map_err(wrong)?;
+        let name = format!("{}{}", self.parts.name, precision.suffix());
+        self.prepare(precision, &name, progress)?;
+        let mut options = self.request.narrowing.clone();
+        let mut narrowed = self.narrowed(precision, &options, &name, progress)?;
         let mut parts = narrowed.take_parts();
+        if let Some(bench) = self.bench.as_ref().filter(|_| precision.is_in_whole_numbers()) {
+            let drop = self.request.max_drop.unwrap_or(precision.usual_drop());
+            progress.start(&format!("measuring {name}"), None);
+            let right = bench.embeddings(&self.parts)?;
+            if bench.drop(&parts, &right)? > drop {
+                let ranked = ranked(&narrowed);
+                // The fewest that do, found by halving: more kept lose less.
+                let (mut few, mut many) = (0, ranked.len());
+                while few < many {
+                    let count = (few + many) / 2;
+                    progress.start(&format!("measuring {name} with {count} of {} layers kept", ranked.len()), None);
+                    options.measured = ranked[..count].to_vec();
+                    let mut trial = self.narrowed(precision, &options, &name, progress)?;
+                    if bench.drop(&trial.take_parts(), &right)? > drop { few = count + 1 } else { many = count }
+                }
+                options.measured = ranked[..few].to_vec();
+                narrowed = self.narrowed(precision, &options, &name, progress)?;
+                parts = narrowed.take_parts();
+            }
+        }
         parts.metadata.insert("precision".to_owned(), precision.name().to_owned());
         Ok((parts, narrowed))
     }
 
-    fn narrowed(&mut self, precision: Precision) -> Result<Narrowed, tensor::Error> {
-        let study = match self.study.take() {
-            Some(study) => study,
-            None if precision.is_in_whole_numbers() => Study::of_weights(&self.parts)?,
-            None => Study::default(),
-        };
-        let narrowed = precision.apply(&self.parts, &study, &self.request.narrowing);
-        self.study = precision.is_in_whole_numbers().then_some(study);
-        narrowed
+    /// Sees to it that what whole numbers need is known.
+    fn prepare(&mut self, precision: Precision, name: &str, progress: &dyn Progress) -> Result<(), Error> {
+        if self.study.is_some() || !precision.is_in_whole_numbers() {
+            return Ok(());
+        }
+        progress.start(&format!("studying {name}"), None);
+        self.study = Some(match &self.bench {
+            Some(bench) if self.request.calibrate.is_some() => bench.study(&self.parts)?,
+            _ => Study::of_weights(&self.parts).map_err(|source| self.wrong(source))?,
+        });
+        Ok(())
+    }
+
+    fn narrowed(
+        &self,
+        precision: Precision,
+        options: &precision::Options,
+        name: &str,
+        progress: &dyn Progress,
+    ) -> Result<Narrowed, Error> {
+        let nothing = Study::default();
+        if precision.is_in_whole_numbers() {
+            progress.start(&format!("choosing scales of {name}"), None);
+        }
+        let study = self.study.as_ref().unwrap_or(&nothing);
+        precision.apply(&self.parts, study, options).map_err(|source| self.wrong(source))
+    }
+
+    fn wrong(&self, source: tensor::Error) -> Error {
+        Error::Tensor { path: self.request.checkpoint.display().to_string(), source }
     }
 
     /// The float32 file, to compare others with where it is not one of those asked for.
@@ -92,6 +143,14 @@ impl<'a> Narrowing<'a> {
         parts.metadata.insert("precision".to_owned(), Precision::Fp32.name().to_owned());
         Scratch::write(self.request, &parts, &format!("{}.onnx", parts.name), folder)
     }
+}
+
+/// Layers in the order in which to keep them: those that lose most for their size first.
+fn ranked(narrowed: &Narrowed) -> Vec<String> {
+    let mut layers: Vec<&LayerReport> = narrowed.layers.iter().filter(|l| l.own && l.kept.is_none()).collect();
+    let worth = |layer: &LayerReport| layer.error * layer.error / layer.bytes as f64;
+    layers.sort_by(|a, b| worth(b).total_cmp(&worth(a)));
+    layers.into_iter().map(|layer| layer.name.clone()).collect()
 }
 
 /// A file that is run and not handed over; it disappears when this is dropped.

@@ -28,6 +28,8 @@ pub fn apply(
     let mut plan = plan(parts, precision, study, options)?;
     let (mut out, nodes) = Rewrite::new(parts);
     let mut made = Made::default();
+    // What biases behind products have to make up for.
+    let mut corrections: HashMap<Value, Vec<f32>> = HashMap::new();
     for (at, mut node) in nodes.into_iter().enumerate() {
         if let Some(gains) = node.outputs.first().and_then(|output| plan.gains.get(output)) {
             for input in node.inputs.iter_mut().skip(1) {
@@ -37,23 +39,40 @@ pub fn apply(
                 *input = out.constant(&format!("{name}.evened"), Data::Float(evened));
             }
         }
+        if node.op_type == "Add"
+            && let Some(correction) = node.inputs.first().and_then(|product| corrections.get(product))
+        {
+            correct(&mut out, &mut node, 1, correction)?;
+        }
         match plan.layers.remove(&at) {
             None => out.keep(node),
             Some(planned) => {
-                let Planned { layer, form, error, kept } = planned;
+                let Planned { layer, form, error, kept, correction } = planned;
                 let bytes = form.bytes(layer.weight.rows());
-                narrowed.layers.push(LayerReport {
-                    name: layer.name.clone(),
-                    stored: form.stored(),
-                    error,
-                    bytes,
-                    kept,
-                });
+                let (name, stored, own) = (layer.name.clone(), form.stored(), form.is_own());
+                narrowed.layers.push(LayerReport { name, stored, own, error, bytes, kept });
+                if let (Some(correction), Some(&output)) = (correction, node.outputs.first()) {
+                    if node.op_type == "Conv" {
+                        correct(&mut out, &mut node, 2, &correction)?;
+                    } else {
+                        corrections.insert(output, correction);
+                    }
+                }
                 write(&mut out, node, layer, form, options, &mut made, narrowed);
             }
         }
     }
     Ok(out.finish())
+}
+
+/// Adds to a node's bias what its weights lose on average.
+fn correct(out: &mut Rewrite, node: &mut Node, at: usize, correction: &[f32]) -> Result<(), Error> {
+    let bias = node.inputs.get(at).and_then(|&value| out.weight(value));
+    let Some((name, tensor)) = bias.filter(|(_, tensor)| tensor.shape() == [correction.len()]) else { return Ok(()) };
+    let corrected: Vec<f32> = tensor.to_f32()?.iter().zip(correction).map(|(b, c)| b + c).collect();
+    let corrected = Tensor::from_f32(&name, &[corrected.len()], &corrected);
+    node.inputs[at] = out.constant(&format!("{name}.corrected"), Data::Float(corrected));
+    Ok(())
 }
 
 /// Values that several nodes may read.

@@ -40,6 +40,14 @@ pub struct Layer {
     pub weight: Weight,
 }
 
+impl Layer {
+    /// Whether each row's product has a bias to itself: of convolutions only those of one place.
+    pub fn can_be_corrected(&self) -> bool {
+        let shape = self.weight.tensor.shape();
+        self.role == Role::Factor || (self.role == Role::Kernel && shape[2..] == [1, 1] && shape[1] > 1)
+    }
+}
+
 /// A weight as rows of output channels, each a number for every input.
 #[derive(Clone)]
 pub struct Weight {

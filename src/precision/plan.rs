@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::grid::{self, INT8};
 use super::layers::{Layer, Role, Weight, layers};
-use super::moments::column_moments;
+use super::moments::{channel, column_moments};
 use super::packed::{Int4, Spelling};
 use super::{Options, Precision, Study, rebalance};
 use crate::onnx::Value;
@@ -40,6 +40,11 @@ impl Form {
         }
     }
 
+    /// Whether the form is what the precision is for, rather than what it has for other layers.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Form::Dynamic(_) | Form::Int4(_))
+    }
+
     /// Bytes of a weight of `[rows, columns]`.
     pub fn bytes(&self, [rows, columns]: [usize; 2]) -> u64 {
         let (numbers, rows) = ((rows * columns) as u64, rows as u64);
@@ -62,6 +67,8 @@ pub struct Planned {
     /// In the precision asked for, whether kept or not.
     pub error: f64,
     pub kept: Option<&'static str>,
+    /// What each row's product loses on average, where means were measured: for its bias to make up for.
+    pub correction: Option<Vec<f32>>,
 }
 
 /// What becomes of a graph.
@@ -110,7 +117,7 @@ pub fn plan(parts: &Parts, precision: Precision, study: &Study, options: &Option
             again.push((at, layer.clone()));
         }
         plan.order.push(at);
-        plan.layers.insert(at, Planned { layer, form, error, kept });
+        plan.layers.insert(at, Planned { layer, form, error, kept, correction: None });
     }
     let higher = parallel(&again, |(_, layer)| higher(layer, precision, study, &plan.gains))?;
     for ((at, _), form) in again.iter().zip(higher) {
@@ -118,7 +125,63 @@ pub fn plan(parts: &Parts, precision: Precision, study: &Study, options: &Option
             planned.form = form;
         }
     }
+    let order: Vec<usize> = plan.order.iter().copied().filter(|at| plan.layers[at].layer.can_be_corrected()).collect();
+    let corrections = parallel(&order, |at| correction(&plan.layers[at], study, &plan.gains, options))?;
+    for (at, correction) in order.iter().zip(corrections) {
+        if let Some(planned) = plan.layers.get_mut(at) {
+            planned.correction = correction;
+        }
+    }
     Ok(plan)
+}
+
+/// Σ mean (w − ŵ) of each row.
+fn correction(
+    planned: &Planned,
+    study: &Study,
+    gains: &HashMap<Value, Arc<[f32]>>,
+    options: &Options,
+) -> Result<Option<Vec<f32>>, Error> {
+    let layer = &planned.layer;
+    let Some(means) = study.means.get(&layer.input) else { return Ok(None) };
+    let [_, columns] = layer.weight.rows();
+    let gained = gains.get(&layer.input);
+    let means: Vec<f32> = (0..columns).map(|k| channel(means, k) / gained.map_or(1.0, |gains| gains[k])).collect();
+    let mut out = Vec::new();
+    match &planned.form {
+        Form::Int8(scales) | Form::Dynamic(scales) => {
+            let limit = if planned.form.is_own() { options.dynamic_limit() } else { INT8 };
+            layer.weight.for_each_rows(|block| {
+                for row in block.chunks_exact(columns) {
+                    let scale = scales[out.len()];
+                    let lost = |v: f32| v - grid::round((v / scale).clamp(-limit, limit)) * scale;
+                    out.push(row.iter().zip(&means).map(|(&v, mean)| lost(v) * mean).sum());
+                }
+                Ok::<(), Error>(())
+            })?;
+        }
+        Form::Int4(int4) => {
+            let mut sums = Vec::new();
+            int4.for_each_block(|values, _, fit| {
+                let start = sums.len() % columns.div_ceil(grid::BLOCK) * grid::BLOCK;
+                let stored = grid::numbers(values, fit).zip(values).zip(&means[start..]);
+                sums.push(stored.map(|((q, v), mean)| (v - (f32::from(q) - fit.zero) * fit.scale) * mean).sum::<f32>());
+                Ok(())
+            })
+            .map_err(unwritten)?;
+            out.extend(sums.chunks(columns.div_ceil(grid::BLOCK)).map(|row| row.iter().sum::<f32>()));
+        }
+        Form::Whole | Form::Half => return Ok(None),
+    }
+    Ok(Some(out))
+}
+
+/// What reading met, where nothing is written.
+fn unwritten(error: crate::onnx::write::Error) -> Error {
+    match error {
+        crate::onnx::write::Error::Tensor(error) => error,
+        _ => unreachable!("nothing is written"),
+    }
 }
 
 fn middle(errors: impl Iterator<Item = f64>) -> f64 {
@@ -156,7 +219,7 @@ fn wanted(
             let peaks = study.peaks(layer.input);
             let gained = gains.get(&layer.input);
             let range = (0..layer.weight.rows()[1])
-                .map(|k| super::moments::channel(&peaks, k) / gained.map_or(1.0, |g| g[k]))
+                .map(|k| channel(&peaks, k) / gained.map_or(1.0, |g| g[k]))
                 .fold(0.0f32, f32::max)
                 * 2.0;
             let step = f64::from(range / 255.0);
@@ -166,16 +229,13 @@ fn wanted(
             let half = precision == Precision::Int4Fp16;
             let int4 = Int4::new(layer.weight.clone(), moments, options.zero_points, spelling, half);
             let (mut lost, mut energy) = (0f64, 0f64);
-            let read = int4.for_each_block(|values, moments, fit| {
+            int4.for_each_block(|values, moments, fit| {
                 lost += f64::from(fit.lost);
                 energy += f64::from(grid::energy(values, moments));
                 Ok(())
-            });
-            match read {
-                Ok(()) => Ok((Form::Int4(int4), (lost / energy.max(1e-30)).sqrt())),
-                Err(crate::onnx::write::Error::Tensor(error)) => Err(error),
-                Err(_) => unreachable!("nothing is written"),
-            }
+            })
+            .map_err(unwritten)?;
+            Ok((Form::Int4(int4), (lost / energy.max(1e-30)).sqrt()))
         }
         _ => {
             let (scales, lost, energy, _) = rows_int8(&layer.weight, &moments, INT8)?;
