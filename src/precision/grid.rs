@@ -13,6 +13,8 @@ pub const INT8_DYNAMIC: f32 = 90.0;
 /// Up to this no sum of two products with a byte passes 16 bits.
 pub const INT7: f32 = 63.0;
 
+use multiversion::multiversion;
+
 /// Numbers that share a scale in int4.
 pub const BLOCK: usize = 32;
 
@@ -43,17 +45,20 @@ pub struct Fit {
 
 /// To the nearest whole number, ties to even, for what is below 2²²: an addition that pushes the
 /// fraction out, in place of a call.
+#[inline(always)]
 pub fn round(v: f32) -> f32 {
     const SHIFT: f32 = 12_582_912.0;
     (v + SHIFT) - SHIFT
 }
 
 impl Grid {
+    #[inline(always)]
     fn number(self, v: f32, inverse: f32) -> f32 {
         round((v * inverse).max(self.low).min(self.high))
     }
 
     /// Σ m (v − q s)².
+    #[inline(always)]
     fn lost(self, values: &[f32], moments: &[f32], scale: f32) -> f32 {
         let inverse = 1.0 / scale;
         let term = |v: f32, m: f32| {
@@ -63,32 +68,60 @@ impl Grid {
         summed(values, moments, term)
     }
 
-    /// The scale that fits best the whole numbers that `scale` gives: Σ m v q / Σ m q².
-    fn refit(self, values: &[f32], moments: &[f32], scale: f32) -> f32 {
+    /// Σ m v q and Σ m q² for the whole numbers that `scale` gives.
+    #[inline(always)]
+    fn products(self, values: &[f32], moments: &[f32], scale: f32) -> (f32, f32) {
         let inverse = 1.0 / scale;
-        let vq = summed(values, moments, |v, m| m * v * self.number(v, inverse));
-        let qq = summed(values, moments, |v, m| {
-            let q = self.number(v, inverse);
-            m * q * q
-        });
-        let fitted = vq / qq;
-        if fitted.is_finite() && fitted.abs() > f32::MIN_POSITIVE { fitted } else { scale }
-    }
-
-    /// The best of what `scales` and their refits give.
-    fn best(self, values: &[f32], moments: &[f32], scales: impl Iterator<Item = f32>) -> Fit {
-        let mut best = Fit { scale: 1.0, zero: -self.low, lost: f32::INFINITY };
-        for scale in scales {
-            let scale = self.refit(values, moments, scale);
-            let lost = self.lost(values, moments, scale);
-            if lost < best.lost {
-                best = Fit { scale, lost, ..best };
+        let (mut vq, mut qq) = ([0f32; LANES], [0f32; LANES]);
+        let (mut v, mut m) = (values.chunks_exact(LANES), moments.chunks_exact(LANES));
+        for (v, m) in v.by_ref().zip(m.by_ref()) {
+            for lane in 0..LANES {
+                let q = self.number(v[lane], inverse);
+                vq[lane] += m[lane] * v[lane] * q;
+                qq[lane] += m[lane] * q * q;
             }
         }
-        best
+        for (lane, (&v, &m)) in v.remainder().iter().zip(m.remainder()).enumerate() {
+            let q = self.number(v, inverse);
+            vq[lane] += m * v * q;
+            qq[lane] += m * q * q;
+        }
+        (vq.iter().sum(), qq.iter().sum())
+    }
+
+    /// The scale that fits best the whole numbers that `scale` gives, Σ m v q / Σ m q².
+    #[inline(always)]
+    fn refit(self, values: &[f32], moments: &[f32], scale: f32) -> f32 {
+        let (vq, qq) = self.products(values, moments, scale);
+        usable(vq / qq).unwrap_or(scale)
+    }
+
+    /// The best of `scales`, each refitted: of the numbers it gives, what is left is Σ m v² − (Σ m v q)² /
+    /// Σ m q².
+    #[inline(always)]
+    fn best(self, values: &[f32], moments: &[f32], scales: &[f32]) -> Fit {
+        let (mut best, mut most) = (scales[0], f32::NEG_INFINITY);
+        for &scale in scales {
+            let (vq, qq) = self.products(values, moments, scale);
+            let explained = vq * vq / qq;
+            if explained > most
+                && let Some(refitted) = usable(vq / qq)
+            {
+                (best, most) = (refitted, explained);
+            }
+        }
+        let scale = self.refit(values, moments, best);
+        Fit { scale, zero: -self.low, lost: self.lost(values, moments, scale) }
     }
 }
 
+/// A scale that can be divided by.
+#[inline(always)]
+fn usable(scale: f32) -> Option<f32> {
+    (scale.is_finite() && scale.abs() > f32::MIN_POSITIVE).then_some(scale)
+}
+
+#[inline(always)]
 fn summed(values: &[f32], moments: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0f32; LANES];
     let (mut values, mut moments) = (values.chunks_exact(LANES), moments.chunks_exact(LANES));
@@ -102,41 +135,55 @@ fn summed(values: &[f32], moments: &[f32], term: impl Fn(f32, f32) -> f32) -> f3
 }
 
 /// Σ m v².
+#[multiversion(targets("x86_64+avx2"))]
 pub fn energy(values: &[f32], moments: &[f32]) -> f32 {
     summed(values, moments, |v, m| m * v * v)
 }
 
+#[inline(always)]
 pub fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |most, v| most.max(v.abs()))
 }
 
 /// A row in int8 between −`limit` and `limit`.
+#[multiversion(targets("x86_64+avx2"))]
 pub fn int8(values: &[f32], moments: &[f32], limit: f32) -> Fit {
     let most = largest(values);
     if most == 0.0 {
         return Fit { scale: 1.0, zero: 0.0, lost: 0.0 };
     }
     let grid = Grid { low: -limit, high: limit };
-    let fit = grid.best(values, moments, SHRINK_INT8.iter().map(|shrink| most * shrink / limit));
-    // The sign of a scale is nothing here.
-    if fit.lost.is_finite() { fit } else { Fit { scale: most / limit, zero: 0.0, lost: 0.0 } }
+    let mut best = Fit { scale: most / limit, zero: 0.0, lost: f32::INFINITY };
+    for shrink in SHRINK_INT8 {
+        let scale = most * shrink / limit;
+        let lost = grid.lost(values, moments, scale);
+        if lost < best.lost {
+            best = Fit { scale, lost, ..best };
+        }
+    }
+    let scale = grid.refit(values, moments, best.scale);
+    let lost = grid.lost(values, moments, scale);
+    if lost < best.lost { Fit { scale, lost, ..best } } else { best }
 }
 
 /// A block in int4, numbers from −8 to 7 times a scale. The scale may be negative, so that the number the
 /// grid has once more lies on the side that needs it.
+#[multiversion(targets("x86_64+avx2"))]
 pub fn int4(values: &[f32], moments: &[f32]) -> Fit {
     let most = values.iter().fold(0.0f32, |m, &v| if v.abs() > m.abs() { v } else { m });
     if most == 0.0 {
         return Fit { scale: 1.0, zero: MIDDLE, lost: 0.0 };
     }
     let grid = Grid { low: -8.0, high: 7.0 };
-    let ends = [most / -8.0, most / 7.0];
-    let scales = ends.into_iter().flat_map(|end| SHRINK_INT4.iter().map(move |shrink| end * shrink));
-    let fit = grid.best(values, moments, scales);
-    if fit.lost.is_finite() { fit } else { Fit { scale: most / -8.0, zero: MIDDLE, lost: 0.0 } }
+    let mut scales = [0f32; 2 * SHRINK_INT4.len()];
+    for (pair, shrink) in scales.chunks_exact_mut(2).zip(SHRINK_INT4) {
+        (pair[0], pair[1]) = (most / -8.0 * shrink, most / 7.0 * shrink);
+    }
+    grid.best(values, moments, &scales)
 }
 
 /// A block in int4 with a zero point of its own, or without where that loses less.
+#[multiversion(targets("x86_64+avx2"))]
 pub fn int4_with_zero(values: &[f32], moments: &[f32]) -> Fit {
     let mut best = int4(values, moments);
     let low = values.iter().fold(0.0f32, |least, &v| least.min(v));
@@ -149,8 +196,7 @@ pub fn int4_with_zero(values: &[f32], moments: &[f32]) -> Fit {
         let middle = round(-low * shrink / scale).clamp(0.0, 15.0);
         for zero in [middle - 1.0, middle, middle + 1.0] {
             if (0.0..=15.0).contains(&zero) {
-                let grid = Grid { low: -zero, high: 15.0 - zero };
-                let fit = grid.best(values, moments, std::iter::once(scale));
+                let fit = Grid { low: -zero, high: 15.0 - zero }.best(values, moments, &[scale]);
                 if fit.lost < best.lost {
                     best = fit;
                 }

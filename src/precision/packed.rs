@@ -187,8 +187,8 @@ pub struct Int4 {
     pub spelling: Spelling,
     /// Scales are float16.
     pub half: bool,
-    /// Of the last reading, until they are written too.
-    fits: Arc<Mutex<Option<Vec<Fit>>>>,
+    /// Those of planning or of writing the numbers, until they are written too.
+    fits: Arc<Mutex<Option<Arc<Vec<Fit>>>>>,
 }
 
 /// One of the constants.
@@ -214,7 +214,7 @@ impl Int4 {
         (part(Part::Numbers), part(Part::Scales), self.zero_points.then(|| part(Part::ZeroPoints)))
     }
 
-    pub fn fit(&self, values: &[f32], moments: &[f32]) -> Fit {
+    fn fit(&self, values: &[f32], moments: &[f32]) -> Fit {
         if self.zero_points { grid::int4_with_zero(values, moments) } else { grid::int4(values, moments) }
     }
 
@@ -223,31 +223,45 @@ impl Int4 {
     }
 
     /// Calls `each` with the blocks of every row and how they are fitted.
+    ///
+    /// # Errors
+    /// What reading the weight reports, or `each`.
     pub fn for_each_block(&self, mut each: impl FnMut(&[f32], &[f32], &Fit) -> Result<(), Error>) -> Result<(), Error> {
         let [_, columns] = self.weight.rows();
+        let kept = self.kept();
+        let mut at = 0;
         self.weight.for_each_rows(|block| {
             for row in block.chunks_exact(columns) {
                 for (values, moments) in row.chunks(BLOCK).zip(self.moments.chunks(BLOCK)) {
-                    each(values, moments, &self.fit(values, moments))?;
+                    let fit = kept.as_ref().and_then(|fits| fits.get(at).copied());
+                    each(values, moments, &fit.unwrap_or_else(|| self.fit(values, moments)))?;
+                    at += 1;
                 }
             }
             Ok(())
         })
     }
 
+    /// Keeps fits, so that they are not sought again; or lets go of them.
+    pub fn keep(&self, fits: Option<Vec<Fit>>) {
+        *self.fits.lock().unwrap_or_else(PoisonError::into_inner) = fits.map(Arc::new);
+    }
+
+    fn kept(&self) -> Option<Arc<Vec<Fit>>> {
+        self.fits.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Fits of all blocks, row by row: those kept from writing the numbers, or made anew.
-    fn fits(&self) -> Result<Vec<Fit>, Error> {
-        let kept = self.fits.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(fits) = &*kept {
-            return Ok(fits.clone());
+    fn fits(&self) -> Result<Arc<Vec<Fit>>, Error> {
+        if let Some(fits) = self.kept() {
+            return Ok(fits);
         }
-        drop(kept);
         let mut fits = Vec::new();
         self.for_each_block(|_, _, fit| {
             fits.push(*fit);
             Ok(())
         })?;
-        Ok(fits)
+        Ok(Arc::new(fits))
     }
 
     fn write_numbers(&self, each: Each) -> Result<(), Error> {
@@ -285,7 +299,7 @@ impl Int4 {
             bytes.extend(turned.chunks(2).map(|pair| signed(pair[0]) | pair.get(1).map_or(0, |&q| signed(q)) << 4));
             each(&bytes)?;
         }
-        *self.fits.lock().unwrap_or_else(PoisonError::into_inner) = Some(fits);
+        self.keep(Some(fits));
         Ok(())
     }
 
@@ -337,7 +351,7 @@ impl Packed for Int4Part {
             Part::Scales => {
                 let scales = self.of.ordered(|fit| fit.scale)?;
                 if !self.of.zero_points {
-                    *self.of.fits.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    self.of.keep(None);
                 }
                 if !self.of.half {
                     return each(bytemuck::cast_slice(&scales));
@@ -348,7 +362,7 @@ impl Packed for Int4Part {
             }
             Part::ZeroPoints => {
                 let zeros = self.of.ordered(|fit| fit.zero as u8)?;
-                *self.of.fits.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                self.of.keep(None);
                 let pair = |pair: &[u8]| pair[0] | pair.get(1).copied().unwrap_or(0) << 4;
                 let bytes: Vec<u8> = if self.of.spelling == Spelling::NBits {
                     zeros.chunks(self.of.blocks()).flat_map(|row| row.chunks(2).map(pair)).collect()

@@ -16,6 +16,10 @@ use crate::tensor::Error;
 /// A layer whose error is so many times the middle one's stands out.
 const STANDS_OUT: f64 = 3.0;
 
+/// Fits of blocks that are remembered from planning to writing: 48 MiB of them. Beyond, they are sought
+/// twice.
+const REMEMBERED: usize = 1 << 22;
+
 /// How a layer is written.
 pub enum Form {
     /// float32.
@@ -97,7 +101,9 @@ pub fn plan(parts: &Parts, precision: Precision, study: &Study, options: &Option
     let asked = |layer: &Layer| options.keep.iter().any(|pattern| layer.name.contains(pattern.as_str()));
     let measured = |layer: &Layer| options.measured.contains(&layer.name);
     let spelling = if parts.target.has_int4() { Spelling::Standard } else { Spelling::NBits };
-    let forms = parallel(&found, |(_, layer)| wanted(layer, precision, study, options, &gains, spelling))?;
+    let remembered = AtomicUsize::new(0);
+    let forms =
+        parallel(&found, |(_, layer)| wanted(layer, precision, study, options, &gains, (spelling, &remembered)))?;
     let middle =
         middle(forms.iter().zip(&found).filter(|(_, (_, l))| l.role == Role::Factor).map(|((_, error), _)| *error));
     let mut plan = Plan { layers: HashMap::new(), order: vec![], gains };
@@ -210,7 +216,7 @@ fn wanted(
     study: &Study,
     options: &Options,
     gains: &HashMap<Value, Arc<[f32]>>,
-    spelling: Spelling,
+    (spelling, remembered): (Spelling, &AtomicUsize),
 ) -> Result<(Form, f64), Error> {
     let moments = met(layer, study, gains);
     match (precision, layer.role) {
@@ -228,13 +234,17 @@ fn wanted(
         (Precision::Int4 | Precision::Int4Fp16, Role::Factor) => {
             let half = precision == Precision::Int4Fp16;
             let int4 = Int4::new(layer.weight.clone(), moments, options.zero_points, spelling, half);
-            let (mut lost, mut energy) = (0f64, 0f64);
+            let (mut lost, mut energy, mut fits) = (0f64, 0f64, Vec::new());
             int4.for_each_block(|values, moments, fit| {
+                fits.push(*fit);
                 lost += f64::from(fit.lost);
                 energy += f64::from(grid::energy(values, moments));
                 Ok(())
             })
             .map_err(unwritten)?;
+            if remembered.fetch_add(fits.len(), Ordering::Relaxed) + fits.len() <= REMEMBERED {
+                int4.keep(Some(fits));
+            }
             Ok((Form::Int4(int4), (lost / energy.max(1e-30)).sqrt()))
         }
         _ => {
