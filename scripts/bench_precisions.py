@@ -150,7 +150,8 @@ def ours(args, precisions, scratch):
             sys.exit(f"no report.json: {done.stderr[-2000:]}")
         report = json.loads(report.read_text())
         if done.returncode:
-            print(f"verification of {', '.join(of)}{' '.join(['', *more])} did not pass: {done.stderr.strip()[-500:]}")
+            print(f"verification of {', '.join(of)}{' '.join(['', *more])} did not pass:",
+                  *map(str, report["failures"]), sep="\n  ")
         shutil.rmtree(scratch / "verified")
         layers = {entry["file"]: entry for entry in report["precisions"]}
         for tower in TOWERS:
