@@ -62,7 +62,7 @@ Examples:
   clip-onnx export siglip2_b16_224.npz --out siglip2
   clip-onnx export model.npz --config my-model.json --out model --reference reference.npz
   clip-onnx export siglip2_b16_224.npz --out siglip2-384 --image-size 384 --no-normalize")]
-    Export(ExportArgs),
+    Export(Box<ExportArgs>),
     /// Run ONNX towers with tract and ONNX Runtime, and compare them with reference embeddings
     ///
     /// Takes a folder an export wrote, or any ONNX towers: one float image input [N, 3, H, W], or
@@ -132,6 +132,8 @@ pub fn run() -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     match cli.command {
         Command::Export(args) => {
+            let args = *args;
+            args.check()?;
             let request = Export {
                 checkpoint: args.checkpoint,
                 out: args.out,
@@ -146,6 +148,7 @@ pub fn run() -> anyhow::Result<bool> {
                 external_data: if args.external_data { ExternalData::Always } else { ExternalData::Auto },
                 hash: !args.no_hash,
                 verify: !args.no_verify,
+                bench: args.bench,
                 engines: args.engines.into(),
                 reference: args.reference,
                 batches: args.batches,

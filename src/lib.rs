@@ -79,6 +79,7 @@
 //!         external_data: ExternalData::Auto,
 //!         hash: true,
 //!         verify: true,
+//!         bench: false,
 //!         engines: Engines::default(),
 //!         reference: None,
 //!         batches: vec![1, 2, 3],

@@ -40,6 +40,8 @@ fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
 pub const MANIFEST: &str = "manifest.json";
 /// The name of the verification's outcome.
 pub const REPORT: &str = "report.json";
+/// The same, drawn.
+pub const PAGE: &str = "report.html";
 
 /// A folder in the making, beside its final place; dropped, it disappears.
 ///
@@ -206,7 +208,7 @@ fn may_replace(target: &Path, force: bool) -> Result<(), Error> {
         return Err(Error::NotOurs { path });
     }
     let listed = manifest["files"].as_array().into_iter().flatten().filter_map(|file| file["path"].as_str());
-    let ours: Vec<&str> = listed.chain([MANIFEST, REPORT]).collect();
+    let ours: Vec<&str> = listed.chain([MANIFEST, REPORT, PAGE]).collect();
     for entry in fs::read_dir(target).map_err(io_error(target))? {
         let name = entry.map_err(io_error(target))?.file_name().to_string_lossy().into_owned();
         if !ours.contains(&name.as_str()) {

@@ -19,6 +19,7 @@ mod digest;
 mod export;
 mod inspect;
 mod narrow;
+mod page;
 mod select;
 
 pub use convert::{Convert, Converted, convert};

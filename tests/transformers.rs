@@ -38,6 +38,7 @@ fn request(case: &str, out: &Path) -> Export {
         hash: true,
         engines: Engines::default(),
         verify: true,
+        bench: false,
         reference: Some(folder(case).join("reference.npz")),
         batches: vec![1, 2, 3],
     }

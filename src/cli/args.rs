@@ -142,10 +142,24 @@ pub struct ExportArgs {
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = verify::BATCHES, value_parser = parse_batch)]
     pub batches: Vec<usize>,
     /// Do not load and run the files; no report.json is written
-    #[arg(long, conflicts_with_all = ["reference", "batches", "engine", "ort_lib"])]
+    #[arg(long, conflicts_with_all = ["reference", "batches"])]
     pub no_verify: bool,
+    /// Time every file too, one item on one thread; the figures go into report.json and report.html
+    #[arg(long, conflicts_with = "no_verify")]
+    pub bench: bool,
     #[command(flatten)]
     pub engines: EngineArgs,
+}
+
+impl ExportArgs {
+    /// What flags cannot say of one another.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let runs = !self.no_verify || self.narrow.calibrate.is_some() || self.narrow.max_drop.is_some();
+        if !runs && (self.engines.ort_lib.is_some() || !self.engines.engine.is_empty()) {
+            anyhow::bail!("--no-verify runs nothing, so leave out --ort-lib and --engine; or leave out --no-verify");
+        }
+        Ok(())
+    }
 }
 
 #[derive(Args)]

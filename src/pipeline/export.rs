@@ -8,12 +8,14 @@ use serde::Serialize;
 use super::describe::{SOURCE_SHA256, file_name, image_metadata, manifest, metadata, pretty, text_metadata};
 use super::digest::Digest;
 use super::narrow::{Narrowing, PrecisionReport, Scratch};
+use super::page::page;
 use super::select::{Choice, Selected};
 use super::{Built, Error, Loaded, Progress, load};
+use crate::bench::{self, Measured};
 use crate::config::ModelConfig;
 use crate::onnx::Target;
 use crate::onnx::write::{Error as WriteError, ExternalData, Options, Written, weight_bytes, write};
-use crate::package::{Folder, MANIFEST, REPORT};
+use crate::package::{Folder, MANIFEST, PAGE, REPORT};
 use crate::params::Params;
 use crate::precision::{self, Precision};
 use crate::towers::{self, Build};
@@ -45,6 +47,8 @@ pub struct Export {
     pub hash: bool,
     /// Load and run what was written.
     pub verify: bool,
+    /// Time it too.
+    pub bench: bool,
     /// What to run it with.
     pub engines: Engines,
     pub reference: Option<PathBuf>,
@@ -80,6 +84,9 @@ struct WholeReport<'a> {
     #[serde(flatten)]
     verification: &'a Report,
     precisions: &'a [PrecisionReport],
+    /// Where it was asked for.
+    #[serde(skip_serializing_if = "<[Measured]>::is_empty")]
+    timed: &'a [Measured],
 }
 
 /// Exports a checkpoint. The folder is there in the end, or it is not; a verification that fails
@@ -134,7 +141,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     // What was read is not needed to prove what was written: let go of the mapped file.
     drop((params, checkpoint));
 
-    let mut report = None;
+    let (mut report, bench) = (None, request.bench);
     if request.verify {
         let models = files.iter().map(|f| f.path.clone()).filter(|p| p.extension().is_some_and(|e| e == "onnx"));
         let request = verify::Request {
@@ -149,7 +156,10 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
             shown_in: Some(request.out.clone()),
         };
         let outcome = verify::verify(&request, &|what| progress.start(what, None))?;
-        folder.write(REPORT, &pretty(&WholeReport { verification: &outcome, precisions: &precisions }))?;
+        let timed = if bench { timed(&request, progress) } else { vec![] };
+        let whole = WholeReport { verification: &outcome, precisions: &precisions, timed: &timed };
+        folder.write(REPORT, &pretty(&whole))?;
+        folder.write(PAGE, &page(&config.model, &outcome, &precisions, &timed))?;
         report = Some(outcome);
     }
     drop((stand_ins, baselines));
@@ -158,6 +168,30 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         file.path = request.out.join(file_name(&file.path));
     }
     Ok(Exported { selected, files, precisions, report })
+}
+
+/// One item at a time on one thread, every file with every engine that runs it.
+fn timed(request: &verify::Request, progress: &dyn Progress) -> Vec<Measured> {
+    let mut out = Vec::new();
+    for (model, engine) in request.models.iter().flat_map(|model| request.engines.iter().map(move |e| (model, e))) {
+        progress.start(&format!("timing {} with {}", file_name(model), engine.name()), None);
+        let request = bench::Request {
+            model: model.clone(),
+            engine: engine.clone(),
+            threads: 1,
+            batches: vec![1],
+            rounds: 10,
+            tokens: None,
+        };
+        // What an engine cannot run is in the verification.
+        out.extend(bench::measure(&request).ok().map(|measured| Measured {
+            file: file_name(model),
+            // That of this process, which has done other things.
+            peak_memory: None,
+            ..measured
+        }));
+    }
+    out
 }
 
 /// Puts the checkpoint's digest, which takes as long as a file does, in its place.

@@ -138,8 +138,8 @@ pub fn layer(parts: &Parts, constant: &dyn Fn(Value) -> Option<Tensor>, node: &N
         ("Gather", 2) => Role::Table,
         _ => return None,
     };
-    let name = parts.value_name(value);
-    let name = name.strip_suffix(".weight").unwrap_or(name).to_owned();
+    // Masks and positions are picked from by rows too, and are no weights.
+    let name = parts.value_name(value).strip_suffix(".weight")?.to_owned();
     let input = *node.inputs.get(1 - role.input())?;
     Some(Layer { name, role, input, weight: Weight::new(tensor, role) })
 }

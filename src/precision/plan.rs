@@ -1,6 +1,6 @@
 //! Which layer is stored how, and what that loses.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,6 +15,9 @@ use crate::tensor::Error;
 
 /// A layer whose error is so many times the middle one's stands out.
 const STANDS_OUT: f64 = 3.0;
+
+/// What share of a file, one in so many, may go into int8 for layers that gain most by it.
+const CHEAP: u64 = 12;
 
 /// Fits of blocks that are remembered from planning to writing: 48 MiB of them. Beyond, they are sought
 /// twice.
@@ -92,7 +95,11 @@ pub struct Plan {
 pub fn plan(parts: &Parts, precision: Precision, study: &Study, options: &Options) -> Result<Plan, Error> {
     let mut found = layers(parts);
     let with_gains = matches!(precision, Precision::Int8 | Precision::Int4 | Precision::Int4Fp16);
-    let gains = if with_gains { rebalance::gains(parts, &found, study, precision)? } else { HashMap::new() };
+    let gains = if with_gains {
+        rebalance::gains(parts, &found, study, (precision, options.dynamic_limit()))?
+    } else {
+        HashMap::new()
+    };
     for (_, layer) in &mut found {
         if let Some(gains) = gains.get(&layer.input) {
             layer.weight = layer.weight.with_gains(gains.clone());
@@ -104,18 +111,22 @@ pub fn plan(parts: &Parts, precision: Precision, study: &Study, options: &Option
     let remembered = AtomicUsize::new(0);
     let forms =
         parallel(&found, |(_, layer)| wanted(layer, precision, study, options, &gains, (spelling, &remembered)))?;
-    let middle =
-        middle(forms.iter().zip(&found).filter(|(_, (_, l))| l.role == Role::Factor).map(|((_, error), _)| *error));
+    // Products in the precision's own form among themselves, and what is only stored in int8.
+    let middles = [true, false].map(|own| middle(forms.iter().filter(|(form, _)| form.is_own() == own).map(|f| f.1)));
+    let cheap = if options.keep_nothing { HashSet::new() } else { cheap(&found, &forms, precision) };
     let mut plan = Plan { layers: HashMap::new(), order: vec![], gains };
     let mut again: Vec<(usize, Layer)> = Vec::new();
     for ((at, layer), (form, error)) in found.into_iter().zip(forms) {
-        let stands_out = !options.keep_nothing && layer.role == Role::Factor && error > STANDS_OUT * middle;
+        let middle = middles[usize::from(!form.is_own())];
+        let stands_out = !options.keep_nothing && layer.role != Role::Table && error > STANDS_OUT * middle;
         let kept = if asked(&layer) {
             Some("asked for")
         } else if measured(&layer) {
             Some("measured")
         } else if stands_out {
             Some("stands out")
+        } else if cheap.contains(&at) {
+            Some("cheap")
         } else {
             None
         };
@@ -190,6 +201,28 @@ fn unwritten(error: crate::onnx::write::Error) -> Error {
     }
 }
 
+/// Places of int4 layers that int8 serves most for its bytes: attention's projections, as a rule.
+fn cheap(found: &[(usize, Layer)], forms: &[(Form, f64)], precision: Precision) -> HashSet<usize> {
+    if !matches!(precision, Precision::Int4 | Precision::Int4Fp16) {
+        return HashSet::new();
+    }
+    let bytes = |at: usize| forms[at].0.bytes(found[at].1.weight.rows());
+    let extra = |at: usize| {
+        let rows = found[at].1.weight.rows();
+        Form::Int8(vec![]).bytes(rows).saturating_sub(bytes(at)).max(1)
+    };
+    let mut own: Vec<usize> = (0..forms.len()).filter(|&at| matches!(forms[at].0, Form::Int4(_))).collect();
+    let worth = |at: usize| forms[at].1 * forms[at].1 / extra(at) as f64;
+    own.sort_by(|&a, &b| worth(b).total_cmp(&worth(a)));
+    let mut left = (0..forms.len()).map(bytes).sum::<u64>() / CHEAP;
+    own.retain(|&at| {
+        let fits = extra(at) <= left;
+        left -= if fits { extra(at) } else { 0 };
+        fits
+    });
+    own.into_iter().map(|at| found[at].0).collect()
+}
+
 fn middle(errors: impl Iterator<Item = f64>) -> f64 {
     let mut errors: Vec<f64> = errors.collect();
     errors.sort_by(f64::total_cmp);
@@ -247,6 +280,8 @@ fn wanted(
             }
             Ok((Form::Int4(int4), (lost / energy.max(1e-30)).sqrt()))
         }
+        // Depthwise kernels are few numbers, one large and the rest small where a skip is folded into them.
+        (_, Role::Kernel) if layer.weight.tensor.shape()[1] == 1 => Ok((Form::Half, 0.0)),
         _ => {
             let (scales, lost, energy, _) = rows_int8(&layer.weight, &moments, INT8)?;
             Ok((Form::Int8(scales), (lost / energy.max(1e-30)).sqrt()))

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::grid::{BLOCK, INT8_DYNAMIC, largest};
+use super::grid::{BLOCK, largest};
 use super::layers::Layer;
 use super::{Precision, Study};
 use crate::onnx::Value;
@@ -20,13 +20,15 @@ const WORTH: f64 = 0.97;
 
 /// Gains of the weights behind LayerNorms, by the LayerNorm's output, where that loses less.
 ///
+/// `form` is the precision, and the largest weight of products in whole numbers.
+///
 /// # Errors
 /// What reading a weight reports.
 pub fn gains(
     parts: &Parts,
     layers: &[(usize, Layer)],
     study: &Study,
-    precision: Precision,
+    form: (Precision, f32),
 ) -> Result<HashMap<Value, Arc<[f32]>>, Error> {
     let norms = parts.nodes.iter().filter(|node| node.op_type == "LayerNormalization").filter_map(|node| {
         let output = *node.outputs.first()?;
@@ -36,12 +38,17 @@ pub fn gains(
         (!behind.is_empty() && behind.len() == readers).then_some((output, behind))
     });
     let norms: Vec<(Value, Vec<&Layer>)> = norms.collect();
-    let found = super::plan::parallel(&norms, |(output, behind)| best(*output, behind, study, precision))?;
+    let found = super::plan::parallel(&norms, |(output, behind)| best(*output, behind, study, form))?;
     Ok(norms.iter().zip(found).filter_map(|((output, _), gains)| Some((*output, gains?))).collect())
 }
 
 /// The gains that lose least behind one LayerNorm; none where none are worth it.
-fn best(output: Value, behind: &[&Layer], study: &Study, precision: Precision) -> Result<Option<Arc<[f32]>>, Error> {
+fn best(
+    output: Value,
+    behind: &[&Layer],
+    study: &Study,
+    (precision, limit): (Precision, f32),
+) -> Result<Option<Arc<[f32]>>, Error> {
     let (moments, peaks) = (study.moments(output), study.peaks(output));
     let columns = behind[0].weight.rows()[1];
     if moments.len() != columns || peaks.len() != columns || moments.iter().any(|&m| m <= 0.0) {
@@ -74,7 +81,7 @@ fn best(output: Value, behind: &[&Layer], study: &Study, precision: Precision) -
     };
     let none = vec![1.0; columns];
     let lost = |gains: &[f32]| match precision {
-        Precision::Int8 => lost_dynamic(&rows, gains, &moments, &peaks),
+        Precision::Int8 => lost_dynamic(&rows, gains, (&moments, &peaks), limit),
         _ => lost_blocks(&rows, gains, &moments),
     };
     let before = lost(&none);
@@ -84,7 +91,7 @@ fn best(output: Value, behind: &[&Layer], study: &Study, precision: Precision) -
 }
 
 /// Squares lost by an input on one grid of 256 and weights on one of 255 a row.
-fn lost_dynamic(rows: &[f32], gains: &[f32], moments: &[f32], peaks: &[f32]) -> f64 {
+fn lost_dynamic(rows: &[f32], gains: &[f32], (moments, peaks): (&[f32], &[f32]), limit: f32) -> f64 {
     let range = peaks.iter().zip(gains).fold(0.0f32, |most, (peak, gain)| most.max(peak / gain)) * 2.0;
     let input_step = f64::from(range / 255.0);
     let met: f64 = moments.iter().zip(gains).map(|(m, g)| f64::from(m / (g * g))).sum();
@@ -93,7 +100,7 @@ fn lost_dynamic(rows: &[f32], gains: &[f32], moments: &[f32], peaks: &[f32]) -> 
     for row in rows.chunks_exact(gains.len()) {
         scaled.iter_mut().zip(row.iter().zip(gains)).for_each(|(s, (v, g))| *s = v * g);
         let squares: f32 = scaled.iter().map(|v| v * v).sum();
-        let step = f64::from(largest(&scaled) / INT8_DYNAMIC);
+        let step = f64::from(largest(&scaled) / limit);
         lost += input_step * input_step / 12.0 * f64::from(squares) + step * step / 12.0 * met;
     }
     lost

@@ -69,6 +69,7 @@ impl Fixture {
             hash: true,
             engines: Engines::default(),
             verify: true,
+            bench: false,
             reference: Some(self.reference()),
             batches: vec![1, 2, 3, 7],
         }
