@@ -107,7 +107,9 @@ pub fn plan(parts: &Parts, precision: Precision, study: &Study, options: &Option
     }
     let asked = |layer: &Layer| options.keep.iter().any(|pattern| layer.name.contains(pattern.as_str()));
     let measured = |layer: &Layer| options.measured.contains(&layer.name);
-    let spelling = if parts.target.has_int4() { Spelling::Standard } else { Spelling::NBits };
+    // With float16 scales, ONNX Runtime 1.32 gives wrong numbers for the standard spelling at its level EXTENDED.
+    let standard = parts.target.has_int4() && precision == Precision::Int4;
+    let spelling = if standard { Spelling::Standard } else { Spelling::NBits };
     let remembered = AtomicUsize::new(0);
     let forms =
         parallel(&found, |(_, layer)| wanted(layer, precision, study, options, &gains, (spelling, &remembered)))?;
