@@ -12,7 +12,9 @@
 Peers, all of one TorchScript export of the same weights (FastViT reparameterized first): for fp32 that
 export; for fp16 onnxconverter_common's convert_float_to_float16 with keep_io_types; for int8
 quantize_dynamic, of MatMul alone and by channel (reduce_range for the row of 7 bits); for int4
-MatMulNBitsQuantizer, symmetric, in blocks of 32. The other precisions have none.
+MatMulNBitsQuantizer, symmetric, in blocks of 32, which is plain rounding; beside our int4 with no layer kept
+it is given our own float32 file, so that both have the same products. The others have none. Calibrated rows
+are calibrated on the rows of the reference.
 
 Every file is loaded and run at each of ONNX Runtime's levels of optimization, in a process of its own: one
 that a converter spoilt may take the process down. Figures are of level ALL, at one thread, with all rows of
@@ -50,6 +52,13 @@ import make_open_clip
 SUFFIXES = {"fp32": "", "fp16": "_fp16", "fp16-weights": "_fp16w", "int8": "_int8", "int8-weights": "_int8w",
             "int4": "_q4", "int4-fp16": "_q4f16"}
 SEVEN = "int8, 7 bit"
+# Rows beyond the precisions: of which precision, with which options, and the precision after which they stand.
+VARIANTS = {
+    SEVEN: ("int8", ["--reduce-range"]),
+    "int8, calibrated": ("int8", ["--calibrate", "REFERENCE"]),
+    "int4, none kept": ("int4", ["--no-auto-keep"]),
+    "int4, calibrated": ("int4", ["--calibrate", "REFERENCE"]),
+}
 TOWERS = {"vision": ("image", "image_embedding_normalized"), "text": ("tokens", "text_embedding_normalized")}
 LEVELS = {"DISABLE_ALL": "ORT_DISABLE_ALL", "BASIC": "ORT_ENABLE_BASIC", "EXTENDED": "ORT_ENABLE_EXTENDED",
           "ALL": "ORT_ENABLE_ALL"}
@@ -135,12 +144,13 @@ def ours(args, precisions, scratch):
 
     library = next((pathlib.Path(ort.__file__).parent / "capi").glob("libonnxruntime.*"))
     verified = ["--engine", "onnxruntime", "--ort-lib", library, "--reference", args.reference, "--batches", "1"]
-    named = [p for p in precisions if p != SEVEN]
+    named = [p for p in precisions if p not in VARIANTS]
+    variants = [(p, [VARIANTS[p][0]], VARIANTS[p][1]) for p in precisions if p in VARIANTS]
     took, files, kept = {}, {}, {}
-    for folder, of, more in (("fp32", ["fp32"], []), ("all", named, []), ("seven", ["int8"], ["--reduce-range"])):
-        if folder == "seven" and SEVEN not in precisions:
-            continue
-        took[folder] = bench_export.run(command(folder, of, "--no-verify", *more))
+    for folder, of, more in (("fp32", ["fp32"], []), ("all", named, []), *variants):
+        more = [args.reference if flag == "REFERENCE" else flag for flag in more]
+        library_too = ["--engine", "onnxruntime", "--ort-lib", library] if "--calibrate" in more else []
+        took[folder] = bench_export.run(command(folder, of, "--no-verify", *more, *library_too))
         if folder == "fp32":
             shutil.rmtree(scratch / folder)
             continue
@@ -150,13 +160,13 @@ def ours(args, precisions, scratch):
             sys.exit(f"no report.json: {done.stderr[-2000:]}")
         report = json.loads(report.read_text())
         if done.returncode:
-            print(f"verification of {', '.join(of)}{' '.join(['', *more])} did not pass:",
+            print(f"verification of {', '.join(of)}{' '.join(['', *map(str, more)])} did not pass:",
                   *map(str, report["failures"]), sep="\n  ")
         shutil.rmtree(scratch / "verified")
         layers = {entry["file"]: entry for entry in report["precisions"]}
         for tower in TOWERS:
             for precision in of:
-                key = tower, SEVEN if folder == "seven" else precision
+                key = tower, folder if folder in VARIANTS else precision
                 files[key] = scratch / folder / f"{tower}_model{SUFFIXES[precision]}.onnx"
                 entry = layers[files[key].name]
                 assert entry["size"] == size(files[key]), "the verified export wrote another file"
@@ -251,8 +261,9 @@ def main():
     if unknown := set(asked) - set(SUFFIXES):
         parser.error(f"no such precision: {', '.join(sorted(unknown))}")
     precisions = [p for p in SUFFIXES if p in asked or p == "fp32"]
-    if "int8" in precisions and "--reduce-range" not in args.export_args:
-        precisions.insert(precisions.index("int8") + 1, SEVEN)
+    for name, (precision, _) in reversed(VARIANTS.items()):
+        if precision in precisions and not args.export_args:
+            precisions.insert(precisions.index(precision) + 1, name)
     reference = np.load(args.reference)
 
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
@@ -262,6 +273,9 @@ def main():
             np.save(feeds[tower], reference[name])
         theirs = peers(args, precisions, feeds, scratch)
         mine, kept, took = ours(args, precisions, scratch)
+        for tower in TOWERS if "int4, none kept" in precisions else ():
+            theirs[tower, "int4, none kept"] = scratch / f"plain_{tower}.onnx"
+            by_nbits(mine[tower, "fp32"], theirs[tower, "int4, none kept"])
 
         rows, embeddings = {}, {}
         for maker, files in (("ours", mine), ("peer", theirs)):
@@ -294,9 +308,9 @@ def main():
     vnni = "unknown" if not cpu.exists() else "yes" if "vnni" in cpu.read_text() else "no"
     print(f"\n{args.model}, {args.checkpoint.name}: onnxruntime {ort.__version__}, torch {torch.__version__}, "
           f"onnx {onnx.__version__}, {len(wanted)} rows, VNNI: {vnni}")
-    names = {"fp32": "fp32 alone", "all": ", ".join(p for p in precisions if p != SEVEN), "seven": SEVEN + " alone"}
+    names = {"fp32": "fp32 alone", "all": ", ".join(p for p in precisions if p not in VARIANTS)}
     for folder, (seconds, wall, _, anonymous) in took.items():  # the peak resident would be this process's own
-        print(f"export of {names[folder]}: CPU {seconds:.2f} s, wall {wall:.2f} s, anonymous {anonymous / 1e6:.0f} MB")
+        print(f"export of {names.get(folder, folder)}: CPU {seconds:.2f} s, wall {wall:.2f} s, anonymous {anonymous / 1e6:.0f} MB")
     table(rows, precisions, args.latency)
     if args.out:
         figures = {"model": args.model, "checkpoint": args.checkpoint.name, "export_args": args.export_args,

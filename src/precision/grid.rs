@@ -140,9 +140,37 @@ pub fn energy(values: &[f32], moments: &[f32]) -> f32 {
     summed(values, moments, |v, m| m * v * v)
 }
 
+/// Largest absolute value.
 #[inline(always)]
 pub fn largest(values: &[f32]) -> f32 {
-    values.iter().fold(0.0, |most, v| most.max(v.abs()))
+    let mut most = [0f32; LANES];
+    let mut values = values.chunks_exact(LANES);
+    for v in values.by_ref() {
+        for lane in 0..LANES {
+            most[lane] = if v[lane].abs() > most[lane] { v[lane].abs() } else { most[lane] };
+        }
+    }
+    values.remainder().iter().chain(&most).fold(0.0, |most, v| most.max(v.abs()))
+}
+
+/// Σ v² g² and the largest |v g| of a row whose numbers are multiplied with `gains`.
+#[multiversion(targets("x86_64+avx2"))]
+pub fn gained(values: &[f32], gains: &[f32]) -> (f32, f32) {
+    let (mut sums, mut most) = ([0f32; LANES], [0f32; LANES]);
+    let (mut v, mut g) = (values.chunks_exact(LANES), gains.chunks_exact(LANES));
+    for (v, g) in v.by_ref().zip(g.by_ref()) {
+        for lane in 0..LANES {
+            let x = (v[lane] * g[lane]).abs();
+            sums[lane] += x * x;
+            most[lane] = if x > most[lane] { x } else { most[lane] };
+        }
+    }
+    for (lane, (v, g)) in v.remainder().iter().zip(g.remainder()).enumerate() {
+        let x = (v * g).abs();
+        sums[lane] += x * x;
+        most[lane] = most[lane].max(x);
+    }
+    (sums.iter().sum(), most.iter().fold(0.0, |most, x| most.max(*x)))
 }
 
 /// A row in int8 between −`limit` and `limit`.
@@ -234,6 +262,20 @@ mod tests {
             f64::from(*m) * f64::from(v - (f32::from(q) - fit.zero) * fit.scale).powi(2)
         };
         values.iter().zip(moments).zip(stored).map(one).sum()
+    }
+
+    #[test]
+    fn sums_in_lanes_are_sums() {
+        for n in [1, 7, 8, 31, 64, 100] {
+            let (values, gains) = (noise(n), noise(n));
+            let expected: f32 = values.iter().zip(&gains).map(|(v, g)| (v * g) * (v * g)).sum();
+            let most = values.iter().zip(&gains).fold(0.0f32, |m, (v, g)| m.max((v * g).abs()));
+            let (sum, largest) = gained(&values, &gains);
+            assert!((sum - expected).abs() <= 1e-5 * expected && largest == most, "{n}");
+            assert_eq!(super::largest(&values), values.iter().fold(0.0f32, |m, v| m.max(v.abs())));
+            let moments: Vec<f32> = gains.iter().map(|g| g * g).collect();
+            assert!((energy(&values, &moments) - expected).abs() <= 1e-5 * expected, "{n}");
+        }
     }
 
     #[test]

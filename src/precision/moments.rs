@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::grid::energy;
 use super::layers::{Role, Weight, constants};
 use crate::onnx::Value;
 use crate::onnx::graph::{Attribute, Node, Parts};
@@ -178,7 +179,7 @@ fn weighted(weight: &Weight, moments: &[f32], groups: usize) -> Result<Moments, 
             if of_row.is_empty() || groups > 1 {
                 of_row = column_moments(&weight.tensor, moments, columns, out.len() / per_group);
             }
-            out.push(row.iter().zip(&of_row).map(|(w, m)| w * w * m).sum());
+            out.push(energy(row, &of_row));
         }
         Ok::<(), Error>(())
     })?;

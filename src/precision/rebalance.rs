@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::grid::{BLOCK, largest};
+use super::grid::{BLOCK, gained};
 use super::layers::Layer;
 use super::{Precision, Study};
 use crate::onnx::Value;
@@ -96,11 +96,9 @@ fn lost_dynamic(rows: &[f32], gains: &[f32], (moments, peaks): (&[f32], &[f32]),
     let input_step = f64::from(range / 255.0);
     let met: f64 = moments.iter().zip(gains).map(|(m, g)| f64::from(m / (g * g))).sum();
     let mut lost = 0.0;
-    let mut scaled = vec![0f32; gains.len()];
     for row in rows.chunks_exact(gains.len()) {
-        scaled.iter_mut().zip(row.iter().zip(gains)).for_each(|(s, (v, g))| *s = v * g);
-        let squares: f32 = scaled.iter().map(|v| v * v).sum();
-        let step = f64::from(largest(&scaled) / limit);
+        let (squares, most) = gained(row, gains);
+        let step = f64::from(most / limit);
         lost += input_step * input_step / 12.0 * f64::from(squares) + step * step / 12.0 * met;
     }
     lost
@@ -116,8 +114,7 @@ fn lost_blocks(rows: &[f32], gains: &[f32], moments: &[f32]) -> f64 {
     let mut lost = 0.0;
     for row in rows.chunks_exact(gains.len()) {
         for ((values, gains), met) in row.chunks(BLOCK).zip(gains.chunks(BLOCK)).zip(&met) {
-            let most = values.iter().zip(gains).fold(0.0f32, |most, (v, g)| most.max((v * g).abs()));
-            let step = f64::from(most / 7.5);
+            let step = f64::from(gained(values, gains).1 / 7.5);
             lost += step * step / 12.0 * met;
         }
     }
