@@ -621,3 +621,40 @@ fn what_no_engine_runs_is_no_pass() {
     bench.run("verify out --engine tract").refused(&["tract could not run out/text_model.onnx", "--ort-lib"]);
     bench.run("bench out/text_model.onnx --engine tract").refused(&["tract could not run", "--ort-lib"]);
 }
+
+#[test]
+fn precisions_are_named_measured_and_told() {
+    let bench = Bench::new("siglip_tiny");
+    for (flags, said) in [
+        ("--precision int5", "expected fp32, fp16, fp16-weights"),
+        ("--max-drop 3", "how far a cosine may fall"),
+        ("--no-verify --bench", "cannot be used with"),
+    ] {
+        let outcome = bench.run(&format!("{EXPORT} {flags}"));
+        assert_eq!(outcome.code, Some(2), "{flags}");
+        assert!(outcome.err.contains(said), "{flags}: {}", outcome.err);
+    }
+    bench.run(&format!("{EXPORT} --precision int8 --calibrate nowhere.npz")).refused(&["nowhere.npz", "No such file"]);
+    bench.run(&format!("{EXPORT} --precision int8 --calibrate config.json")).refused(&["config.json"]);
+    let images: Arrays = read(&bench.fixture.reference()).into_iter().filter(|(name, _)| name == "image").collect();
+    write(&bench.path("images.npz"), &images, Zip::Stored);
+    bench
+        .run(&format!("{EXPORT} --precision int8 --calibrate images.npz --engine tract"))
+        .refused(&["images.npz", "`tokens`"]);
+    assert_eq!(bench.entries(), ["checkpoint.npz", "config.json", "images.npz", "reference.npz"]);
+
+    let outcome =
+        bench.run(&format!("{EXPORT} --precision int8,fp32,int8 --bench --engine tract --reference reference.npz"));
+    outcome.succeeded().says(&["vision_model_int8.onnx", "text_model.onnx", "passed: agrees"]);
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(bench.path("out/report.json")).unwrap()).unwrap();
+    assert_eq!(report["precisions"].as_array().unwrap().len(), 4);
+    assert_eq!(report["timed"].as_array().unwrap().len(), 4);
+    assert_eq!(report["rankings"][1]["precision"], "int8");
+    let page = std::fs::read_to_string(bench.path("out/report.html")).unwrap();
+    assert!(
+        page.contains("vision_model_int8.onnx") && page.matches("<svg").count() >= 6 && page.ends_with("</html>\n")
+    );
+    assert!(!page.contains("http"), "it needs nothing but itself");
+    bench.run("inspect out/text_model_int8.onnx").succeeded().says(&["MatMulInteger", "precision        int8"]);
+}
