@@ -243,6 +243,11 @@ impl Channels {
         Channels { last, count: 0.0, sums: vec![], squares: vec![], peaks: vec![] }
     }
 
+    /// Whether all that was added were numbers.
+    pub fn are_finite(&self) -> bool {
+        self.squares.iter().all(|square| square.is_finite())
+    }
+
     /// Adds an activation of `shape`.
     pub fn add(&mut self, shape: &[usize], values: &[f32]) {
         let width = if self.last { shape.last() } else { shape.get(1) }.copied().unwrap_or(1).max(1);

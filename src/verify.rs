@@ -166,7 +166,7 @@ pub fn verify(request: &Request, step: &dyn Fn(&str)) -> Result<Report, Error> {
     }
     let missed = missed.iter().map(|missed: &NotRun| format!("not run: {}", missed.error)).collect();
     let Found { towers, logits, rankings, .. } = found;
-    Ok(Report { notes, ..Report::new(reference.as_ref(), request.max_drop, towers, logits, rankings, missed) })
+    Ok(Report { notes, ..Report::new(reference.as_ref(), towers, logits, rankings, missed) })
 }
 
 /// A file that no engine ran.
@@ -232,7 +232,8 @@ impl Found {
                 let at = usize::from(tower.kind == Kind::Text);
                 let whole = tower.precision == Precision::Fp32;
                 let baseline = baselines[at].as_ref().filter(|_| !whole);
-                let job = Job { engine, reference, baseline, batches: &request.batches, step };
+                let job =
+                    Job { engine, reference, baseline, batches: &request.batches, max_drop: request.max_drop, step };
                 let (report, embedded) = job.run(&tower, seconds)?;
                 if reported {
                     logit_parameters = logit_parameters.or(tower.logits());
@@ -278,6 +279,7 @@ struct Job<'a> {
     /// What the same tower gives in float32, for the inputs there are without a reference.
     baseline: Option<&'a Array>,
     batches: &'a [usize],
+    max_drop: Option<f64>,
     step: &'a dyn Fn(&str),
 }
 
@@ -344,7 +346,8 @@ impl Job<'_> {
                 all = Some(Embedded { found, expected });
             }
         }
-        let report = TowerReport::new(tower, self.engine, normalized.unwrap_or(false), load_seconds, reports);
+        let report =
+            TowerReport::new(tower, self.engine, self.max_drop, normalized.unwrap_or(false), load_seconds, reports);
         Ok((report, all))
     }
 }

@@ -158,6 +158,19 @@ impl ExportArgs {
         if !runs && (self.engines.ort_lib.is_some() || !self.engines.engine.is_empty()) {
             anyhow::bail!("--no-verify runs nothing, so leave out --ort-lib and --engine; or leave out --no-verify");
         }
+        let narrow = &self.narrow;
+        let idle = [
+            ("--keep", !narrow.keep.is_empty()),
+            ("--no-auto-keep", narrow.no_auto_keep),
+            ("--reduce-range", narrow.reduce_range),
+            ("--zero-points", narrow.zero_points),
+            ("--calibrate", narrow.calibrate.is_some()),
+            ("--max-drop", narrow.max_drop.is_some()),
+        ];
+        let idle: Vec<&str> = idle.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect();
+        if narrow.precisions() == [Precision::Fp32] && !idle.is_empty() {
+            anyhow::bail!("{} is for other precisions than fp32; add --precision", idle.join(", "));
+        }
         Ok(())
     }
 }
@@ -169,25 +182,27 @@ pub struct NarrowArgs {
     /// int4-fp16
     #[arg(long, value_name = "NAME,NAME", value_delimiter = ',', default_value = "fp32", value_parser = parse_precision)]
     pub precision: Vec<Precision>,
-    /// Layers whose names hold TEXT stay in higher precision; may be repeated (report.json has the names)
-    #[arg(long, value_name = "TEXT")]
+    /// Layers whose names hold TEXT stay in higher precision, of all but fp16 and for int4 in int8; may be
+    /// repeated (report.json has the names)
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub keep: Vec<String>,
-    /// Keep no layer in higher precision that is not named by --keep, whatever it loses
+    /// Keep no layer in higher precision that is not named by --keep, whatever it loses, measured or not
     #[arg(long)]
     pub no_auto_keep: bool,
     /// int8 weights in 7 bits, for x86 CPUs without VNNI, whose 8-bit products can overflow
     #[arg(long)]
     pub reduce_range: bool,
-    /// Give blocks of int4 zero points: a little more exact, 0.1 bit a weight more
+    /// Give blocks of int4 zero points: as a rule a little more exact, 0.1 bit a weight more
     #[arg(long)]
     pub zero_points: bool,
     /// Inputs to measure with, of the form of a reference (`image`, `tokens`): scales follow what layers
     /// really meet, biases make up for what weights lose on average, and layers stay in higher precision
-    /// until embeddings are within --max-drop
+    /// until what is measured on them is within --max-drop; without it 0.01 for int4, 0.002 for int8, 0.001
+    /// for int8-weights
     #[arg(long, value_name = "FILE.npz")]
     pub calibrate: Option<PathBuf>,
     /// Keep as many layers in higher precision as it takes for cosines with fp32 to be at least 1 - DROP,
-    /// as measured, and hold the files to it. With --calibrate: 0.01 for int4, 0.002 for int8, else 0.001
+    /// measured on the inputs of --calibrate, --reference or made-up ones, and hold the files to it
     #[arg(long, value_name = "DROP", value_parser = parse_drop)]
     pub max_drop: Option<f64>,
 }

@@ -7,13 +7,28 @@ use prost::Message;
 use serde::Serialize;
 
 use super::proto::tensor_proto::{DataLocation, DataType};
-use super::proto::{ModelProto, TypeProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto};
-use super::target::PROFILES;
+use super::proto::{ModelProto, TensorProto, TypeProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto};
+use super::target::{PORTABLE, PROFILES, Profile};
 use super::write::MICROSOFT;
 use crate::checkpoint::{self, map};
 
-/// The runtimes of files with ONNX Runtime's own operators.
-const OWN_OPERATORS: &str = "ONNX Runtime and its web build";
+/// Who can run a file: its target's runtimes, but for what few have.
+fn runtimes(
+    profile: &Profile,
+    opsets: &BTreeMap<String, i64>,
+    operators: &BTreeMap<String, usize>,
+    initializers: &[TensorProto],
+) -> &'static str {
+    if opsets.contains_key(MICROSOFT) {
+        "ONNX Runtime and its web build (operators of its own)"
+    } else if initializers.iter().any(|tensor| tensor.data_type == Some(DataType::Int4 as i32)) {
+        "ONNX Runtime and OpenVINO (int4)"
+    } else if operators.contains_key("MatMulInteger") && profile.name == PORTABLE.name {
+        "ONNX Runtime, its web build, OpenVINO, tract"
+    } else {
+        profile.runtimes
+    }
+}
 
 /// Why a file is no ONNX model.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +103,10 @@ pub fn summary(path: &Path) -> Result<Summary, Error> {
     let mut external_data = BTreeMap::new();
     let mut parameters = 0;
     for tensor in &graph.initializer {
-        parameters += tensor.dims.iter().map(|&n| n.max(0) as u64).fold(1u64, u64::saturating_mul);
+        // Two numbers a byte.
+        let packed = tensor.data_type == Some(DataType::Uint8 as i32);
+        parameters +=
+            if packed { 2 } else { 1 } * tensor.dims.iter().map(|&n| n.max(0) as u64).fold(1u64, u64::saturating_mul);
         if tensor.data_location == Some(DataLocation::External as i32) {
             let location = tensor.external_data.iter().find(|e| e.key.as_deref() == Some("location"));
             let location = location.and_then(|e| e.value.clone()).unwrap_or_default();
@@ -107,7 +125,7 @@ pub fn summary(path: &Path) -> Result<Summary, Error> {
         .collect();
     let target = PROFILES.into_iter().find(|profile| metadata.get("target").is_some_and(|t| t == profile.name));
     Ok(Summary {
-        runtimes: target.map(|profile| if opsets.contains_key(MICROSOFT) { OWN_OPERATORS } else { profile.runtimes }),
+        runtimes: target.map(|profile| runtimes(profile, &opsets, &operators, &graph.initializer)),
         producer: producer.join(" ").trim().to_owned(),
         ir_version: model.ir_version.unwrap_or(0),
         opsets,

@@ -13,6 +13,15 @@ use crate::onnx::write::{ExternalData, Written};
 use crate::package::{Manifest, ManifestFile};
 use crate::towers::Logits;
 
+/// What scales and kept layers rest on, where something was run to choose them.
+#[derive(Default)]
+pub struct Measured {
+    /// SHA-256 of the file of inputs.
+    pub inputs: Option<String>,
+    /// The engine that is asked first.
+    pub engine: Option<String>,
+}
+
 /// The key of the checkpoint's digest.
 pub const SOURCE_SHA256: &str = "source_sha256";
 
@@ -76,6 +85,7 @@ pub fn manifest(
     config: &ModelConfig,
     metadata: &BTreeMap<String, String>,
     files: &[Written],
+    measured: &Measured,
 ) -> String {
     let all = [metadata.clone(), image_metadata(config), text_metadata(config)];
     let size = request.image_size.map(|[height, width]| format!("{height}x{width}"));
@@ -100,6 +110,8 @@ pub fn manifest(
             ("reduce_range", json!(request.narrowing.reduce_range)),
             ("zero_points", json!(request.narrowing.zero_points)),
             ("max_drop", json!(request.max_drop)),
+            ("calibrate", json!(measured.inputs)),
+            ("measured_with", json!(measured.engine)),
             ("dialect", json!(request.choice.dialect)),
             ("hash", json!(request.hash)),
             ("external_data", json!(request.external() == ExternalData::Always)),

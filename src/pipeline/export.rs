@@ -5,19 +5,19 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::describe::{SOURCE_SHA256, file_name, image_metadata, manifest, metadata, pretty, text_metadata};
+use super::describe::{Measured, SOURCE_SHA256, file_name, image_metadata, manifest, metadata, pretty, text_metadata};
 use super::digest::Digest;
 use super::narrow::{Narrowing, PrecisionReport, Scratch};
 use super::page::page;
 use super::select::{Choice, Selected};
 use super::{Built, Error, Loaded, Progress, load};
-use crate::bench::{self, Measured};
+use crate::bench;
 use crate::config::ModelConfig;
 use crate::onnx::Target;
 use crate::onnx::write::{Error as WriteError, ExternalData, Options, Written, weight_bytes, write};
 use crate::package::{Folder, MANIFEST, PAGE, REPORT};
 use crate::params::Params;
-use crate::precision::{self, Precision};
+use crate::precision::{self, Narrowed, Precision};
 use crate::towers::{self, Build};
 use crate::verify::{self, Engine, Engines, Report};
 
@@ -85,8 +85,8 @@ struct WholeReport<'a> {
     verification: &'a Report,
     precisions: &'a [PrecisionReport],
     /// Where it was asked for.
-    #[serde(skip_serializing_if = "<[Measured]>::is_empty")]
-    timed: &'a [Measured],
+    #[serde(skip_serializing_if = "<[bench::Measured]>::is_empty")]
+    timed: &'a [bench::Measured],
 }
 
 /// Exports a checkpoint. The folder is there in the end, or it is not; a verification that fails
@@ -110,6 +110,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     let config = &selected.config;
     let mut metadata = metadata(request, config, &checkpoint, &logits);
     let (mut files, mut precisions, mut baselines) = (Vec::new(), Vec::new(), Vec::new());
+    let mut measured = Measured::default();
     for (graph, own) in [(image, image_metadata(config)), (text, text_metadata(config))] {
         metadata.iter().chain(&own).for_each(|(key, value)| graph.set_metadata(key, value));
         let mut narrowing = Narrowing::new(request, graph.into_parts(), &engines, folder.path())?;
@@ -124,15 +125,17 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
                 Error::Write(source) => not_written(request, &name, source),
                 other => other,
             })?;
+            told(&narrowed, &name, request, progress);
             precisions.push(PrecisionReport::new(precision, &narrowed, &written));
             files.extend(written);
         }
+        measured = narrowing.measured();
         if request.verify && !request.precisions.contains(&Precision::Fp32) && request.reference.is_none() {
             baselines.push(narrowing.baseline(folder.path())?);
         }
     }
     sealed(&mut metadata, digest.as_mut())?;
-    folder.write(MANIFEST, &manifest(request, config, &metadata, &files))?;
+    folder.write(MANIFEST, &manifest(request, config, &metadata, &files, &measured))?;
     let stand_ins = if engines.iter().any(Engine::is_tract) {
         stand_ins(request, config, &params, (&engines, folder.path()), progress)?
     } else {
@@ -170,8 +173,21 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     Ok(Exported { selected, files, precisions, report })
 }
 
+/// What the user should know of a file.
+fn told(narrowed: &Narrowed, name: &str, request: &Export, progress: &dyn Progress) {
+    for (weight, count) in narrowed.clamped() {
+        progress.warn(&format!("{name}: {count} numbers of `{weight}` are beyond float16 and became its largest"));
+    }
+    for pattern in &request.narrowing.keep {
+        let kept = narrowed.layers.iter().any(|layer| layer.name.contains(pattern.as_str()));
+        if !narrowed.layers.is_empty() && !kept {
+            progress.warn(&format!("{name}: no layer's name holds `{pattern}` of --keep; report.json lists them"));
+        }
+    }
+}
+
 /// One item at a time on one thread, every file with every engine that runs it.
-fn timed(request: &verify::Request, progress: &dyn Progress) -> Vec<Measured> {
+fn timed(request: &verify::Request, progress: &dyn Progress) -> Vec<bench::Measured> {
     let mut out = Vec::new();
     for (model, engine) in request.models.iter().flat_map(|model| request.engines.iter().map(move |e| (model, e))) {
         progress.start(&format!("timing {} with {}", file_name(model), engine.name()), None);
@@ -184,7 +200,7 @@ fn timed(request: &verify::Request, progress: &dyn Progress) -> Vec<Measured> {
             tokens: None,
         };
         // What an engine cannot run is in the verification.
-        out.extend(bench::measure(&request).ok().map(|measured| Measured {
+        out.extend(bench::measure(&request).ok().map(|measured| bench::Measured {
             file: file_name(model),
             // That of this process, which has done other things.
             peak_memory: None,

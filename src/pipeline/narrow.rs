@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::calibrate::Bench;
-use super::describe::file_name;
+use super::describe::{Measured, file_name};
 use super::export::{Export, not_written};
 use super::{Error, Progress};
 use crate::onnx::graph::Parts;
@@ -68,6 +68,11 @@ impl<'a> Narrowing<'a> {
         Ok(Narrowing { request, parts, bench, study: None })
     }
 
+    /// What the manifest says of measuring.
+    pub fn measured(&self) -> Measured {
+        self.bench.as_ref().map_or_else(Measured::default, Bench::described)
+    }
+
     /// The graph in a precision, and what became of its layers.
     ///
     /// # Errors
@@ -78,24 +83,40 @@ impl<'a> Narrowing<'a> {
         let mut options = self.request.narrowing.clone();
         let mut narrowed = self.narrowed(precision, &options, &name, progress)?;
         let mut parts = narrowed.take_parts();
-        if let Some(bench) = self.bench.as_ref().filter(|_| precision.is_in_whole_numbers()) {
+        if let Some(bench) = self.bench.as_ref().filter(|_| precision.is_in_whole_numbers() && !options.keep_nothing) {
             let drop = self.request.max_drop.unwrap_or(precision.usual_drop());
             progress.start(&format!("measuring {name}"), None);
             let right = bench.embeddings(&self.parts)?;
+            let ranked = ranked(&narrowed);
+            let mut keeping = |count: usize| -> Result<(Parts, Narrowed, f64), Error> {
+                progress.start(&format!("measuring {name} with {count} of {} layers kept", ranked.len()), None);
+                options.measured = ranked[..count].to_vec();
+                let mut trial = self.narrowed(precision, &options, &name, progress)?;
+                let parts = trial.take_parts();
+                let lost = bench.drop(&parts, &right)?;
+                Ok((parts, trial, lost))
+            };
             if bench.drop(&parts, &right)? > drop {
-                let ranked = ranked(&narrowed);
-                // The fewest that do, found by halving: more kept lose less.
-                let (mut few, mut many) = (0, ranked.len());
+                // The fewest that do, found by halving, since more kept lose less; as a rule, so that in the
+                // end more are kept until it is so.
+                let (mut few, mut many) = (1, ranked.len());
                 while few < many {
                     let count = (few + many) / 2;
-                    progress.start(&format!("measuring {name} with {count} of {} layers kept", ranked.len()), None);
-                    options.measured = ranked[..count].to_vec();
-                    let mut trial = self.narrowed(precision, &options, &name, progress)?;
-                    if bench.drop(&trial.take_parts(), &right)? > drop { few = count + 1 } else { many = count }
+                    if keeping(count)?.2 > drop { few = count + 1 } else { many = count }
                 }
-                options.measured = ranked[..few].to_vec();
-                narrowed = self.narrowed(precision, &options, &name, progress)?;
-                parts = narrowed.take_parts();
+                let mut lost = f64::INFINITY;
+                for count in few..=ranked.len() {
+                    (parts, narrowed, lost) = keeping(count)?;
+                    if lost <= drop {
+                        break;
+                    }
+                }
+                if lost > drop {
+                    progress.warn(&format!(
+                        "{name}: with all {} layers kept that can be, a cosine is still {lost:.1e} below 1, not {drop:e}; another --precision loses less",
+                        ranked.len()
+                    ));
+                }
             }
         }
         parts.metadata.insert("precision".to_owned(), precision.name().to_owned());
@@ -109,7 +130,7 @@ impl<'a> Narrowing<'a> {
         }
         progress.start(&format!("studying {name}"), None);
         self.study = Some(match &self.bench {
-            Some(bench) if self.request.calibrate.is_some() => bench.study(&self.parts)?,
+            Some(bench) if self.request.calibrate.is_some() => bench.study(&self.parts, progress)?,
             _ => Study::of_weights(&self.parts).map_err(|source| self.wrong(source))?,
         });
         Ok(())

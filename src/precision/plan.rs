@@ -16,7 +16,7 @@ use crate::tensor::Error;
 /// A layer whose error is so many times the middle one's stands out.
 const STANDS_OUT: f64 = 3.0;
 
-/// What share of a file, one in so many, may go into int8 for layers that gain most by it.
+/// What share of int4's bytes, one in so many, may go into int8 for layers that gain most by it.
 const CHEAP: u64 = 12;
 
 /// Fits of blocks that are remembered from planning to writing: 48 MiB of them. Beyond, they are sought
@@ -216,7 +216,7 @@ fn cheap(found: &[(usize, Layer)], forms: &[(Form, f64)], precision: Precision) 
     let mut own: Vec<usize> = (0..forms.len()).filter(|&at| matches!(forms[at].0, Form::Int4(_))).collect();
     let worth = |at: usize| forms[at].1 * forms[at].1 / extra(at) as f64;
     own.sort_by(|&a, &b| worth(b).total_cmp(&worth(a)));
-    let mut left = (0..forms.len()).map(bytes).sum::<u64>() / CHEAP;
+    let mut left = own.iter().map(|&at| bytes(at)).sum::<u64>() / CHEAP;
     own.retain(|&at| {
         let fits = extra(at) <= left;
         left -= if fits { extra(at) } else { 0 };

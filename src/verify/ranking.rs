@@ -28,7 +28,8 @@ impl Ranking {
     /// From embeddings and what they were compared with, of images and texts; none where they were not.
     pub fn new(precision: Precision, engine: &Engine, [image, text]: [(&Array, Option<&Array>); 2]) -> Option<Ranking> {
         let (found, expected) = (similarities(image.0, text.0), similarities(image.1?, text.1?));
-        let agreed = found.iter().zip(&expected).filter(|(a, b)| closest(a) == closest(b)).count();
+        let agreed =
+            found.iter().zip(&expected).filter(|(a, b)| closest(a).is_some_and(|at| closest(b) == Some(at))).count();
         let listed = |rows: Vec<Vec<f32>>| -> Vec<Vec<f32>> {
             rows.into_iter().take(LISTED).map(|row| row.into_iter().take(LISTED).collect()).collect()
         };
@@ -57,7 +58,11 @@ fn similarities(images: &Array, texts: &Array) -> Vec<Vec<f32>> {
     (0..images.shape[0]).map(of).collect()
 }
 
+/// None where there is something that is no number.
 fn closest(similarities: &[f32]) -> Option<usize> {
+    if similarities.iter().any(|v| !v.is_finite()) {
+        return None;
+    }
     (0..similarities.len()).max_by(|&a, &b| similarities[a].total_cmp(&similarities[b]))
 }
 
@@ -75,6 +80,9 @@ mod tests {
         let ranking = Ranking::new(Precision::Int8, &Engine::Tract, pair).unwrap();
         assert_eq!((ranking.images, ranking.texts, ranking.top1_agreement), (2, 2, 0.5));
         assert_eq!(ranking.found[0].len(), 2);
+        let broken = array(2, &[f32::NAN; 4]);
+        let pair = [(&broken, Some(&expected)), (&texts, Some(&texts))];
+        assert_eq!(Ranking::new(Precision::Int8, &Engine::Tract, pair).unwrap().top1_agreement, 0.0);
         assert!(Ranking::new(Precision::Int8, &Engine::Tract, [(&found, None), (&texts, Some(&texts))]).is_none());
     }
 }

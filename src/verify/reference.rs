@@ -19,7 +19,7 @@ use crate::files::ordinary;
 
 /// A reference file, read whole.
 pub struct Reference {
-    path: String,
+    pub path: String,
     pub file_name: String,
     pub sha256: String,
     arrays: BTreeMap<String, Array>,

@@ -53,6 +53,10 @@ pub struct TowerReport {
     pub precision: &'static str,
     pub output: String,
     pub normalized: bool,
+    /// How far cosines may be below 1, where that decides: in other precisions than float32.
+    pub allowed_drop: Option<f64>,
+    /// How far rows may depend on the batch; null where they do, because its input is put on one grid.
+    pub allowed_batch_error: Option<f64>,
     /// Batch size the file is frozen to; null when it is free.
     pub fixed_batch: Option<usize>,
     pub load_seconds: f64,
@@ -117,6 +121,7 @@ impl TowerReport {
     pub(super) fn new(
         tower: &Tower,
         engine: &Engine,
+        max_drop: Option<f64>,
         normalized: bool,
         load_seconds: f64,
         batches: Vec<BatchReport>,
@@ -126,6 +131,9 @@ impl TowerReport {
             engine: engine.name().to_owned(),
             precision: tower.precision.name(),
             tower: if tower.kind == Kind::Text { "text" } else { "image" },
+            allowed_drop: (tower.precision != Precision::Fp32)
+                .then(|| max_drop.unwrap_or(1.0 - tower.precision.least_cosine())),
+            allowed_batch_error: tower.precision.batch_bound(),
             output: tower.output_name.clone(),
             normalized,
             fixed_batch: tower.fixed_batch,
@@ -140,7 +148,7 @@ fn within(failures: &mut Vec<String>, value: f64, tolerance: super::Tolerance, a
     // Asked this way round, what is not a number fails.
     let good = value <= tolerance.bound;
     if !good {
-        failures.push(format!("{at}: {} {value:.2e}, allowed {:.0e}", tolerance.name, tolerance.bound));
+        failures.push(format!("{at}: {} {value:.2e}, allowed {:e}", tolerance.name, tolerance.bound));
     }
 }
 
@@ -148,17 +156,14 @@ impl Report {
     /// `missed` are files that nothing ran, which is no pass.
     pub(super) fn new(
         reference: Option<&Reference>,
-        max_drop: Option<f64>,
         towers: Vec<TowerReport>,
         logits: Option<LogitsReport>,
         rankings: Vec<Ranking>,
         missed: Vec<String>,
     ) -> Report {
-        let mut failures = missed;
+        let (mut failures, missed) = (missed.clone(), missed.len());
         let mut seconds = std::collections::BTreeMap::new();
         for tower in &towers {
-            let precision = Precision::parse(tower.precision).unwrap_or(Precision::Fp32);
-            let drop = max_drop.unwrap_or(1.0 - precision.least_cosine());
             seconds.insert(format!("load {} with {}", tower.file, tower.engine), tower.load_seconds);
             for batch in &tower.batches {
                 let at = format!("{} at batch {} with {}", tower.file, batch.batch, tower.engine);
@@ -169,20 +174,20 @@ impl Report {
                 if let Some(error) = batch.unit_norm_error {
                     within(&mut failures, error, UNIT_NORM, &at);
                 }
-                if let (Some(error), Some(bound)) = (batch.consistency, precision.batch_bound()) {
+                if let (Some(error), Some(bound)) = (batch.consistency, tower.allowed_batch_error) {
                     within(&mut failures, error, super::Tolerance { bound, ..BATCH }, &at);
                 }
-                match &batch.compared {
-                    Some(Compared::Agreement(agreement)) if precision != Precision::Fp32 => {
-                        within(&mut failures, 1.0 - agreement.cosine, super::Tolerance { bound: drop, ..DROP }, &at);
+                match (&batch.compared, tower.allowed_drop) {
+                    (Some(Compared::Agreement(agreement)), Some(bound)) => {
+                        within(&mut failures, 1.0 - agreement.cosine, super::Tolerance { bound, ..DROP }, &at);
                     }
-                    Some(Compared::Agreement(agreement)) => {
+                    (Some(Compared::Agreement(agreement)), None) => {
                         within(&mut failures, agreement.relative_error, EMBEDDING, &at);
                     }
-                    Some(Compared::Width { found, expected }) => {
+                    (Some(Compared::Width { found, expected }), _) => {
                         failures.push(format!("{at}: embeddings have width {found}, the reference {expected}"));
                     }
-                    None => {}
+                    (None, _) => {}
                 }
             }
         }
@@ -192,18 +197,25 @@ impl Report {
                 within(&mut failures, error, SCALE, "logits");
             }
         }
-        let passed = failures.is_empty();
+        let (passed, only_missed) = (failures.is_empty(), failures.len() == missed);
         let mut engines: Vec<&str> = towers.iter().map(|tower| tower.engine.as_str()).collect();
         engines.dedup();
         let run: std::collections::BTreeSet<usize> = towers.iter().flat_map(|t| &t.batches).map(|b| b.batch).collect();
         let batches: Vec<String> = run.iter().map(usize::to_string).collect();
         let batches = batches.join(", ");
-        let consistent = towers.iter().flat_map(|t| &t.batches).any(|b| b.consistency.is_some());
-        let independent = if consistent { "; rows independent of the batch" } else { "" };
+        let held = towers.iter().filter(|t| t.allowed_batch_error.is_some());
+        let consistent = held.flat_map(|t| &t.batches).any(|b| b.consistency.is_some());
+        let all_held = towers.iter().all(|t| t.allowed_batch_error.is_some());
+        let independent = match (consistent, all_held) {
+            (true, true) => "; rows independent of the batch",
+            (true, false) => "; rows independent of the batch, but for int8",
+            (false, _) => "",
+        };
         let summary = match (reference, passed) {
             (Some(r), true) => {
                 format!("agrees with {} at batch {batches}, run with {}", r.file_name, engines.join(" and "))
             }
+            (_, false) if only_missed => "not every file was run".to_owned(),
             (Some(r), false) => format!("does NOT agree with {}", r.file_name),
             (None, true) if towers.iter().flat_map(|t| &t.batches).any(|b| b.compared.is_some()) => format!(
                 "no reference was given: other precisions agree with float32 at batch {batches}, and what can be checked of it without one holds (finite, unit norm where normalised{independent})"
