@@ -94,8 +94,7 @@ pub struct Plan {
 /// What reading a weight reports.
 pub fn plan(parts: &Parts, precision: Precision, study: &Study, options: &Options) -> Result<Plan, Error> {
     let mut found = layers(parts);
-    let with_gains = matches!(precision, Precision::Int8 | Precision::Int4 | Precision::Int4Fp16);
-    let gains = if with_gains {
+    let gains = if precision.is_in_whole_numbers() {
         rebalance::gains(parts, &found, study, (precision, options.dynamic_limit()))?
     } else {
         HashMap::new()
@@ -303,6 +302,8 @@ fn higher(
             Form::Int8(rows_int8(&layer.weight, &met(layer, study, gains), INT8)?.0)
         }
         (Precision::Int8, Role::Factor) => Form::Whole,
+        // What is evened out is written so in float32 alone.
+        (Precision::Int8Weights, Role::Factor) if layer.weight.gains.is_some() => Form::Whole,
         _ => Form::Half,
     })
 }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::grid::{BLOCK, gained};
+use super::grid::{BLOCK, INT8, gained};
 use super::layers::Layer;
 use super::{Precision, Study};
 use crate::onnx::Value;
@@ -80,7 +80,9 @@ fn best(
         raw.iter().map(|s| (s / middle).clamp(1e-4, 1e4)).collect()
     };
     let none = vec![1.0; columns];
+    let nought = vec![0.0; columns];
     let lost = |gains: &[f32]| match precision {
+        Precision::Int8Weights => lost_dynamic(&rows, gains, (&moments, &nought), INT8),
         Precision::Int8 => lost_dynamic(&rows, gains, (&moments, &peaks), limit),
         _ => lost_blocks(&rows, gains, &moments),
     };
@@ -90,7 +92,7 @@ fn best(
     Ok(best.filter(|(lost, _)| *lost < before * WORTH).map(|(_, gains)| gains.into()))
 }
 
-/// Squares lost by an input on one grid of 256 and weights on one of 255 a row.
+/// Squares lost by an input on one grid of 256, of such peaks, and weights on one a row up to `limit`.
 fn lost_dynamic(rows: &[f32], gains: &[f32], (moments, peaks): (&[f32], &[f32]), limit: f32) -> f64 {
     let range = peaks.iter().zip(gains).fold(0.0f32, |most, (peak, gain)| most.max(peak / gain)) * 2.0;
     let input_step = f64::from(range / 255.0);

@@ -148,7 +148,9 @@ fn within(failures: &mut Vec<String>, value: f64, tolerance: super::Tolerance, a
     // Asked this way round, what is not a number fails.
     let good = value <= tolerance.bound;
     if !good {
-        failures.push(format!("{at}: {} {value:.2e}, allowed {:e}", tolerance.name, tolerance.bound));
+        // 1 - 0.999 is not quite 0.001.
+        let bound = (tolerance.bound * 1e12).round() / 1e12;
+        failures.push(format!("{at}: {} {value:.2e}, allowed {bound:e}", tolerance.name));
     }
 }
 
