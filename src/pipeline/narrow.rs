@@ -13,6 +13,7 @@ use crate::onnx::write::{Error as WriteError, ExternalData, Options, Written, wr
 use crate::precision::{self, LayerReport, Narrowed, Precision, Study};
 use crate::tensor;
 use crate::verify::Engine;
+use crate::verify::tower::Array;
 
 /// What a precision came to, for the report.
 #[derive(Clone, Debug, Serialize)]
@@ -51,8 +52,10 @@ pub struct Narrowing<'a> {
     parts: Parts,
     /// Where there is something to measure.
     bench: Option<Bench<'a>>,
-    /// Made when it is needed first.
+    /// Made when they are needed first.
     study: Option<Study>,
+    /// What the float32 graph gives where there is something to measure.
+    right: Option<Array>,
 }
 
 impl<'a> Narrowing<'a> {
@@ -65,7 +68,7 @@ impl<'a> Narrowing<'a> {
         folder: &'a Path,
     ) -> Result<Narrowing<'a>, Error> {
         let bench = request.measures().then(|| Bench::new(request, engines, folder)).transpose()?;
-        Ok(Narrowing { request, parts, bench, study: None })
+        Ok(Narrowing { request, parts, bench, study: None, right: None })
     }
 
     /// What the manifest says of measuring.
@@ -83,20 +86,20 @@ impl<'a> Narrowing<'a> {
         let mut options = self.request.narrowing.clone();
         let mut narrowed = self.narrowed(precision, &options, &name, progress)?;
         let mut parts = narrowed.take_parts();
-        if let Some(bench) = self.bench.as_ref().filter(|_| precision.is_in_whole_numbers() && !options.keep_nothing) {
+        let measuring = self.bench.as_ref().zip(self.right.as_ref());
+        if let Some((bench, right)) = measuring.filter(|_| precision.is_in_whole_numbers()) {
             let drop = self.request.max_drop.unwrap_or(precision.usual_drop());
             progress.start(&format!("measuring {name}"), None);
-            let right = bench.embeddings(&self.parts)?;
             let ranked = ranked(&narrowed);
             let mut keeping = |count: usize| -> Result<(Parts, Narrowed, f64), Error> {
                 progress.start(&format!("measuring {name} with {count} of {} layers kept", ranked.len()), None);
                 options.measured = ranked[..count].to_vec();
                 let mut trial = self.narrowed(precision, &options, &name, progress)?;
                 let parts = trial.take_parts();
-                let lost = bench.drop(&parts, &right)?;
+                let lost = bench.drop(&parts, right)?;
                 Ok((parts, trial, lost))
             };
-            if bench.drop(&parts, &right)? > drop {
+            if bench.drop(&parts, right)? > drop {
                 // The fewest that do, found by halving, since more kept lose less; as a rule, so that in the
                 // end more are kept until it is so.
                 let (mut few, mut many) = (1, ranked.len());
@@ -133,6 +136,9 @@ impl<'a> Narrowing<'a> {
             Some(bench) if self.request.calibrate.is_some() => bench.study(&self.parts, progress)?,
             _ => Study::of_weights(&self.parts).map_err(|source| self.wrong(source))?,
         });
+        if let Some(bench) = self.bench.as_ref().filter(|_| !self.request.narrowing.keep_nothing) {
+            self.right = Some(bench.embeddings(&self.parts)?);
+        }
         Ok(())
     }
 

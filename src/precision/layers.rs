@@ -67,6 +67,11 @@ impl Weight {
         Weight { gains: Some(gains), ..self.clone() }
     }
 
+    /// What column `k` is multiplied with.
+    pub fn gain(&self, k: usize) -> f32 {
+        self.gains.as_ref().map_or(1.0, |gains| gains[k])
+    }
+
     /// Whether it is stored inputs first.
     pub fn is_turned(&self) -> bool {
         matches!(self.role, Role::Factor | Role::Stack)

@@ -97,7 +97,7 @@ impl Packed for Gained {
         self.0.tensor.for_each_block(&mut Vec::new(), |block| {
             gained.clear();
             for row in block.chunks_exact(rows) {
-                let gain = self.0.gains.as_ref().map_or(1.0, |gains| gains[at]);
+                let gain = self.0.gain(at);
                 gained.extend(row.iter().map(|v| v * gain));
                 at += 1;
             }
@@ -146,7 +146,7 @@ impl Packed for Int8 {
             return self.weight.tensor.for_each_block(&mut Vec::new(), |block| {
                 numbers.clear();
                 for row in block.chunks_exact(outputs) {
-                    let gain = self.weight.gains.as_ref().map_or(1.0, |gains| gains[at % inputs]);
+                    let gain = self.weight.gain(at % inputs);
                     let inverse = &inverse[at / inputs * outputs..][..outputs];
                     numbers.extend(row.iter().zip(inverse).map(|(v, inverse)| on_grid(v * gain, *inverse)));
                     at += 1;
@@ -285,7 +285,7 @@ impl Int4 {
             })?;
             each(&bytes)?;
         } else {
-            // [in, out], two numbers a byte: turned whole, at half a byte a number.
+            // [in, out], two numbers a byte: turned whole, at a byte a number.
             let (mut turned, mut at) = (vec![0u8; rows * columns], 0);
             self.for_each_block(|values, _, fit| {
                 fits.push(*fit);

@@ -1,6 +1,6 @@
 //! Which layer is stored how, and what that loses.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -81,9 +81,7 @@ pub struct Planned {
 /// What becomes of a graph.
 pub struct Plan {
     /// By the place of the node.
-    pub layers: HashMap<usize, Planned>,
-    /// In order.
-    pub order: Vec<usize>,
+    pub layers: BTreeMap<usize, Planned>,
     /// Of LayerNorms' outputs: what the weights behind them are multiplied with.
     pub gains: HashMap<Value, Arc<[f32]>>,
 }
@@ -94,11 +92,7 @@ pub struct Plan {
 /// What reading a weight reports.
 pub fn plan(parts: &Parts, precision: Precision, study: &Study, options: &Options) -> Result<Plan, Error> {
     let mut found = layers(parts);
-    let gains = if precision.is_in_whole_numbers() {
-        rebalance::gains(parts, &found, study, (precision, options.dynamic_limit()))?
-    } else {
-        HashMap::new()
-    };
+    let gains = rebalance::gains(parts, &found, study, (precision, options.dynamic_limit()))?;
     for (_, layer) in &mut found {
         if let Some(gains) = gains.get(&layer.input) {
             layer.weight = layer.weight.with_gains(gains.clone());
@@ -110,12 +104,11 @@ pub fn plan(parts: &Parts, precision: Precision, study: &Study, options: &Option
     let standard = parts.target.has_int4() && precision == Precision::Int4;
     let spelling = if standard { Spelling::Standard } else { Spelling::NBits };
     let remembered = AtomicUsize::new(0);
-    let forms =
-        parallel(&found, |(_, layer)| wanted(layer, precision, study, options, &gains, (spelling, &remembered)))?;
+    let forms = parallel(&found, |(_, layer)| wanted(layer, precision, study, options, (spelling, &remembered)))?;
     // Products in the precision's own form among themselves, and what is only stored in int8.
     let middles = [true, false].map(|own| middle(forms.iter().filter(|(form, _)| form.is_own() == own).map(|f| f.1)));
     let cheap = if options.keep_nothing { HashSet::new() } else { cheap(&found, &forms, precision) };
-    let mut plan = Plan { layers: HashMap::new(), order: vec![], gains };
+    let mut plan = Plan { layers: BTreeMap::new(), gains };
     let mut again: Vec<(usize, Layer)> = Vec::new();
     for ((at, layer), (form, error)) in found.into_iter().zip(forms) {
         let middle = middles[usize::from(!form.is_own())];
@@ -134,37 +127,29 @@ pub fn plan(parts: &Parts, precision: Precision, study: &Study, options: &Option
         if kept.is_some() {
             again.push((at, layer.clone()));
         }
-        plan.order.push(at);
         plan.layers.insert(at, Planned { layer, form, error, kept, correction: None });
     }
-    let higher = parallel(&again, |(_, layer)| higher(layer, precision, study, &plan.gains))?;
+    let higher = parallel(&again, |(_, layer)| higher(layer, precision, study))?;
     for ((at, _), form) in again.iter().zip(higher) {
         if let Some(planned) = plan.layers.get_mut(at) {
             planned.form = form;
         }
     }
-    let order: Vec<usize> = plan.order.iter().copied().filter(|at| plan.layers[at].layer.can_be_corrected()).collect();
-    let corrections = parallel(&order, |at| correction(&plan.layers[at], study, &plan.gains, options))?;
-    for (at, correction) in order.iter().zip(corrections) {
-        if let Some(planned) = plan.layers.get_mut(at) {
-            planned.correction = correction;
-        }
+    let mut corrected: Vec<&mut Planned> =
+        plan.layers.values_mut().filter(|planned| planned.layer.can_be_corrected()).collect();
+    let corrections = parallel(&corrected, |planned| correction(planned, study, options))?;
+    for (planned, correction) in corrected.iter_mut().zip(corrections) {
+        planned.correction = correction;
     }
     Ok(plan)
 }
 
 /// Σ mean (w − ŵ) of each row.
-fn correction(
-    planned: &Planned,
-    study: &Study,
-    gains: &HashMap<Value, Arc<[f32]>>,
-    options: &Options,
-) -> Result<Option<Vec<f32>>, Error> {
+fn correction(planned: &Planned, study: &Study, options: &Options) -> Result<Option<Vec<f32>>, Error> {
     let layer = &planned.layer;
     let Some(means) = study.means.get(&layer.input) else { return Ok(None) };
     let [_, columns] = layer.weight.rows();
-    let gained = gains.get(&layer.input);
-    let means: Vec<f32> = (0..columns).map(|k| channel(means, k) / gained.map_or(1.0, |gains| gains[k])).collect();
+    let means: Vec<f32> = (0..columns).map(|k| channel(means, k) / layer.weight.gain(k)).collect();
     let mut out = Vec::new();
     match &planned.form {
         Form::Int8(scales) | Form::Dynamic(scales) => {
@@ -231,7 +216,7 @@ fn middle(errors: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// What each number of a row is multiplied with, mean square; gains taken out again.
-fn met(layer: &Layer, study: &Study, gains: &HashMap<Value, Arc<[f32]>>) -> Arc<[f32]> {
+fn met(layer: &Layer, study: &Study) -> Arc<[f32]> {
     let [_, columns] = layer.weight.rows();
     if layer.role == Role::Table {
         return vec![1.0; columns].into();
@@ -239,8 +224,8 @@ fn met(layer: &Layer, study: &Study, gains: &HashMap<Value, Arc<[f32]>>) -> Arc<
     let moments = column_moments(&layer.weight.tensor, &study.moments(layer.input), columns, 0);
     // Channels that are nought as far as anyone knows still count a little.
     let floor = moments.iter().sum::<f32>() / columns as f32 * 1e-4;
-    let gained = gains.get(&layer.input);
-    moments.iter().enumerate().map(|(k, m)| m.max(floor) / gained.map_or(1.0, |g| g[k] * g[k])).collect()
+    let gain = |k: usize| layer.weight.gain(k);
+    moments.iter().enumerate().map(|(k, m)| m.max(floor) / (gain(k) * gain(k))).collect()
 }
 
 /// The form that the precision has for a layer, and the error it makes.
@@ -249,19 +234,15 @@ fn wanted(
     precision: Precision,
     study: &Study,
     options: &Options,
-    gains: &HashMap<Value, Arc<[f32]>>,
     (spelling, remembered): (Spelling, &AtomicUsize),
 ) -> Result<(Form, f64), Error> {
-    let moments = met(layer, study, gains);
+    let moments = met(layer, study);
     match (precision, layer.role) {
         (Precision::Int8, Role::Factor) => {
             let (scales, lost, energy, squares) = rows_int8(&layer.weight, &moments, options.dynamic_limit())?;
             let peaks = study.peaks(layer.input);
-            let gained = gains.get(&layer.input);
-            let range = (0..layer.weight.rows()[1])
-                .map(|k| channel(&peaks, k) / gained.map_or(1.0, |g| g[k]))
-                .fold(0.0f32, f32::max)
-                * 2.0;
+            let peaks = (0..layer.weight.rows()[1]).map(|k| channel(&peaks, k) / layer.weight.gain(k));
+            let range = peaks.fold(0.0f32, f32::max) * 2.0;
             let step = f64::from(range / 255.0);
             Ok((Form::Dynamic(scales), ((lost + step * step / 12.0 * squares) / energy.max(1e-30)).sqrt()))
         }
@@ -291,15 +272,10 @@ fn wanted(
 }
 
 /// The form of a layer that is kept from it.
-fn higher(
-    layer: &Layer,
-    precision: Precision,
-    study: &Study,
-    gains: &HashMap<Value, Arc<[f32]>>,
-) -> Result<Form, Error> {
+fn higher(layer: &Layer, precision: Precision, study: &Study) -> Result<Form, Error> {
     Ok(match (precision, layer.role) {
         (Precision::Int4 | Precision::Int4Fp16, Role::Factor) => {
-            Form::Int8(rows_int8(&layer.weight, &met(layer, study, gains), INT8)?.0)
+            Form::Int8(rows_int8(&layer.weight, &met(layer, study), INT8)?.0)
         }
         (Precision::Int8, Role::Factor) => Form::Whole,
         // What is evened out is written so in float32 alone.
