@@ -30,6 +30,7 @@ use crate::onnx::graph::Parts;
 use crate::tensor::Error;
 use moments::Moments;
 
+mod apart;
 mod float16;
 mod grid;
 mod integer;
@@ -300,6 +301,8 @@ pub struct LayerReport {
     /// Error of what the layer gives over its size, root mean square: of the precision asked for, as
     /// estimated from the weights and what they meet.
     pub error: f64,
+    /// Channels of it that are multiplied apart, in floats.
+    pub apart: usize,
     /// Bytes of its weights in the file.
     pub bytes: u64,
     /// Why it is in higher precision, if it is.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::apart::{Apart, Channels};
 use super::layers::{Layer, Role};
 use super::packed::{Gained, Half, Int4, Int8, Spelling};
 use super::plan::{Form, Planned, plan};
@@ -48,9 +49,13 @@ pub fn apply(
             None => out.keep(node),
             Some(planned) => {
                 let Planned { layer, form, error, kept, correction } = planned;
-                let bytes = form.bytes(layer.weight.rows());
+                let mut bytes = form.bytes(layer.weight.rows());
+                let apart = layer.apart.as_ref().map_or(0, Apart::len);
+                if let Some(apart) = &layer.apart {
+                    bytes += apart.weights.len() as u64 * 4;
+                }
                 let (name, stored, own) = (layer.name.clone(), form.stored(), form.is_own());
-                narrowed.layers.push(LayerReport { name, stored, own, error, bytes, kept });
+                narrowed.layers.push(LayerReport { name, stored, own, error, apart, bytes, kept });
                 if let (Some(correction), Some(&output)) = (correction, node.outputs.first()) {
                     if node.op_type == "Conv" {
                         correct(&mut out, &mut node, 2, &correction)?;
@@ -58,7 +63,11 @@ pub fn apply(
                         corrections.insert(output, correction);
                     }
                 }
+                let sum = layer.apart.as_ref().map(|apart| beside(&mut out, &mut node, apart, &mut made));
                 write(&mut out, node, layer, form, options, &mut made, narrowed);
+                if let Some(sum) = sum {
+                    out.keep(sum);
+                }
             }
         }
     }
@@ -82,6 +91,48 @@ struct Made {
     widened: HashMap<Value, Value>,
     /// Inputs on a grid: numbers, scale and nought. Query, key and value are taken from the same input.
     inputs: HashMap<Value, [Value; 3]>,
+    /// Large channels of an input.
+    large: HashMap<Value, Value>,
+    /// What puts large channels in their places among so many.
+    places: HashMap<(Vec<usize>, usize), Value>,
+}
+
+/// The product of what goes apart, beside a node's own; gives the node that adds them up, in place of which
+/// the other is written.
+fn beside(out: &mut Rewrite, node: &mut Node, apart: &Apart, made: &mut Made) -> Node {
+    let (x, name) = (node.inputs[0], out.name(node.inputs[1]).to_owned());
+    let weights = out.constant(&format!("{name}.apart"), Data::Float(apart.weights.clone()));
+    let product = |out: &mut Rewrite, factors: [Value; 2]| -> Value {
+        let [product] = out.node(&node.name, ("", "MatMul"), factors.to_vec(), vec![]);
+        product
+    };
+    let beside = match &apart.channels {
+        Channels::Columns(channels) => {
+            let large = *made.large.entry(x).or_insert_with(|| {
+                let values = channels.iter().map(|&k| k as i64).collect();
+                let from = out.name(x).to_owned();
+                let places = out.constant(&format!("{from}.large"), Data::Int64 { dims: vec![channels.len()], values });
+                let [large] = out.node(&from, ("", "Gather"), vec![x, places], vec![("axis", Attribute::Int(-1))]);
+                large
+            });
+            product(out, [large, weights])
+        }
+        Channels::Rows(channels) => {
+            let [rows, _] = apart.whole.rows();
+            let places = *made.places.entry((channels.clone(), rows)).or_insert_with(|| {
+                let mut ones = vec![0f32; channels.len() * rows];
+                channels.iter().enumerate().for_each(|(at, row)| ones[at * rows + row] = 1.0);
+                out.constant("places", Data::Float(Tensor::from_f32("places", &[channels.len(), rows], &ones)))
+            });
+            let large = product(out, [x, weights]);
+            product(out, [large, places])
+        }
+    };
+    let sum = node.outputs[0];
+    node.outputs[0] = out.inner(sum);
+    let inputs = vec![node.outputs[0], beside];
+    let name = out.unique(&format!("{}/Add", node.name));
+    Node { name, domain: "", op_type: "Add", inputs, outputs: vec![sum], attributes: vec![] }
 }
 
 fn write(
@@ -115,13 +166,16 @@ fn write(
         }
         Form::Int8(scales) if layer.role == Role::Table => table(out, node, &name, layer, scales),
         Form::Int8(scales) => {
+            let alike = layer.weight.gains.is_none() && layer.weight.silent.is_none();
             node.inputs[at] = match made.widened.get(&node.inputs[at]) {
-                Some(&value) => value,
-                None => {
+                Some(&value) if alike => value,
+                _ => {
                     let (numbers, scales) = int8(out, &name, layer, scales, INT8);
                     let wide = out.cast(&name, numbers, FLOAT);
                     let [value] = out.node(&name, ("", "Mul"), vec![wide, scales], vec![]);
-                    made.widened.insert(node.inputs[at], value);
+                    if alike {
+                        made.widened.insert(node.inputs[at], value);
+                    }
                     value
                 }
             };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::apart::Apart;
 use crate::onnx::Value;
 use crate::onnx::graph::{Data, Node, Parts};
 use crate::tensor::{Error, Tensor};
@@ -38,9 +39,17 @@ pub struct Layer {
     /// What the weight is multiplied with; of tables, the ids.
     pub input: Value,
     pub weight: Weight,
+    /// What is multiplied apart, and is nought in the weight.
+    pub apart: Option<Apart>,
 }
 
 impl Layer {
+    /// With nothing apart.
+    pub fn whole(&self) -> Layer {
+        let weight = self.apart.as_ref().map_or(&self.weight, |apart| &apart.whole).clone();
+        Layer { weight, apart: None, ..self.clone() }
+    }
+
     /// Whether each row's product has a bias to itself: of convolutions only those of one place.
     pub fn can_be_corrected(&self) -> bool {
         let shape = self.weight.tensor.shape();
@@ -55,21 +64,39 @@ pub struct Weight {
     pub tensor: Tensor,
     /// Along the second axis of the rows: what each column is multiplied with.
     pub gains: Option<Arc<[f32]>>,
+    /// Rows that are nought here, as they are kept elsewhere.
+    pub silent: Option<Arc<[bool]>>,
     role: Role,
 }
 
 impl Weight {
     pub fn new(tensor: Tensor, role: Role) -> Weight {
-        Weight { tensor, gains: None, role }
+        Weight { tensor, gains: None, silent: None, role }
     }
 
     pub fn with_gains(&self, gains: Arc<[f32]>) -> Weight {
         Weight { gains: Some(gains), ..self.clone() }
     }
 
+    pub fn without_rows(&self, rows: &[usize]) -> Weight {
+        let silent = (0..self.rows()[0]).map(|row| rows.contains(&row)).collect();
+        Weight { silent: Some(silent), ..self.clone() }
+    }
+
     /// What column `k` is multiplied with.
     pub fn gain(&self, k: usize) -> f32 {
         self.gains.as_ref().map_or(1.0, |gains| gains[k])
+    }
+
+    /// What the input of column `k` is multiplied with in turn; nought for a column that is.
+    pub fn inverse_gain(&self, k: usize) -> f32 {
+        let gain = self.gain(k);
+        if gain == 0.0 { 0.0 } else { 1.0 / gain }
+    }
+
+    /// Whether row `at` is nought.
+    pub fn is_silent(&self, at: usize) -> bool {
+        self.silent.as_ref().is_some_and(|silent| silent[at])
     }
 
     /// Whether it is stored inputs first.
@@ -110,6 +137,7 @@ impl Weight {
         let [_, columns] = self.rows();
         // A row may be longer than what is read at once, and that may hold many.
         let mut rest: Vec<f32> = Vec::new();
+        let mut at = 0;
         turned.for_each_block(&mut Vec::new(), |block| {
             rest.extend_from_slice(block);
             let whole = rest.len() / columns * columns;
@@ -117,6 +145,12 @@ impl Weight {
             if let Some(gains) = &self.gains {
                 rows.chunks_exact_mut(columns)
                     .for_each(|row| row.iter_mut().zip(&gains[..]).for_each(|(v, g)| *v *= g));
+            }
+            for row in rows.chunks_exact_mut(columns) {
+                if self.is_silent(at) {
+                    row.fill(0.0);
+                }
+                at += 1;
             }
             if whole > 0 {
                 each(rows)?;
@@ -146,7 +180,7 @@ pub fn layer(parts: &Parts, constant: &dyn Fn(Value) -> Option<Tensor>, node: &N
     // Masks and positions are picked from by rows too, and are no weights.
     let name = parts.value_name(value).strip_suffix(".weight")?.to_owned();
     let input = *node.inputs.get(1 - role.input())?;
-    Some(Layer { name, role, input, weight: Weight::new(tensor, role) })
+    Some(Layer { name, role, input, weight: Weight::new(tensor, role), apart: None })
 }
 
 /// All layers, in the order of their nodes; with the place of each node.

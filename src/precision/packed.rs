@@ -134,7 +134,8 @@ impl Packed for Int8 {
     }
 
     fn write(&self, each: Each) -> Result<(), Error> {
-        let inverse: Vec<f32> = self.scales.iter().map(|scale| 1.0 / scale).collect();
+        let inverse = |(at, scale): (usize, &f32)| if self.weight.is_silent(at) { 0.0 } else { 1.0 / scale };
+        let inverse: Vec<f32> = self.scales.iter().enumerate().map(inverse).collect();
         let on_grid = |v: f32, inverse: f32| grid::round((v * inverse).max(-self.limit).min(self.limit)) as i8;
         let mut numbers: Vec<i8> = Vec::new();
         if self.weight.is_turned() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::grid::{self, INT8};
+use super::apart;
 use super::layers::{Layer, Role, Weight, layers};
 use super::moments::{channel, column_moments};
 use super::packed::{Int4, Spelling};
@@ -98,6 +99,7 @@ pub fn plan(parts: &Parts, precision: Precision, study: &Study, options: &Option
             layer.weight = layer.weight.with_gains(gains.clone());
         }
     }
+    let found = parallel(&found, |(at, layer)| Ok((*at, apart::taken(layer, study)?)))?;
     let asked = |layer: &Layer| options.keep.iter().any(|pattern| layer.name.contains(pattern.as_str()));
     let measured = |layer: &Layer| options.measured.contains(&layer.name);
     // With float16 scales, ONNX Runtime 1.32 gives wrong numbers for the standard spelling at its level EXTENDED.
@@ -132,6 +134,9 @@ pub fn plan(parts: &Parts, precision: Precision, study: &Study, options: &Option
     let higher = parallel(&again, |(_, layer)| higher(layer, precision, study))?;
     for ((at, _), form) in again.iter().zip(higher) {
         if let Some(planned) = plan.layers.get_mut(at) {
+            if matches!(form, Form::Whole | Form::Half) {
+                planned.layer = planned.layer.whole();
+            }
             planned.form = form;
         }
     }
@@ -149,7 +154,7 @@ fn correction(planned: &Planned, study: &Study, options: &Options) -> Result<Opt
     let layer = &planned.layer;
     let Some(means) = study.means.get(&layer.input) else { return Ok(None) };
     let [_, columns] = layer.weight.rows();
-    let means: Vec<f32> = (0..columns).map(|k| channel(means, k) / layer.weight.gain(k)).collect();
+    let means: Vec<f32> = (0..columns).map(|k| channel(means, k) * layer.weight.inverse_gain(k)).collect();
     let mut out = Vec::new();
     match &planned.form {
         Form::Int8(scales) | Form::Dynamic(scales) => {
@@ -224,8 +229,7 @@ fn met(layer: &Layer, study: &Study) -> Arc<[f32]> {
     let moments = column_moments(&layer.weight.tensor, &study.moments(layer.input), columns, 0);
     // Channels that are nought as far as anyone knows still count a little.
     let floor = moments.iter().sum::<f32>() / columns as f32 * 1e-4;
-    let gain = |k: usize| layer.weight.gain(k);
-    moments.iter().enumerate().map(|(k, m)| m.max(floor) / (gain(k) * gain(k))).collect()
+    moments.iter().enumerate().map(|(k, m)| m.max(floor) * layer.weight.inverse_gain(k).powi(2)).collect()
 }
 
 /// The form that the precision has for a layer, and the error it makes.
@@ -241,7 +245,7 @@ fn wanted(
         (Precision::Int8, Role::Factor) => {
             let (scales, lost, energy, squares) = rows_int8(&layer.weight, &moments, options.dynamic_limit())?;
             let peaks = study.peaks(layer.input);
-            let peaks = (0..layer.weight.rows()[1]).map(|k| channel(&peaks, k) / layer.weight.gain(k));
+            let peaks = (0..layer.weight.rows()[1]).map(|k| channel(&peaks, k) * layer.weight.inverse_gain(k));
             let range = peaks.fold(0.0f32, f32::max) * 2.0;
             let step = f64::from(range / 255.0);
             Ok((Form::Dynamic(scales), ((lost + step * step / 12.0 * squares) / energy.max(1e-30)).sqrt()))

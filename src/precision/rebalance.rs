@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::apart::large;
 use super::grid::{BLOCK, INT8, gained};
 use super::layers::Layer;
 use super::{Precision, Study};
@@ -49,7 +50,7 @@ fn best(
     study: &Study,
     (precision, limit): (Precision, f32),
 ) -> Result<Option<Arc<[f32]>>, Error> {
-    let (moments, peaks) = (study.moments(output), study.peaks(output));
+    let (mut moments, mut peaks) = (study.moments(output).to_vec(), study.peaks(output).to_vec());
     let columns = behind[0].weight.rows()[1];
     if moments.len() != columns || peaks.len() != columns || moments.iter().any(|&m| m <= 0.0) {
         return Ok(None);
@@ -69,6 +70,18 @@ fn best(
     if tallest.contains(&0.0) {
         return Ok(None);
     }
+    // What goes apart meets other weights, and has to stay within the range of the rest only.
+    let apart: Vec<(usize, f32)> = large(&moments).into_iter().map(|k| (k, peaks[k])).collect();
+    for &(k, _) in &apart {
+        (moments[k], peaks[k], tallest[k]) = (0.0, 0.0, 0.0);
+        rows.iter_mut().skip(k).step_by(columns).for_each(|v| *v = 0.0);
+    }
+    let (moments, peaks) = (moments, peaks);
+    let fitted = |mut gains: Vec<f32>| -> Vec<f32> {
+        let range = peaks.iter().zip(&gains).fold(0.0f32, |most, (peak, gain)| most.max(peak / gain));
+        apart.iter().for_each(|&(k, peak)| gains[k] = if precision == Precision::Int8 { peak / range } else { 1.0 });
+        gains
+    };
     let candidate = |exponent: f32| -> Vec<f32> {
         let raw: Vec<f32> = match precision {
             Precision::Int8 => {
@@ -76,10 +89,11 @@ fn best(
             }
             _ => moments.iter().map(|m| m.sqrt().powf(exponent)).collect(),
         };
-        let middle = (raw.iter().map(|s| f64::from(s.ln())).sum::<f64>() / columns as f64).exp() as f32;
-        raw.iter().map(|s| (s / middle).clamp(1e-4, 1e4)).collect()
+        let rest = || raw.iter().enumerate().filter(|(k, _)| !apart.iter().any(|(at, _)| at == k));
+        let middle = (rest().map(|(_, s)| f64::from(s.ln())).sum::<f64>() / rest().count() as f64).exp() as f32;
+        fitted(raw.iter().map(|s| (s / middle).clamp(1e-4, 1e4)).collect())
     };
-    let none = vec![1.0; columns];
+    let none = fitted(vec![1.0; columns]);
     let nought = vec![0.0; columns];
     let lost = |gains: &[f32]| match precision {
         Precision::Int8Weights => lost_dynamic(&rows, gains, (&moments, &nought), INT8),
@@ -89,7 +103,9 @@ fn best(
     let before = lost(&none);
     let all = EXPONENTS.iter().map(|&exponent| candidate(exponent)).map(|gains| (lost(&gains), gains));
     let best = all.min_by(|a, b| a.0.total_cmp(&b.0));
-    Ok(best.filter(|(lost, _)| *lost < before * WORTH).map(|(_, gains)| gains.into()))
+    let best = best.filter(|(lost, _)| *lost < before * WORTH).map(|(_, gains)| gains);
+    let needed = precision == Precision::Int8 && !apart.is_empty();
+    Ok(best.or(needed.then_some(none)).map(Into::into))
 }
 
 /// Squares lost by an input on one grid of 256, of such peaks, and weights on one a row up to `limit`.

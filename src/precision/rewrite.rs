@@ -52,7 +52,7 @@ impl Rewrite {
     }
 
     /// `name`, or the first of `name_1`, `name_2`, … that is free.
-    fn unique(&mut self, name: &str) -> String {
+    pub fn unique(&mut self, name: &str) -> String {
         let mut unique = name.to_owned();
         let mut count = 0;
         while !self.taken.insert(unique.clone()) {
@@ -65,6 +65,11 @@ impl Rewrite {
     fn value(&mut self, name: &str) -> Value {
         let name = self.unique(name);
         self.parts.add_value(name)
+    }
+
+    /// What a node writes from which `output` is to be made.
+    pub fn inner(&mut self, output: Value) -> Value {
+        self.value(&format!("{}_narrow", self.parts.value_name(output)))
     }
 
     /// A constant of the new graph.
@@ -106,7 +111,7 @@ impl Rewrite {
     /// cast to it.
     pub fn keep_then_cast(&mut self, mut node: Node, to: i64) {
         let Some(&output) = node.outputs.first() else { return self.keep(node) };
-        let inner = self.value(&format!("{}_narrow", self.parts.value_name(output)));
+        let inner = self.inner(output);
         node.outputs[0] = inner;
         let name = self.unique(&format!("{}/Cast", node.name));
         self.keep(node);
