@@ -25,7 +25,15 @@ pub fn weights(parts: &Parts, options: &Options, narrowed: &mut Narrowed) -> Par
             let bytes = tensor.len() as u64 * if named { 4 } else { 2 };
             if !widened.contains_key(&node.inputs[at]) {
                 let (stored, kept) = if named { ("fp32", Some("asked for")) } else { ("fp16", None) };
-                narrowed.layers.push(LayerReport { name: name.clone(), stored, own: false, error: 0.0, apart: 0, bytes, kept });
+                narrowed.layers.push(LayerReport {
+                    name: name.clone(),
+                    stored,
+                    own: false,
+                    error: 0.0,
+                    apart: 0,
+                    bytes,
+                    kept,
+                });
             }
             if named {
                 continue;

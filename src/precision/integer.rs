@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::apart::{Apart, Channels};
+use super::apart::Apart;
 use super::layers::{Layer, Role};
 use super::packed::{Gained, Half, Int4, Int8, Spelling};
 use super::plan::{Form, Planned, plan};
@@ -52,7 +52,7 @@ pub fn apply(
                 let mut bytes = form.bytes(layer.weight.rows());
                 let apart = layer.apart.as_ref().map_or(0, Apart::len);
                 if let Some(apart) = &layer.apart {
-                    bytes += apart.weights.len() as u64 * 4;
+                    bytes += apart.bytes();
                 }
                 let (name, stored, own) = (layer.name.clone(), form.stored(), form.is_own());
                 narrowed.layers.push(LayerReport { name, stored, own, error, apart, bytes, kept });
@@ -63,11 +63,9 @@ pub fn apply(
                         corrections.insert(output, correction);
                     }
                 }
-                let sum = layer.apart.as_ref().map(|apart| beside(&mut out, &mut node, apart, &mut made));
+                let beside = layer.apart.as_ref().map(|apart| beside(&mut out, &mut node, apart, &mut made));
                 write(&mut out, node, layer, form, options, &mut made, narrowed);
-                if let Some(sum) = sum {
-                    out.keep(sum);
-                }
+                beside.into_iter().flatten().for_each(|sum| out.keep(sum));
             }
         }
     }
@@ -97,42 +95,46 @@ struct Made {
     places: HashMap<(Vec<usize>, usize), Value>,
 }
 
-/// The product of what goes apart, beside a node's own; gives the node that adds them up, in place of which
-/// the other is written.
-fn beside(out: &mut Rewrite, node: &mut Node, apart: &Apart, made: &mut Made) -> Node {
+/// Products of what goes apart, beside a node's own; gives the nodes that add them up, in place of which the
+/// other is written.
+fn beside(out: &mut Rewrite, node: &mut Node, apart: &Apart, made: &mut Made) -> Vec<Node> {
     let (x, name) = (node.inputs[0], out.name(node.inputs[1]).to_owned());
-    let weights = out.constant(&format!("{name}.apart"), Data::Float(apart.weights.clone()));
-    let product = |out: &mut Rewrite, factors: [Value; 2]| -> Value {
-        let [product] = out.node(&node.name, ("", "MatMul"), factors.to_vec(), vec![]);
+    let product = |out: &mut Rewrite, a: Value, b: Value| -> Value {
+        let [product] = out.node(&node.name, ("", "MatMul"), vec![a, b], vec![]);
         product
     };
-    let beside = match &apart.channels {
-        Channels::Columns(channels) => {
-            let large = *made.large.entry(x).or_insert_with(|| {
-                let values = channels.iter().map(|&k| k as i64).collect();
-                let from = out.name(x).to_owned();
-                let places = out.constant(&format!("{from}.large"), Data::Int64 { dims: vec![channels.len()], values });
-                let [large] = out.node(&from, ("", "Gather"), vec![x, places], vec![("axis", Attribute::Int(-1))]);
-                large
-            });
-            product(out, [large, weights])
-        }
-        Channels::Rows(channels) => {
-            let [rows, _] = apart.whole.rows();
-            let places = *made.places.entry((channels.clone(), rows)).or_insert_with(|| {
-                let mut ones = vec![0f32; channels.len() * rows];
-                channels.iter().enumerate().for_each(|(at, row)| ones[at * rows + row] = 1.0);
-                out.constant("places", Data::Float(Tensor::from_f32("places", &[channels.len(), rows], &ones)))
-            });
-            let large = product(out, [x, weights]);
-            product(out, [large, places])
-        }
-    };
-    let sum = node.outputs[0];
-    node.outputs[0] = out.inner(sum);
-    let inputs = vec![node.outputs[0], beside];
-    let name = out.unique(&format!("{}/Add", node.name));
-    Node { name, domain: "", op_type: "Add", inputs, outputs: vec![sum], attributes: vec![] }
+    let mut products = Vec::new();
+    if let Some((channels, weights)) = &apart.columns {
+        let large = *made.large.entry(x).or_insert_with(|| {
+            let values = channels.iter().map(|&k| k as i64).collect();
+            let from = out.name(x).to_owned();
+            let places = out.constant(&format!("{from}.large"), Data::Int64 { dims: vec![channels.len()], values });
+            let [large] = out.node(&from, ("", "Gather"), vec![x, places], vec![("axis", Attribute::Int(-1))]);
+            large
+        });
+        let weights = out.constant(&format!("{name}.columns"), Data::Float(weights.clone()));
+        products.push(product(out, large, weights));
+    }
+    if let Some((channels, weights)) = &apart.rows {
+        let [rows, _] = apart.whole.rows();
+        let places = *made.places.entry((channels.clone(), rows)).or_insert_with(|| {
+            let mut ones = vec![0f32; channels.len() * rows];
+            channels.iter().enumerate().for_each(|(at, row)| ones[at * rows + row] = 1.0);
+            out.constant("places", Data::Float(Tensor::from_f32("places", &[channels.len(), rows], &ones)))
+        });
+        let weights = out.constant(&format!("{name}.rows"), Data::Float(weights.clone()));
+        let large = product(out, x, weights);
+        products.push(product(out, large, places));
+    }
+    let mut sums = Vec::new();
+    for beside in products {
+        let sum = node.outputs[0];
+        node.outputs[0] = out.inner(sum);
+        let inputs = vec![node.outputs[0], beside];
+        let name = out.unique(&format!("{}/Add", node.name));
+        sums.insert(0, Node { name, domain: "", op_type: "Add", inputs, outputs: vec![sum], attributes: vec![] });
+    }
+    sums
 }
 
 fn write(
@@ -209,13 +211,16 @@ fn int8(out: &mut Rewrite, name: &str, layer: Layer, scales: Vec<f32>, limit: f3
 /// Rows of a table are widened and scaled once they are picked.
 fn table(out: &mut Rewrite, mut node: Node, name: &str, layer: Layer, scales: Vec<f32>) {
     let ids = node.inputs[1];
+    let width = layer.whole().weight.rows()[1];
     let (numbers, scales) = int8(out, name, layer, scales, INT8);
     let axis = || vec![("axis", Attribute::Int(0))];
     let [rows] = out.node(&node.name, ("", "Gather"), vec![numbers, ids], axis());
     let wide = out.cast(&node.name, rows, FLOAT);
     let [scale] = out.node(&node.name, ("", "Gather"), vec![scales, ids], axis());
-    node.inputs = vec![wide, scale];
-    node.op_type = "Mul";
+    let [wide] = out.node(&node.name, ("", "Mul"), vec![wide, scale], vec![]);
+    let shape = out.constant("row", Data::Int64 { dims: vec![3], values: vec![0, 0, width as i64] });
+    node.inputs = vec![wide, shape];
+    node.op_type = "Reshape";
     node.attributes.clear();
     out.keep(node);
 }

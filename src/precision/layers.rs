@@ -110,7 +110,8 @@ impl Weight {
         match self.role {
             Role::Factor => vec![1, shape[1]],
             Role::Stack => vec![shape[0], 1, shape[2]],
-            Role::Kernel | Role::Table => std::iter::once(shape[0]).chain(shape[1..].iter().map(|_| 1)).collect(),
+            Role::Kernel => std::iter::once(shape[0]).chain(shape[1..].iter().map(|_| 1)).collect(),
+            Role::Table => shape[..shape.len() - 1].iter().copied().chain([1]).collect(),
         }
     }
 
@@ -120,7 +121,9 @@ impl Weight {
         match self.role {
             Role::Factor => [shape[1], shape[0]],
             Role::Stack => [shape[0] * shape[2], shape[1]],
-            Role::Kernel | Role::Table => [shape[0], shape[1..].iter().product()],
+            Role::Kernel => [shape[0], shape[1..].iter().product()],
+            // Rows, or their pieces.
+            Role::Table => [shape[..shape.len() - 1].iter().product(), shape[shape.len() - 1]],
         }
     }
 

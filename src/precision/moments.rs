@@ -169,7 +169,7 @@ fn columns(table: &Tensor) -> Result<Moments, Error> {
 }
 
 /// Σ w² m over each row of a weight, whose input has these moments.
-pub fn weighted(weight: &Weight, moments: &[f32], groups: usize) -> Result<Moments, Error> {
+fn weighted(weight: &Weight, moments: &[f32], groups: usize) -> Result<Moments, Error> {
     let [rows, columns] = weight.rows();
     let per_group = rows.div_ceil(groups);
     let mut out = Vec::with_capacity(rows);

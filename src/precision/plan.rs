@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::grid::{self, INT8};
 use super::apart;
+use super::grid::{self, INT8};
 use super::layers::{Layer, Role, Weight, layers};
 use super::moments::{channel, column_moments};
 use super::packed::{Int4, Spelling};
@@ -18,7 +18,7 @@ use crate::tensor::Error;
 const STANDS_OUT: f64 = 3.0;
 
 /// What share of int4's bytes, one in so many, may go into int8 for layers that gain most by it.
-const CHEAP: u64 = 12;
+const CHEAP: u64 = 4;
 
 /// Fits of blocks that are remembered from planning to writing: 48 MiB of them. Beyond, they are sought
 /// twice.
@@ -99,7 +99,7 @@ pub fn plan(parts: &Parts, precision: Precision, study: &Study, options: &Option
             layer.weight = layer.weight.with_gains(gains.clone());
         }
     }
-    let found = parallel(&found, |(at, layer)| Ok((*at, apart::taken(layer, study)?)))?;
+    let found = parallel(&found, |(at, layer)| Ok((*at, apart::taken(layer, precision, study)?)))?;
     let asked = |layer: &Layer| options.keep.iter().any(|pattern| layer.name.contains(pattern.as_str()));
     let measured = |layer: &Layer| options.measured.contains(&layer.name);
     // With float16 scales, ONNX Runtime 1.32 gives wrong numbers for the standard spelling at its level EXTENDED.
