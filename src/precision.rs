@@ -14,10 +14,11 @@
 //! | [`Precision::Int4Fp16`] | the same | float16 |
 //!
 //! Scales lose least where it counts: errors of weights are weighed with the mean squares of what they
-//! are multiplied with (`moments`). Channels that are much larger than the rest are evened out between
-//! LayerNorm's gain and the weights behind it where that loses less (`rebalance`, after Xiao et al.
-//! 2023, SmoothQuant, and Lin et al. 2024, AWQ). Layers that lose much more than the others are kept in a
-//! higher precision.
+//! are multiplied with (`moments`). Channels that are much larger than the rest go through a narrow product
+//! of floats beside the one in whole numbers (`apart`, after Dettmers et al. 2022, LLM.int8); the others are
+//! evened out between LayerNorm's gain and the weights behind it where that loses less (`rebalance`, after
+//! Xiao et al. 2023, SmoothQuant, and Lin et al. 2024, AWQ). Layers that lose much more than the others are
+//! kept in a higher precision.
 
 use std::collections::HashMap;
 use std::sync::Arc;

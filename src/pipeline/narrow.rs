@@ -114,7 +114,11 @@ impl<'a> Narrowing<'a> {
                         break;
                     }
                 }
-                if lost > drop {
+                if ranked.is_empty() {
+                    progress.warn(&format!(
+                        "{name}: a cosine is more than {drop:e} below 1 and there are no layers left to keep; another --precision loses less"
+                    ));
+                } else if lost > drop {
                     progress.warn(&format!(
                         "{name}: with all {} layers kept that can be, a cosine is still {lost:.1e} below 1, not {drop:e}; another --precision loses less",
                         ranked.len()

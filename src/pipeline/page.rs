@@ -226,7 +226,11 @@ fn bars(report: &PrecisionReport) -> String {
             escaped(&layer.name),
             layer.stored,
             layer.error * 100.0,
-            layer.kept.map_or_else(String::new, |why| format!(", kept: {why}"))
+            match (layer.kept, layer.apart) {
+                (Some(why), _) => format!(", kept: {why}"),
+                (None, 0) => String::new(),
+                (None, apart) => format!(", {apart} channels apart"),
+            }
         );
     }
     let _ = write!(out, "<text x=50 y={}>layers in order; point at one for its name</text>", HEIGHT + 26.0);

@@ -23,6 +23,8 @@ pub struct Reference {
     pub file_name: String,
     pub sha256: String,
     arrays: BTreeMap<String, Array>,
+    /// Keys of arrays of other types.
+    others: Vec<String>,
 }
 
 impl Reference {
@@ -41,15 +43,16 @@ impl Reference {
             .map_err(|e| wrong(format!("is not a whole .npz ({e}); expected what scripts/make_reference.py writes")))?;
         // Every array's size is held against the file's before anything is allocated for it.
         Checkpoint::open(path).map_err(|e| wrong(e.to_string()))?;
-        let mut arrays = BTreeMap::new();
+        let (mut arrays, mut others) = (BTreeMap::new(), vec![]);
         for key in npz.names().map_err(|e| wrong(e.to_string()))? {
-            // An array of another type may be none of ours; asked for, it is missed by name.
-            if let Ok(array) = read(&mut npz, &key) {
-                arrays.insert(key, array);
+            // An array of another type may be none of ours; asked for, it is named.
+            match read(&mut npz, &key) {
+                Ok(array) => drop(arrays.insert(key, array)),
+                Err(_) => others.push(key),
             }
         }
         let file_name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        Ok(Reference { path: name, file_name, sha256, arrays })
+        Ok(Reference { path: name, file_name, sha256, arrays, others })
     }
 
     /// The inputs of a tower, in its own order.
@@ -125,6 +128,9 @@ impl Reference {
 
     fn array(&self, key: &str) -> Result<&Array, Error> {
         self.arrays.get(key).ok_or_else(|| {
+            if self.others.iter().any(|other| other == key) {
+                return self.wrong(format!("`{key}` is of another type; expected float32 or float64, int32 or int64"));
+            }
             let keys: Vec<&str> = self.arrays.keys().map(String::as_str).collect();
             self.wrong(format!("has no float or integer array `{key}`; it has {}", keys.join(", ")))
         })

@@ -1,0 +1,91 @@
+//! The real binary in a folder of its own.
+// Included in several test binaries, of which none needs all of it.
+#![allow(dead_code)]
+
+use std::path::PathBuf;
+
+use assert_cmd::Command;
+use tempfile::TempDir;
+
+use crate::common::Fixture;
+use crate::npz::{Arrays, Zip, read, write};
+
+/// A folder with `checkpoint.npz`, `config.json` and `reference.npz` of a fixture.
+pub struct Bench {
+    pub folder: TempDir,
+    pub fixture: Fixture,
+}
+
+impl Bench {
+    pub fn new(fixture: &str) -> Bench {
+        let bench = Bench { folder: tempfile::tempdir().unwrap(), fixture: Fixture::named(fixture) };
+        // Containers are told from their bytes, so one name serves for all.
+        std::fs::copy(bench.fixture.checkpoint(), bench.path("checkpoint.npz")).unwrap();
+        for file in ["config.json", "reference.npz"] {
+            std::fs::copy(bench.fixture.folder.join(file), bench.path(file)).unwrap();
+        }
+        bench
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn run(&self, line: &str) -> Outcome {
+        let mut command = Command::cargo_bin("clip-onnx").unwrap();
+        let output = command.current_dir(self.folder.path()).args(line.split_whitespace()).output().unwrap();
+        Outcome {
+            line: line.to_owned(),
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    pub fn rewrite(&self, change: impl FnOnce(&mut Arrays)) {
+        let mut arrays = read(&self.fixture.checkpoint());
+        change(&mut arrays);
+        write(&self.path("checkpoint.npz"), &arrays, Zip::Stored);
+    }
+
+    /// Everything in the folder, hidden files too.
+    pub fn entries(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+pub struct Outcome {
+    pub line: String,
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Outcome {
+    /// Refused with one line that has all of `parts`.
+    pub fn refused(&self, parts: &[&str]) {
+        assert_eq!(self.code, Some(2), "{}: {}{}", self.line, self.out, self.err);
+        assert_eq!(self.err.lines().count(), 1, "{}: {}", self.line, self.err);
+        assert!(self.err.starts_with("clip-onnx: "), "{}", self.err);
+        for part in parts {
+            assert!(self.err.contains(part), "{}: no `{part}` in: {}", self.line, self.err);
+        }
+    }
+
+    pub fn succeeded(&self) -> &Outcome {
+        assert_eq!(self.code, Some(0), "{}: {}{}", self.line, self.out, self.err);
+        self
+    }
+
+    pub fn says(&self, parts: &[&str]) {
+        for part in parts {
+            assert!(self.out.contains(part), "{}: no `{part}` in: {}", self.line, self.out);
+        }
+    }
+}
+
+/// The main job, to which flags are added.
+pub const EXPORT: &str = "export checkpoint.npz --config config.json --out out";
