@@ -314,7 +314,7 @@ def main():
     table(rows, precisions, args.latency)
     if args.out:
         figures = {"model": args.model, "checkpoint": args.checkpoint.name, "export_args": args.export_args,
-                   "vnni": vnni, "exports": {names[folder]: {"cpu": cpu, "wall": wall, "anonymous": anonymous}
+                   "vnni": vnni, "exports": {names.get(folder, folder): {"cpu": cpu, "wall": wall, "anonymous": anonymous}
                                              for folder, (cpu, wall, _, anonymous) in took.items()},
                    "files": [dict(maker=m, tower=t, precision=p, **row) for (m, t, p), row in rows.items()]}
         args.out.write_text(json.dumps(figures, indent=1))

@@ -9,11 +9,13 @@ use clip_onnx::pipeline::{Convert, Export, convert, export, inspect};
 use clip_onnx::verify::{self, Engines};
 
 mod args;
+mod embedding;
 mod progress;
 mod show;
 mod timing;
 
 use args::{BenchArgs, ConvertArgs, ExportArgs, InspectArgs, VerifyArgs, models};
+use embedding::{ClassifyArgs, EmbedArgs};
 use progress::Bars;
 
 /// Turns published CLIP-family checkpoints into verified ONNX.
@@ -42,7 +44,7 @@ Examples:
   What a file is:
       clip-onnx inspect siglip/vision_model.onnx
 
-Exit codes: 0 fine; 1 written, but verification failed; 2 could not do it.";
+Exit codes: 0 fine; 1 written, but verification failed or something was skipped; 2 could not do it.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -89,6 +91,29 @@ Examples:
   clip-onnx bench siglip --batches 1,8 --threads 1,2 --ort-lib libonnxruntime.so.1.23.0
   clip-onnx bench clip/text_model.onnx --tokens 12 --json")]
     Bench(BenchArgs),
+    /// Embed photographs and sentences with an exported folder
+    ///
+    /// Decodes, resizes and cuts into tokens as the model's authors do, which the folder's manifest says, and
+    /// runs the towers with tract, or with ONNX Runtime where its library is named. A file that is no
+    /// photograph is told and skipped. The status is then 1.
+    #[command(after_long_help = "\
+Examples:
+  clip-onnx embed siglip --image photos --out photos.npy --ort-lib libonnxruntime.so
+  clip-onnx embed mobileclip --image a.jpg b.png --text 'a red bicycle' 'two cats'
+  clip-onnx embed mobileclip --texts queries.txt -o queries.safetensors
+
+CLIP's and MobileCLIP's vocabulary is built in. SigLIP's tokenizer.json is the folder's (export
+--tokenizer), or named with --tokenizer.")]
+    Embed(EmbedArgs),
+    /// Say what a photograph shows, of labels given
+    ///
+    /// Probabilities with the checkpoint's own scale and bias: CLIP's sum to one, SigLIP's are each by
+    /// themselves.
+    #[command(after_long_help = "\
+Examples:
+  clip-onnx classify mobileclip photo.jpg bicycle cat 'empty street'
+  clip-onnx classify mobileclip photo.jpg --labels imagenet.txt --template 'a photo of the {}.' --json")]
+    Classify(ClassifyArgs),
     /// Write a checkpoint under open_clip's names, as safetensors
     ///
     /// The same weights in the same precision, loadable by open_clip with strict=True. The
@@ -134,13 +159,18 @@ pub fn run() -> anyhow::Result<bool> {
         Command::Export(args) => {
             let args = *args;
             args.check()?;
+            let mut build = args.build.build()?;
+            build.normalize = args.layout.normalizes().unwrap_or(build.normalize);
             let request = Export {
                 checkpoint: args.checkpoint,
                 out: args.out,
                 force: args.force,
                 choice: args.choice.into(),
                 image_size: args.image_size,
-                build: args.build.build()?,
+                layout: args.layout,
+                tokenizer: args.tokenizer,
+                int32_tokens: args.tokens.map(|kind| kind == "int32"),
+                build,
                 precisions: args.narrow.precisions(),
                 narrowing: args.narrow.options(),
                 calibrate: args.narrow.calibrate,
@@ -183,6 +213,11 @@ pub fn run() -> anyhow::Result<bool> {
             if let Some(reasons) = rows.failure() {
                 anyhow::bail!(reasons);
             }
+            Ok(true)
+        }
+        Command::Embed(args) => embedding::embed(args, &bars, &mut out),
+        Command::Classify(args) => {
+            embedding::classify(args, &bars, &mut out)?;
             Ok(true)
         }
         Command::Convert(args) => {

@@ -96,13 +96,16 @@ compile_error!("weights are little-endian in every format read and written, and 
 pub mod bench;
 pub mod checkpoint;
 pub mod config;
+pub mod embed;
 mod files;
 mod interrupt;
 pub mod onnx;
 pub mod package;
 pub mod params;
 pub mod pipeline;
+pub mod pixels;
 pub mod precision;
 pub mod tensor;
+pub mod tokenize;
 pub mod towers;
 pub mod verify;

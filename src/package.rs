@@ -1,11 +1,15 @@
 //! The folder an export leaves: written whole or not at all, with a manifest of what is in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use tempfile::{NamedTempFile, TempDir};
+
+pub mod hf;
+pub mod layout;
+pub mod open_clip;
 
 /// What can be wrong with the place of an output.
 #[derive(Debug, thiserror::Error)]
@@ -81,13 +85,24 @@ impl Folder {
         self.making.path()
     }
 
-    /// Writes a small text file into the folder.
+    /// Writes a small text file into the folder, at a path in it.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::NoSpace`].
-    pub fn write(&self, name: &str, text: &str) -> Result<(), Error> {
+    pub fn write(&self, name: impl AsRef<Path>, text: &str) -> Result<(), Error> {
         let path = self.path().join(name);
+        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(io_error(&path))?;
         fs::write(&path, text).map_err(io_error(&path))
+    }
+
+    /// Moves a file to another path in the folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn place(&self, name: &str, path: &Path) -> Result<(), Error> {
+        let to = self.path().join(path);
+        to.parent().map_or(Ok(()), fs::create_dir_all).map_err(io_error(&to))?;
+        fs::rename(self.path().join(name), &to).map_err(io_error(&to))
     }
 
     /// Moves the folder to its place, over what is there if that was allowed.
@@ -208,14 +223,29 @@ fn may_replace(target: &Path, force: bool) -> Result<(), Error> {
         return Err(Error::NotOurs { path });
     }
     let listed = manifest["files"].as_array().into_iter().flatten().filter_map(|file| file["path"].as_str());
-    let ours: Vec<&str> = listed.chain([MANIFEST, REPORT, PAGE]).collect();
-    for entry in fs::read_dir(target).map_err(io_error(target))? {
-        let name = entry.map_err(io_error(target))?.file_name().to_string_lossy().into_owned();
-        if !ours.contains(&name.as_str()) {
-            return Err(Error::Foreign { path, found: name });
+    let ours: HashSet<PathBuf> = listed.chain([MANIFEST, REPORT, PAGE]).map(PathBuf::from).collect();
+    match foreign(target, Path::new(""), &ours)? {
+        Some(found) => Err(Error::Foreign { path, found: found.display().to_string() }),
+        None => Ok(()),
+    }
+}
+
+/// A file in `folder`, which is at `at` in an export's, that is not one of `ours`.
+fn foreign(folder: &Path, at: &Path, ours: &HashSet<PathBuf>) -> Result<Option<PathBuf>, Error> {
+    for entry in fs::read_dir(folder).map_err(io_error(folder))? {
+        let entry = entry.map_err(io_error(folder))?;
+        let path = at.join(entry.file_name());
+        let inner = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let found = if inner && ours.iter().any(|our| our.starts_with(&path)) {
+            foreign(&entry.path(), &path, ours)?
+        } else {
+            (!ours.contains(&path)).then_some(path)
+        };
+        if found.is_some() {
+            return Ok(found);
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn is_empty_dir(path: &Path) -> bool {

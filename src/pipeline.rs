@@ -46,6 +46,8 @@ pub enum Error {
     #[error(transparent)]
     Package(#[from] package::Error),
     #[error(transparent)]
+    Tokenizer(#[from] crate::tokenize::Error),
+    #[error(transparent)]
     Verify(#[from] verify::Error),
     #[error(
         "{path}: no known model has these shapes; {closest}. Give --model NAME or --config FILE (`clip-onnx inspect {path}` compares, `clip-onnx models` lists)"

@@ -24,12 +24,38 @@ use scope::Scope;
 const BATCH: Dim = Dim::Named("batch_size");
 const SEQUENCE: Dim = Dim::Named("sequence_length");
 
+/// What a tower's inputs and outputs are called, and what they hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    pub image: &'static str,
+    pub image_embeds: &'static str,
+    pub tokens: &'static str,
+    pub text_embeds: &'static str,
+    /// Token ids as int32.
+    pub int32: bool,
+    /// Every place of the last block, normed, as `last_hidden_state`.
+    pub hidden: bool,
+}
+
+impl Ports {
+    pub const PLAIN: Ports = Ports {
+        image: "pixel_values",
+        image_embeds: "image_embeds",
+        tokens: "input_ids",
+        text_embeds: "text_embeds",
+        int32: false,
+        hidden: false,
+    };
+}
+
 /// How towers are written down. What they compute is the configuration's; none of these changes it
 /// by more than rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Build {
     /// What operators are spelled for.
     pub target: Target,
+    /// Names and types of inputs and outputs.
+    pub ports: Ports,
     /// L2-normalise the embeddings.
     pub normalize: bool,
     /// Training-time branches, BatchNorms, layer scales and the attention scale become part of the
@@ -52,6 +78,7 @@ impl Default for Build {
     fn default() -> Build {
         Build {
             target: Target::default(),
+            ports: Ports::PLAIN,
             normalize: true,
             fold: true,
             last_block: true,
@@ -66,7 +93,7 @@ impl Default for Build {
 impl Build {
     /// Whether the text tower's length depends on the ids.
     pub fn cuts_text(&self, text: &TextCfg) -> bool {
-        self.text_cut && self.target.profile.data_dependent_shapes && text.ends_where_pooled()
+        self.text_cut && !self.ports.hidden && self.target.profile.data_dependent_shapes && text.ends_where_pooled()
     }
 }
 
@@ -83,7 +110,7 @@ pub fn image(config: &ModelConfig, params: &Params, build: &Build) -> Result<Gra
         VisionCfg::NaflexVit(vit) => naflex::tower(&s, vit, config.embed_dim)?,
         VisionCfg::FastVit(fastvit) => fastvit::tower(&s, fastvit, config.embed_dim)?,
     };
-    finish(&s, embedding, "image_embeds", config);
+    finish(&s, embedding, build.ports.image_embeds, config);
     Ok(graph)
 }
 
@@ -96,7 +123,7 @@ pub fn text(config: &ModelConfig, params: &Params, build: &Build) -> Result<Grap
     let graph = Graph::new("text_model", build.target);
     let s = Scope::root(&graph, params, build, "text");
     let embedding = text::tower(&s, &config.text_cfg, config.embed_dim)?;
-    finish(&s, embedding, "text_embeds", config);
+    finish(&s, embedding, build.ports.text_embeds, config);
     Ok(graph)
 }
 
@@ -136,6 +163,15 @@ pub fn logits(config: &ModelConfig, params: &Params) -> Result<Logits, Error> {
     }
     let logit_scale_exp = config.logit_scale_max.map_or(scale, |max| scale.min(max));
     Ok(Logits { logit_scale, logit_scale_exp, logit_bias })
+}
+
+/// Every place of the last block, normed, as an output where that is asked for: `[B, N, D]`.
+fn hidden(s: &Scope, x: Value, width: usize, places: Option<usize>) -> Value {
+    if s.build().ports.hidden {
+        let places = places.map_or(SEQUENCE, Dim::Fixed);
+        s.graph().output(x, "last_hidden_state", ElementType::Float, vec![BATCH, places, Dim::Fixed(width)]);
+    }
+    x
 }
 
 fn finish(s: &Scope, embedding: Value, name: &str, config: &ModelConfig) {

@@ -124,7 +124,7 @@ pub const BATCHES: [usize; 3] = [1, 2, 3];
 /// [`Error::NoModels`] when there are none.
 pub fn models_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut out = Vec::new();
-    for folder in [folder.to_owned(), folder.join("onnx")] {
+    for folder in [folder.to_owned(), folder.join("onnx"), folder.join("visual"), folder.join("textual")] {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
         out.extend(entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "onnx")));
     }

@@ -160,6 +160,43 @@ fn planted_outliers_are_lived_with() {
     assert!(stored("int4") > 0 && stored("int8") > 0, "{} int4, {} int8", stored("int4"), stored("int8"));
 }
 
+/// Channels inside a block that are large by themselves, made up for behind it: the same embeddings, and as
+/// good ones in whole numbers as without them.
+#[test]
+fn large_channels_inside_do_not_set_the_others_range() {
+    let (fixture, folder) = (Fixture::named("siglip_tiny"), tempfile::tempdir().unwrap());
+    let checkpoint = folder.path().join("inside.npz");
+    let mut arrays: Arrays = read(&fixture.checkpoint());
+    let mut changed = 0;
+    for (name, array) in arrays.iter_mut().filter(|(name, _)| name.contains("encoderblock")) {
+        // The value channel 5: the last two axes of its kernel [D, heads, D/heads], the first two of what follows.
+        let (channels, factor) = match name {
+            name if name.ends_with("0/value/kernel") => (array.shape[1] * array.shape[2], 60.0),
+            name if name.ends_with("0/value/bias") => (array.values.len(), 60.0),
+            name if name.ends_with("0/out/kernel") => (0, 1.0 / 60.0),
+            _ => continue,
+        };
+        let width = array.shape.last().copied().unwrap();
+        for (at, value) in array.values.iter_mut().enumerate() {
+            let channel = if channels == 0 { at / width } else { at % channels };
+            *value *= if channel == 5 { factor } else { 1.0 };
+        }
+        changed += 1;
+    }
+    assert!(changed >= 12, "{changed}");
+    write(&checkpoint, &arrays, Zip::Stored);
+    let change = |request: &mut Export| {
+        request.checkpoint.clone_from(&checkpoint);
+        request.precisions = vec![Precision::Fp32, Precision::Int8, Precision::Int8Weights];
+    };
+    let exported = exported(change, &fixture, &folder.path().join("out"));
+    for (file, precision, cosine) in cosines(&exported) {
+        assert!(cosine >= bound(precision), "{file}: {cosine}");
+    }
+    let layers = || exported.precisions.iter().filter(|p| p.precision == "int8").flat_map(|p| &p.layers);
+    assert!(layers().filter(|layer| layer.name.ends_with("attn.proj")).all(|layer| layer.apart > 0));
+}
+
 #[test]
 fn layers_are_kept_until_what_is_measured_holds() {
     let (fixture, folder) = (Fixture::named("openclip_vit_tiny"), tempfile::tempdir().unwrap());

@@ -6,9 +6,10 @@ use clap::Args;
 use clip_onnx::config::Dialect;
 use clip_onnx::onnx::Target;
 use clip_onnx::onnx::target::{PORTABLE, PROFILES, Profile};
+use clip_onnx::package::layout::Layout;
 use clip_onnx::pipeline::Choice;
 use clip_onnx::precision::{self, Precision};
-use clip_onnx::towers::Build;
+use clip_onnx::towers::{Build, Ports};
 use clip_onnx::verify::{self, Engines};
 
 #[derive(Args)]
@@ -80,6 +81,7 @@ impl BuildArgs {
         };
         Ok(Build {
             target,
+            ports: Ports::PLAIN,
             normalize: !self.no_normalize,
             fold: !self.no_fold,
             last_block: !self.no_last_block,
@@ -124,6 +126,18 @@ pub struct ExportArgs {
     /// the model's dialect; a NaFlex model becomes an ordinary one of that size
     #[arg(long, value_name = "HxW", value_parser = parse_image_size)]
     pub image_size: Option<[usize; 2]>,
+    /// Whose folder to write: `plain` (two towers side by side), `hf` (transformers.js, optimum, fastembed: onnx/,
+    /// config.json, preprocessor_config.json, tokenizer files; SigLIP's outputs last_hidden_state and
+    /// pooler_output; embeddings not normalised), `immich` (visual/, textual/, int32 tokens), `clip-as-service`
+    #[arg(long, value_name = "NAME", value_parser = parse_layout, default_value = Layout::Plain.name())]
+    pub layout: Layout,
+    /// The model's tokenizer.json, to go with the towers. CLIP's is built in, and goes with other layouts
+    /// than `plain` without being named
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+    /// Type of token ids: int32 or int64. Default: as the layout has them
+    #[arg(long, value_name = "TYPE", value_parser = ["int32", "int64"])]
+    pub tokens: Option<String>,
     #[command(flatten)]
     pub build: BuildArgs,
     #[command(flatten)]
@@ -154,6 +168,9 @@ pub struct ExportArgs {
 impl ExportArgs {
     /// What flags cannot say of one another.
     pub fn check(&self) -> anyhow::Result<()> {
+        if self.build.no_normalize && self.layout.normalizes() == Some(true) {
+            anyhow::bail!("{} takes normalised embeddings; leave out --no-normalize", self.layout.name());
+        }
         let runs = !self.no_verify || self.narrow.calibrate.is_some() || self.narrow.max_drop.is_some();
         if !runs && (self.engines.ort_lib.is_some() || !self.engines.engine.is_empty()) {
             anyhow::bail!("--no-verify runs nothing, so leave out --ort-lib and --engine; or leave out --no-verify");
@@ -318,7 +335,7 @@ pub fn models(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, verify::Error> {
     Ok(models)
 }
 
-fn parse_precision(text: &str) -> Result<Precision, String> {
+pub fn parse_precision(text: &str) -> Result<Precision, String> {
     let names: Vec<&str> = Precision::ALL.iter().map(|precision| precision.name()).collect();
     Precision::parse(text).ok_or_else(|| format!("expected {}", names.join(", ")))
 }
@@ -326,6 +343,11 @@ fn parse_precision(text: &str) -> Result<Precision, String> {
 fn parse_drop(text: &str) -> Result<f64, String> {
     let drop = text.trim().parse::<f64>().ok().filter(|drop| *drop > 0.0 && *drop < 2.0);
     drop.ok_or_else(|| "expected how far a cosine may fall below 1, such as 0.01".to_owned())
+}
+
+fn parse_layout(text: &str) -> Result<Layout, String> {
+    let names: Vec<&str> = Layout::ALL.iter().map(|layout| layout.name()).collect();
+    Layout::parse(text).ok_or_else(|| format!("expected {}", names.join(", ")))
 }
 
 fn parse_profile(text: &str) -> Result<&'static Profile, String> {

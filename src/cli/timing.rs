@@ -78,7 +78,7 @@ pub fn bench(args: BenchArgs, bars: &Bars) -> anyhow::Result<Timings> {
 }
 
 /// Without what was there before, in the same order.
-fn distinct<T: Clone + Eq + Hash>(mut all: Vec<T>) -> Vec<T> {
+pub fn distinct<T: Clone + Eq + Hash>(mut all: Vec<T>) -> Vec<T> {
     let mut seen = HashSet::new();
     all.retain(|one| seen.insert(one.clone()));
     all

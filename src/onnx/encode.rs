@@ -43,6 +43,7 @@ pub fn data_type(element: ElementType) -> DataType {
     match element {
         ElementType::Float => DataType::Float,
         ElementType::Int64 => DataType::Int64,
+        ElementType::Int32 => DataType::Int32,
         ElementType::Float16 => DataType::Float16,
         ElementType::Int8 => DataType::Int8,
         ElementType::Uint8 => DataType::Uint8,

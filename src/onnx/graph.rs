@@ -29,6 +29,7 @@ pub enum Dim {
 pub enum ElementType {
     Float,
     Int64,
+    Int32,
     Float16,
     Int8,
     Uint8,

@@ -84,7 +84,7 @@ pub fn manifest(
     request: &Export,
     config: &ModelConfig,
     metadata: &BTreeMap<String, String>,
-    files: &[Written],
+    (files, beside): (&[Written], &[Written]),
     measured: &Measured,
 ) -> String {
     let all = [metadata.clone(), image_metadata(config), text_metadata(config)];
@@ -95,6 +95,7 @@ pub fn manifest(
         metadata: all.into_iter().flatten().collect(),
         config: config.to_json(),
         options: BTreeMap::from([
+            ("layout", json!(request.layout.name())),
             ("normalize", json!(request.build.normalize)),
             ("target", json!(request.build.target.profile.name)),
             ("fold", json!(request.build.fold)),
@@ -120,10 +121,17 @@ pub fn manifest(
         ]),
         files: files
             .iter()
-            .map(|f| ManifestFile { path: file_name(&f.path), size: f.size, sha256: f.sha256.clone() })
+            .map(|f| (request.layout.place(&file_name(&f.path)), f))
+            .chain(beside.iter().map(|f| (f.path.clone(), f)))
+            .map(|(path, f)| ManifestFile { path: slashed(&path), size: f.size, sha256: f.sha256.clone() })
             .collect(),
     };
     pretty(&manifest)
+}
+
+/// A path in the folder as manifests have it on every system.
+fn slashed(path: &Path) -> String {
+    path.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 
 pub fn file_name(path: &Path) -> String {

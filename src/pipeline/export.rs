@@ -12,13 +12,17 @@ use super::page::page;
 use super::select::{Choice, Selected};
 use super::{Built, Error, Loaded, Progress, load};
 use crate::bench;
-use crate::config::ModelConfig;
+use crate::checkpoint::hex;
+use crate::config::{ModelConfig, VisionCfg};
 use crate::onnx::Target;
 use crate::onnx::write::{Error as WriteError, ExternalData, Options, Written, weight_bytes, write};
+use crate::package::hf;
+use crate::package::layout::Layout;
 use crate::package::{Folder, MANIFEST, PAGE, REPORT};
 use crate::params::Params;
 use crate::precision::{self, Narrowed, Precision};
-use crate::towers::{self, Build};
+use crate::tokenize::{self, Tokenizer};
+use crate::towers::{self, Build, Ports};
 use crate::verify::{self, Engine, Engines, Report};
 
 /// What to export, and how.
@@ -32,6 +36,12 @@ pub struct Export {
     pub choice: Choice,
     /// Height and width to build for instead of the model's own.
     pub image_size: Option<[usize; 2]>,
+    /// Whose folder it is; names of inputs and outputs are [`Build::ports`].
+    pub layout: Layout,
+    /// The model's `tokenizer.json`, to go with the towers.
+    pub tokenizer: Option<PathBuf>,
+    /// Token ids as int32, or as int64; as the layout has them where nothing is said.
+    pub int32_tokens: Option<bool>,
     /// How the towers are written down.
     pub build: Build,
     /// Each tower is written once in each of these.
@@ -56,6 +66,22 @@ pub struct Export {
 }
 
 impl Export {
+    /// With the names and types that the layout has for a model of this family.
+    fn laid_out(&self, config: &ModelConfig) -> Result<Export, Error> {
+        let mut request = self.clone();
+        let ports = self.layout.ports(config.family);
+        request.build.ports = Ports { int32: self.int32_tokens.unwrap_or(ports.int32), ..ports };
+        let naflex = matches!(config.vision_cfg, VisionCfg::NaflexVit(_));
+        if naflex && matches!(self.layout, Layout::Immich | Layout::ClipAsService) {
+            return Err(Error::Unsupported {
+                path: self.checkpoint.display().to_string(),
+                what: format!("{} takes patches, and {} gives images of one size", config.model, self.layout.name()),
+                way_out: "freeze it with --image-size, or take another --layout".to_owned(),
+            });
+        }
+        Ok(request)
+    }
+
     /// Whether something has to be run before files are written.
     pub(super) fn measures(&self) -> bool {
         self.calibrate.is_some() || self.max_drop.is_some()
@@ -103,7 +129,9 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         verify::Reference::read(file)?;
     }
     let loaded = load(path, &request.choice, request.image_size, folder.path(), progress)?;
+    let request = &request.laid_out(&loaded.selected.config)?;
     takes_dynamic_text(request, &loaded.selected.config)?;
+    let beside = beside(request, &loaded.selected.config, &folder, progress)?;
     let mut digest = request.hash.then(|| Digest::start(&loaded.checkpoint));
     let Built { image, text, logits } = loaded.build(&request.build)?;
     let Loaded { checkpoint, params, selected } = loaded;
@@ -135,7 +163,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         }
     }
     sealed(&mut metadata, digest.as_mut())?;
-    folder.write(MANIFEST, &manifest(request, config, &metadata, &files, &measured))?;
+    folder.write(MANIFEST, &manifest(request, config, &metadata, (&files, &beside), &measured))?;
     let stand_ins = if engines.iter().any(Engine::is_tract) {
         stand_ins(request, config, &params, (&engines, folder.path()), progress)?
     } else {
@@ -166,11 +194,48 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         report = Some(outcome);
     }
     drop((stand_ins, baselines));
-    folder.commit()?;
     for file in &mut files {
-        file.path = request.out.join(file_name(&file.path));
+        let name = file_name(&file.path);
+        let place = request.layout.place(&name);
+        folder.place(&name, &place)?;
+        file.path = request.out.join(place);
     }
+    folder.commit()?;
     Ok(Exported { selected, files, precisions, report })
+}
+
+/// Writes what stands beside the towers; gives it with its size and, where sums are asked for, its sum.
+fn beside(
+    request: &Export,
+    config: &ModelConfig,
+    folder: &Folder,
+    progress: &dyn Progress,
+) -> Result<Vec<Written>, Error> {
+    let mut files: Vec<(PathBuf, String)> =
+        request.layout.files(config).into_iter().map(|(path, json)| (path, pretty(&json))).collect();
+    if let Some(place) = request.layout.tokenizer_folder() {
+        let carried = request.tokenizer.is_some() || (request.layout != Layout::Plain && tokenize::built_in(config));
+        if carried {
+            let tokenizer = Tokenizer::new(config, request.tokenizer.as_deref())?;
+            let place = Path::new(place);
+            files.push((place.join("tokenizer.json"), tokenize::json(request.tokenizer.as_deref())?));
+            let [own, special] = hf::tokenizer(config, |id| tokenizer.token(id));
+            files.push((place.join("tokenizer_config.json"), pretty(&own)));
+            files.push((place.join("special_tokens_map.json"), pretty(&special)));
+        } else if request.layout != Layout::Plain {
+            progress.warn(&format!(
+                "{} has a vocabulary that is not built in: the folder lacks its tokenizer; add one with --tokenizer tokenizer.json",
+                config.model
+            ));
+        }
+    }
+    let mut out = Vec::new();
+    for (path, text) in files {
+        folder.write(&path, &text)?;
+        let sha256 = request.hash.then(|| hex(&<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes())));
+        out.push(Written { path, size: text.len() as u64, sha256 });
+    }
+    Ok(out)
 }
 
 /// What the user should know of a file.

@@ -54,8 +54,8 @@ pub fn large(squares: &[f32]) -> Vec<usize> {
     large
 }
 
-/// A layer with what goes apart taken from its weight: columns that meet what is large, and rows of which
-/// much would be lost, because they are large or a few of their numbers are.
+/// A layer with what goes apart taken from its weight: columns that meet what is large or are large, and rows
+/// of which much would be lost, because they are large or a few of their numbers are.
 ///
 /// # Errors
 /// What reading the weight reports.
@@ -75,7 +75,11 @@ pub fn taken(layer: &Layer, precision: Precision, study: &Study) -> Result<Layer
     }
     let [_, columns] = whole.rows();
     let moments = study.moments(layer.input);
-    let read = if moments.len() == columns { large(&moments) } else { vec![] };
+    // What is large in the input takes the others' range there, what is large in the weight that of rows.
+    let mut read = if moments.len() == columns { large(&moments) } else { vec![] };
+    let weighty = large(&squares_of_columns(whole)?);
+    read.extend(weighty.into_iter().filter(|k| !read.contains(k)).collect::<Vec<_>>());
+    read.sort_unstable();
     let mut rest = whole.clone();
     let mut apart = Apart { columns: None, rows: None, whole: whole.clone() };
     if !read.is_empty() {
@@ -104,6 +108,19 @@ pub fn taken(layer: &Layer, precision: Precision, study: &Study) -> Result<Layer
     }
     let any = apart.len() > 0;
     Ok(Layer { weight: rest, apart: any.then_some(apart), ..layer.clone() })
+}
+
+/// Of each column, over all rows.
+fn squares_of_columns(weight: &Weight) -> Result<Vec<f32>, Error> {
+    let [_, columns] = weight.rows();
+    let mut squares = vec![0f32; columns];
+    weight.for_each_rows(|rows| {
+        for row in rows.chunks_exact(columns) {
+            squares.iter_mut().zip(row).for_each(|(sum, v)| *sum += v * v);
+        }
+        Ok::<(), Error>(())
+    })?;
+    Ok(squares)
 }
 
 /// Of each row the square of its largest number, to which its step goes; of rows in blocks their sum.

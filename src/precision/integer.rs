@@ -64,7 +64,10 @@ pub fn apply(
                     }
                 }
                 let beside = layer.apart.as_ref().map(|apart| beside(&mut out, &mut node, apart, &mut made));
-                write(&mut out, node, layer, form, options, &mut made, narrowed);
+                let form = if precision == Precision::Int4Fp16 { within_half(form, &layer, narrowed)? } else { form };
+                // What is evened out behind a LayerNorm is within the others' range already.
+                let masked = !plan.gains.contains_key(&layer.input);
+                write(&mut out, node, layer, form, (options, masked), &mut made, narrowed);
                 beside.into_iter().flatten().for_each(|sum| out.keep(sum));
             }
         }
@@ -89,10 +92,43 @@ struct Made {
     widened: HashMap<Value, Value>,
     /// Inputs on a grid: numbers, scale and nought. Query, key and value are taken from the same input.
     inputs: HashMap<Value, [Value; 3]>,
+    /// Inputs without their large channels.
+    rest: HashMap<(Value, Vec<usize>), Value>,
     /// Large channels of an input.
-    large: HashMap<Value, Value>,
+    large: HashMap<(Value, Vec<usize>), Value>,
     /// What puts large channels in their places among so many.
     places: HashMap<(Vec<usize>, usize), Value>,
+}
+
+/// An input with the channels that are multiplied apart at nought, so that they do not set its range.
+fn without(out: &mut Rewrite, x: Value, channels: &[usize], layer: &Layer, made: &mut Made) -> Value {
+    let [_, columns] = layer.weight.rows();
+    *made.rest.entry((x, channels.to_vec())).or_insert_with(|| {
+        let from = out.name(x).to_owned();
+        let kept: Vec<f32> = (0..columns).map(|k| if channels.contains(&k) { 0.0 } else { 1.0 }).collect();
+        let kept = Data::Float(Tensor::from_f32("kept", &[columns], &kept));
+        let kept = out.constant(&format!("{from}.kept"), kept);
+        let [rest] = out.node(&from, ("", "Mul"), vec![x, kept], vec![]);
+        rest
+    })
+}
+
+/// int8 whose scales and largest numbers float16 has; what is beyond it becomes its largest number, and is told.
+fn within_half(form: Form, layer: &Layer, narrowed: &mut Narrowed) -> Result<Form, Error> {
+    let Form::Int8(mut scales) = form else { return Ok(form) };
+    // The largest scale is rounded to float16 itself.
+    let most = half::f16::MAX.to_f32() * (1.0 - 1.0 / 256.0);
+    if scales.iter().all(|scale| scale * INT8 <= most) {
+        return Ok(Form::Int8(scales));
+    }
+    scales.iter_mut().for_each(|scale| *scale = scale.min(most / INT8));
+    let mut beyond = 0;
+    layer.weight.for_each_rows(|rows| {
+        beyond += rows.iter().filter(|v| v.abs() > most).count() as u64;
+        Ok::<(), Error>(())
+    })?;
+    narrowed.counts_clamped(&layer.name).store(beyond, std::sync::atomic::Ordering::Relaxed);
+    Ok(Form::Int8(scales))
 }
 
 /// Products of what goes apart, beside a node's own; gives the nodes that add them up, in place of which the
@@ -105,7 +141,7 @@ fn beside(out: &mut Rewrite, node: &mut Node, apart: &Apart, made: &mut Made) ->
     };
     let mut products = Vec::new();
     if let Some((channels, weights)) = &apart.columns {
-        let large = *made.large.entry(x).or_insert_with(|| {
+        let large = *made.large.entry((x, channels.clone())).or_insert_with(|| {
             let values = channels.iter().map(|&k| k as i64).collect();
             let from = out.name(x).to_owned();
             let places = out.constant(&format!("{from}.large"), Data::Int64 { dims: vec![channels.len()], values });
@@ -142,7 +178,7 @@ fn write(
     mut node: Node,
     layer: Layer,
     form: Form,
-    options: &Options,
+    (options, masked): (&Options, bool),
     made: &mut Made,
     narrowed: &mut Narrowed,
 ) {
@@ -184,7 +220,8 @@ fn write(
             out.keep(node);
         }
         Form::Dynamic(scales) => {
-            let x = node.inputs[0];
+            let apart = layer.apart.as_ref().and_then(|apart| apart.columns.as_ref()).filter(|_| masked);
+            let x = apart.map_or(node.inputs[0], |(channels, _)| without(out, node.inputs[0], channels, &layer, made));
             let from = out.name(x).to_owned();
             let quantize = || out.node(&from, ("", "DynamicQuantizeLinear"), vec![x], vec![]);
             let [numbers, scale, zero] = *made.inputs.entry(x).or_insert_with(quantize);

@@ -54,6 +54,11 @@ impl Walk {
                 Some(weight) if weight.shape().len() == 2 => {
                     Some(weighted(&Weight::new(weight.clone(), Role::Factor), &computed(0), 1)?)
                 }
+                // Head by head: of as many channels as there are in all, or each of all of them.
+                Some(weight) if weight.shape().len() == 3 => {
+                    let heads = weight.shape()[0];
+                    Some(weighted(&Weight::new(weight.clone(), Role::Stack), &computed(0), heads)?)
+                }
                 // Softmax's weights add up to one: values come out no larger than they went in.
                 _ => Some(computed(1)),
             },

@@ -35,8 +35,9 @@ pub fn gains(
         let output = *node.outputs.first()?;
         let behind: Vec<&Layer> = layers.iter().map(|(_, layer)| layer).filter(|layer| layer.input == output).collect();
         let readers = parts.nodes.iter().flat_map(|node| &node.inputs).filter(|&&input| input == output).count();
+        let given = parts.outputs.iter().any(|port| port.name == parts.value_name(output));
         // Whoever else reads it would see other numbers.
-        (!behind.is_empty() && behind.len() == readers).then_some((output, behind))
+        (!behind.is_empty() && behind.len() == readers && !given).then_some((output, behind))
     });
     let norms: Vec<(Value, Vec<&Layer>)> = norms.collect();
     let found = super::plan::parallel(&norms, |(output, behind)| best(*output, behind, study, form))?;

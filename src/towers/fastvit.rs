@@ -20,7 +20,7 @@ use crate::params::reparam::{Linear, columns_interleaved, linear_after};
 pub fn tower(s: &Scope, c: &FastVitCfg, embed_dim: usize) -> Result<Value, Error> {
     let [height, width] = c.image_size;
     let dims = vec![BATCH, Dim::Fixed(3), Dim::Fixed(height), Dim::Fixed(width)];
-    let x = s.graph().input("pixel_values", ElementType::Float, dims);
+    let x = s.graph().input(s.build().ports.image, ElementType::Float, dims);
 
     // Stem: 3×3 dense and 3×3 depthwise, each of stride 2, then 1×1.
     let d = c.embed_dims[0];

@@ -14,7 +14,11 @@ use crate::params::Error;
 /// `input_ids` int64 `[B, L]` → embedding `[B, embed_dim]`.
 pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
     let length = if s.build().dynamic_text { SEQUENCE } else { Dim::Fixed(c.context_length) };
-    let ids = s.graph().input("input_ids", ElementType::Int64, vec![BATCH, length]);
+    let ids = {
+        let ports = s.build().ports;
+        let element = if ports.int32 { ElementType::Int32 } else { ElementType::Int64 };
+        s.graph().input(ports.tokens, element, vec![BATCH, length])
+    };
     let (text, ids) = Text::of(s, ids, c);
 
     let embedding = s.at("token_embedding");
@@ -40,6 +44,12 @@ pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
         None if c.pool_type == TextPool::First => Place::Fixed(0),
         None => Place::Fixed(c.context_length - 1),
     };
+    if s.build().ports.hidden && c.model_type == TextModel::Transformer {
+        let x = layers::blocks(s, x, &transformer)?;
+        let x = layers::layer_norm(&s.at("norm"), x, c.width, c.norm_eps)?;
+        let x = place.take(&s.at("pool"), super::hidden(s, x, c.width, text.places(c)));
+        return layers::head(s, x, c.width, embed_dim, c.proj == Proj::Linear, c.proj_bias);
+    }
     let x = match c.model_type {
         TextModel::Transformer => pool::blocks(s, x, place, &transformer)?,
         TextModel::Mct => place.take(&s.at("pool"), mct(s, x, c, &transformer)?),
@@ -62,14 +72,19 @@ struct Text {
 impl Text {
     /// Reads `ids [B, L]`; gives them back, cut.
     fn of(s: &Scope, ids: Value, c: &TextCfg) -> (Text, Value) {
-        let pool = s.at("pool");
+        let (pool, int32) = (s.at("pool"), s.build().ports.int32);
         let place = match c.pool_type {
             TextPool::Last | TextPool::First => None,
             // The end token has the largest id. ONNX Runtime 1.14 has no ArgMax of int64.
-            TextPool::Argmax => Some(pool.arg_max(pool.cast_int32(ids), 1, true)),
+            TextPool::Argmax => Some(pool.arg_max(if int32 { ids } else { pool.cast_int32(ids) }, 1, true)),
             // ArgMax takes the first of equals.
             TextPool::Eos => {
-                let eot = s.graph().int64(&[], &[c.eot_id]);
+                // Whole numbers this small are floats without loss, whatever the ids' type.
+                let (ids, eot) = if int32 {
+                    (pool.cast_float(ids), pool.scalar(c.eot_id as f32))
+                } else {
+                    (ids, s.graph().int64(&[], &[c.eot_id]))
+                };
                 Some(pool.arg_max(pool.cast_float(pool.equal(ids, eot)), 1, true))
             }
         };

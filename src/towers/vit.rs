@@ -18,7 +18,7 @@ pub fn tower(s: &Scope, c: &VitCfg, embed_dim: usize) -> Result<Value, Error> {
     let patches = rows * columns;
 
     let dims = vec![BATCH, Dim::Fixed(3), Dim::Fixed(size[0]), Dim::Fixed(size[1])];
-    let x = s.graph().input("pixel_values", ElementType::Float, dims);
+    let x = s.graph().input(s.build().ports.image, ElementType::Float, dims);
     let x = match &c.conv_stem {
         Some(stem) => conv_stem(&s.at("patch_embed").at("backbone"), x, stem, c.patch_bias)?,
         None => patch_embed(&s.at("patch_embed").at("proj"), x, c)?,
@@ -74,10 +74,13 @@ pub fn encode(
     };
     let x = match (c.pool, c.map_heads, c.map_mlp_dim) {
         (VisionPool::Map, Some(heads), Some(mlp_dim)) => {
-            let x = norm(layers::blocks(s, x, &transformer)?)?;
+            let x = super::hidden(s, norm(layers::blocks(s, x, &transformer)?)?, c.width, places);
             pool::map_head(&s.at("attn_pool"), x, &transformer, heads, mlp_dim)?
         }
-        (VisionPool::Avg, ..) => s.reduce_mean(norm(layers::blocks(s, x, &transformer)?)?, &[1], false),
+        (VisionPool::Avg, ..) => {
+            let x = super::hidden(s, norm(layers::blocks(s, x, &transformer)?)?, c.width, places);
+            s.reduce_mean(x, &[1], false)
+        }
         // A configuration with `map` and no heads does not pass its check.
         (VisionPool::Token | VisionPool::Map, ..) => norm(pool::blocks(s, x, Place::Fixed(0), &transformer)?)?,
     }; // [B, D]

@@ -233,7 +233,7 @@ impl Runnable<'_> {
     }
 }
 
-fn kind(inputs: &[Port]) -> Result<Kind, String> {
+pub(crate) fn kind(inputs: &[Port]) -> Result<Kind, String> {
     let is_id = |port: &Port| matches!(port.element_type.as_str(), "int64" | "int32");
     let shapes: Vec<(bool, usize)> = inputs.iter().map(|port| (is_id(port), port.shape.len())).collect();
     let floats = inputs.iter().filter(|port| port.element_type == "float").count();

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use clip_onnx::onnx::write::ExternalData;
+use clip_onnx::package::layout::Layout;
 use clip_onnx::pipeline::{Choice, Export};
 use clip_onnx::precision::{self, Precision};
 use clip_onnx::towers::Build;
@@ -60,6 +61,9 @@ impl Fixture {
             force: false,
             choice: Choice { config: Some(self.config()), ..Choice::default() },
             image_size: None,
+            layout: Layout::Plain,
+            tokenizer: None,
+            int32_tokens: None,
             build: Build::default(),
             precisions: vec![Precision::Fp32],
             narrowing: precision::Options::default(),

@@ -1,0 +1,296 @@
+//! `clip-onnx embed` and `clip-onnx classify`: photographs and sentences through an exported folder.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use clip_onnx::embed::store::{Entry, Of, Store};
+use clip_onnx::embed::{Embedder, Options, cosine};
+use clip_onnx::pipeline::Progress;
+use clip_onnx::precision::Precision;
+use clip_onnx::verify::Engines;
+
+use super::args::{EngineArgs, parse_precision};
+use super::progress::Bars;
+
+/// Endings of files that are taken from a folder of photographs.
+const PHOTOGRAPHS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
+
+#[derive(Args)]
+pub struct TowerArgs {
+    /// Folder an export wrote
+    pub folder: PathBuf,
+    /// Files of this precision. Default: fp32, or the first there is
+    #[arg(long, value_name = "NAME", value_parser = parse_precision)]
+    pub precision: Option<Precision>,
+    /// The model's tokenizer.json, where its vocabulary is not built in (SigLIP) and the folder has none
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+    /// Photographs or sentences that are run at once
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub batch: u16,
+    /// Threads of ONNX Runtime; all cores where nothing is said. tract has one
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub engines: EngineArgs,
+}
+
+impl TowerArgs {
+    fn open(&self) -> anyhow::Result<Embedder> {
+        // ONNX Runtime where its library is at hand: it is the faster one.
+        let engine = Engines::from(self.engines.clone()).open()?.pop().context("--engine names none")?;
+        let options = Options {
+            precision: self.precision,
+            tokenizer: self.tokenizer.clone(),
+            engine,
+            threads: self.threads,
+            batch: usize::from(self.batch),
+        };
+        Ok(Embedder::open(&self.folder, options)?)
+    }
+}
+
+#[derive(Args)]
+pub struct EmbedArgs {
+    #[command(flatten)]
+    pub towers: TowerArgs,
+    /// Photographs: files, folders (with what is in them, however deep), or patterns such as 'photos/*.jpg'
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub image: Vec<PathBuf>,
+    /// Sentences
+    #[arg(long, value_name = "TEXT", num_args = 1..)]
+    pub text: Vec<String>,
+    /// Sentences from a file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub texts: Option<PathBuf>,
+    /// File to write: .npy (names in FILE.names.txt), .json or .safetensors. Without it a table is printed.
+    /// A run that was stopped goes on where it was: what is done is kept in FILE.partial until the end
+    #[arg(long, short, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Replace FILE
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args)]
+pub struct ClassifyArgs {
+    #[command(flatten)]
+    pub towers: TowerArgs,
+    /// Photograph
+    pub image: PathBuf,
+    /// What it may show
+    pub labels: Vec<String>,
+    /// What it may show, from a file, one a line
+    #[arg(long = "labels", value_name = "FILE")]
+    pub labels_file: Option<PathBuf>,
+    /// Sentence around each label, with {} in its place
+    #[arg(long, value_name = "TEXT", default_value = "a photo of a {}")]
+    pub template: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Embeds; false when something was skipped.
+///
+/// # Errors
+/// Whatever keeps all of it from being done.
+pub fn embed(args: EmbedArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Result<bool> {
+    let images = photographs(&args.image)?;
+    let mut sentences = args.text.clone();
+    if let Some(file) = &args.texts {
+        sentences.extend(lines(file)?);
+    }
+    if images.is_empty() && sentences.is_empty() {
+        bail!("there is nothing to embed: name photographs with --image or sentences with --text");
+    }
+    let embedder = args.towers.open()?;
+    let made_with = format!(
+        "{} {} {}",
+        std::fs::canonicalize(&args.towers.folder).unwrap_or_default().display(),
+        args.towers.precision.map_or("", Precision::name),
+        args.towers.tokenizer.as_deref().map_or_else(String::new, |path| path.display().to_string())
+    );
+    let both = !images.is_empty() && !sentences.is_empty();
+    let mut store = args.out.as_ref().map(|path| Store::open(path, &made_with, both, args.force)).transpose()?;
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut skipped = 0;
+    let mut order: Vec<(Of, String)> = images.iter().map(|path| (Of::Image, path.display().to_string())).collect();
+    order.extend(sentences.iter().map(|text| (Of::Text, text.clone())));
+    order = super::timing::distinct(order);
+    let left = |of: Of| -> Vec<String> {
+        let missing = order
+            .iter()
+            .filter(|(kind, name)| *kind == of && store.as_ref().is_none_or(|s| s.found(of, name).is_none()));
+        missing.map(|(_, name)| name.clone()).collect()
+    };
+    let (left_images, left_texts) = (left(Of::Image), left(Of::Text));
+    if left_images.len() + left_texts.len() < order.len() {
+        bars.warn(&format!(
+            "{} of {} are done by an earlier run",
+            order.len() - left_images.len() - left_texts.len(),
+            order.len()
+        ));
+    }
+    let mut take = |of: Of, name: &str, found: Result<Vec<f32>, clip_onnx::embed::Error>| {
+        bars.advance(1);
+        match found {
+            Ok(embedding) => {
+                let entry = Entry::new(of, name.to_owned(), embedding);
+                match &mut store {
+                    Some(store) => store.add(entry)?,
+                    None => entries.push(entry),
+                }
+            }
+            Err(error) => {
+                skipped += 1;
+                bars.warn(&format!("skipped: {error}"));
+            }
+        }
+        Ok(())
+    };
+    if !left_images.is_empty() {
+        bars.count("photographs", left_images.len());
+        let paths: Vec<PathBuf> = left_images.iter().map(PathBuf::from).collect();
+        embedder.images(&paths, |path, found| take(Of::Image, &path.display().to_string(), found))?;
+    }
+    if !left_texts.is_empty() {
+        bars.count("sentences", left_texts.len());
+        embedder.texts(&left_texts, |text, found| take(Of::Text, text, found))?;
+    }
+    bars.finish();
+    match store {
+        Some(store) => {
+            store.finish(&order)?;
+            if let Some(path) = &args.out {
+                super::told(writeln!(out, "{} embeddings in {}", order.len() - skipped, path.display()));
+            }
+        }
+        None => super::told(table(out, &entries)),
+    }
+    Ok(skipped == 0)
+}
+
+/// Photographs by sentences where there are both, else the first numbers of each.
+fn table(out: &mut impl Write, entries: &[Entry]) -> io::Result<()> {
+    let of = |of: Of| -> Vec<&Entry> { entries.iter().filter(|entry| entry.of == of).collect() };
+    let (images, texts) = (of(Of::Image), of(Of::Text));
+    let width = entries.iter().map(|entry| entry.name.chars().count()).max().unwrap_or(0).min(48);
+    if images.is_empty() || texts.is_empty() {
+        for entry in entries {
+            let first: Vec<String> = entry.embedding.iter().take(6).map(|v| format!("{v:9.5}")).collect();
+            writeln!(out, "{:width$}  {} …  [{}]", entry.name, first.join(" "), entry.embedding.len())?;
+        }
+        return Ok(());
+    }
+    writeln!(out, "cosine of")?;
+    for image in images {
+        for text in &texts {
+            let cosine = cosine(&image.embedding, &text.embedding);
+            writeln!(out, "{:width$}  {:width$}  {cosine:8.5}", image.name, text.name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Classifies one photograph.
+///
+/// # Errors
+/// Whatever keeps it from being done.
+pub fn classify(args: ClassifyArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Result<()> {
+    let mut labels: Vec<String> = args.labels.clone();
+    if let Some(file) = &args.labels_file {
+        labels.extend(lines(file)?);
+    }
+    let labels = super::timing::distinct(labels);
+    if labels.is_empty() {
+        bail!("there is nothing to choose from: name labels, or a file of them with --labels");
+    }
+    if !args.template.contains("{}") {
+        bail!("--template `{}` has no {{}} for the label", args.template);
+    }
+    let embedder = args.towers.open()?;
+    bars.say("sentences");
+    let mut texts = Vec::new();
+    let sentences: Vec<String> = labels.iter().map(|label| args.template.replace("{}", label)).collect();
+    embedder.texts(&sentences, |_, found| {
+        texts.push(found?);
+        Ok(())
+    })?;
+    bars.say("photograph");
+    let mut image = Vec::new();
+    embedder.images(std::slice::from_ref(&args.image), |_, found| {
+        image = found?;
+        Ok(())
+    })?;
+    bars.finish();
+    let probabilities = embedder.probabilities(&image, &texts)?;
+    let mut ranked: Vec<(&String, f64)> = labels.iter().zip(probabilities).collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    if args.json {
+        let list: Vec<_> =
+            ranked.iter().map(|(label, p)| serde_json::json!({"label": label, "probability": p})).collect();
+        super::told(writeln!(out, "{}", serde_json::to_string_pretty(&list)?));
+        return Ok(());
+    }
+    let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).min(40);
+    for (label, probability) in ranked {
+        let bar = "█".repeat((probability * 40.0).round() as usize);
+        super::told(writeln!(out, "{label:width$}  {probability:9.6}  {bar}"));
+    }
+    Ok(())
+}
+
+/// Lines of a file that hold something.
+fn lines(file: &Path) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let lines: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if lines.is_empty() {
+        bail!("{} has no line that holds anything", file.display());
+    }
+    Ok(lines)
+}
+
+/// Files that are named, those in folders, and those that patterns match; each kind in order of names.
+fn photographs(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut out = Vec::new();
+    for path in named {
+        let text = path.display().to_string();
+        if path.is_dir() {
+            let before = out.len();
+            walk(path, &mut out)?;
+            if out.len() == before {
+                bail!("{text} holds no photograph ({})", PHOTOGRAPHS.join(", "));
+            }
+        } else if !path.exists() && text.contains(['*', '?', '[']) {
+            let before = out.len();
+            let found = glob::glob(&text).with_context(|| format!("`{text}` is no pattern"))?;
+            out.extend(found.filter_map(Result::ok).filter(|path| path.is_file()));
+            if out.len() == before {
+                bail!("`{text}` matches no file");
+            }
+        } else {
+            // One that is not there is told when its turn comes, beside what can be done.
+            out.push(path.clone());
+        }
+    }
+    Ok(out)
+}
+
+fn walk(folder: &Path, out: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>()?;
+    paths.sort();
+    for path in paths {
+        let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+        // A link to a folder may lead back into it.
+        if path.is_dir() && !path.is_symlink() {
+            walk(&path, out)?;
+        } else if PHOTOGRAPHS.contains(&ending.as_str()) {
+            out.push(path);
+        }
+    }
+    Ok(())
+}

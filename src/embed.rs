@@ -1,0 +1,299 @@
+//! Photographs and sentences through exported towers.
+//!
+//! A folder that an export wrote says everything else: which model, how its pixels and tokens are made,
+//! scale and bias of its logits.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+
+use serde::Deserialize;
+
+use crate::config::{self, ModelConfig};
+use crate::onnx::read::summary;
+use crate::package::MANIFEST;
+use crate::pixels::{self, Picture, Pixels};
+use crate::precision::Precision;
+use crate::tokenize::{self, Tokenizer};
+use crate::verify::tower::{Array, Kind, Runnable, Tower, precision};
+use crate::verify::{self, Engine};
+
+pub mod store;
+
+/// What can keep a folder from being used, or one photograph or sentence from an embedding.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{path} is no folder that an export wrote: {reason}; name one that `clip-onnx export` made")]
+    Folder { path: String, reason: String },
+    #[error("{path} has no {kind} tower in {precision}; it has {found}")]
+    NoTower { path: String, kind: &'static str, precision: Precision, found: String },
+    #[error(transparent)]
+    Config(Box<config::Error>),
+    #[error(transparent)]
+    Tokenizer(#[from] tokenize::Error),
+    #[error(transparent)]
+    Pixels(#[from] pixels::Error),
+    #[error(transparent)]
+    Verify(Box<verify::Error>),
+    #[error(transparent)]
+    Onnx(Box<crate::onnx::read::Error>),
+    #[error("`{0}` has an embedding that is no number")]
+    NotFinite(String),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+impl From<verify::Error> for Error {
+    fn from(error: verify::Error) -> Error {
+        Error::Verify(Box::new(error))
+    }
+}
+
+impl From<crate::onnx::read::Error> for Error {
+    fn from(error: crate::onnx::read::Error) -> Error {
+        Error::Onnx(Box::new(error))
+    }
+}
+
+/// The part of `manifest.json` that is needed.
+#[derive(Deserialize)]
+struct Manifest {
+    tool: String,
+    config: serde_json::Value,
+    files: Vec<ManifestFile>,
+}
+
+#[derive(Deserialize)]
+struct ManifestFile {
+    path: PathBuf,
+}
+
+/// What a folder is used with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Files of this precision; where none is asked for, float32, or the first there is.
+    pub precision: Option<Precision>,
+    /// The model's `tokenizer.json`, where its vocabulary is not built in and the folder has none.
+    pub tokenizer: Option<PathBuf>,
+    pub engine: Engine,
+    pub threads: Option<usize>,
+    /// Photographs or sentences that are run at once.
+    pub batch: usize,
+}
+
+/// A folder's towers, ready.
+pub struct Embedder {
+    folder: PathBuf,
+    pub config: ModelConfig,
+    options: Options,
+    /// By kind and precision.
+    files: Vec<(Kind, Precision, PathBuf)>,
+}
+
+impl Embedder {
+    /// Reads what is in `folder`.
+    ///
+    /// # Errors
+    /// [`Error::Folder`] when it is no export's.
+    pub fn open(folder: &Path, options: Options) -> Result<Embedder, Error> {
+        let wrong = |reason: String| Error::Folder { path: folder.display().to_string(), reason };
+        let path = folder.join(MANIFEST);
+        let text = crate::files::read_text(&path).map_err(|e| wrong(format!("{MANIFEST}: {e}")))?;
+        let manifest: Manifest = serde_json::from_str(&text).map_err(|e| wrong(format!("{MANIFEST}: {e}")))?;
+        if manifest.tool != env!("CARGO_PKG_NAME") {
+            return Err(wrong(format!("{MANIFEST} is of {}", manifest.tool)));
+        }
+        let config = ModelConfig::parse(&path.display().to_string(), &manifest.config.to_string())
+            .map_err(|error| Error::Config(Box::new(error)))?;
+        let mut files = Vec::new();
+        for file in manifest.files.iter().filter(|file| file.path.extension().is_some_and(|e| e == "onnx")) {
+            let path = folder.join(&file.path);
+            let summary = summary(&path)?;
+            if let Ok(kind) = verify::tower::kind(&summary.inputs) {
+                files.push((kind, precision(&summary), path));
+            }
+        }
+        Ok(Embedder { folder: folder.to_owned(), config, options, files })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn tower(&self, image: bool) -> Result<Tower, Error> {
+        let fits = |kind: Kind| (kind == Kind::Text) != image;
+        let there: Vec<_> = self.files.iter().filter(|(kind, _, _)| fits(*kind)).collect();
+        let wanted = self.options.precision.unwrap_or(Precision::Fp32);
+        let exact = there.iter().find(|(_, precision, _)| *precision == wanted);
+        let any = if self.options.precision.is_none() { there.first() } else { None };
+        let Some((_, _, path)) = exact.or(any) else {
+            let found: Vec<&str> = there.iter().map(|(_, precision, _)| precision.name()).collect();
+            return Err(Error::NoTower {
+                path: self.folder.display().to_string(),
+                kind: if image { "image" } else { "text" },
+                precision: wanted,
+                found: if found.is_empty() { "none of it".to_owned() } else { found.join(", ") },
+            });
+        };
+        Ok(Tower::open(path, path, &self.options.engine, self.options.threads)?)
+    }
+
+    /// The model's tokenizer: the one named, else the folder's, else built in.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::new`].
+    pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
+        let named = self.options.tokenizer.clone();
+        let carried = Some(self.folder.join("tokenizer.json"));
+        // One that is built in is cleaned for more exactly than its own file says.
+        let built_in = tokenize::built_in(&self.config);
+        let file = named.or_else(|| carried.filter(|path| !built_in && path.is_file()));
+        Ok(Tokenizer::new(&self.config, file.as_deref())?)
+    }
+
+    /// Calls `each` with the embedding of every photograph, in order, or what is wrong with it; decoding goes
+    /// on meanwhile.
+    ///
+    /// # Errors
+    /// When the tower cannot be loaded or run, or what `each` reports.
+    pub fn images(
+        &self,
+        paths: &[PathBuf],
+        mut each: impl FnMut(&Path, Result<Vec<f32>, Error>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let tower = self.tower(true)?;
+        let pixels = Pixels::new(&self.config);
+        let batch = if tower.kind == Kind::Naflex { 1 } else { tower.fixed_batch.unwrap_or(self.options.batch).max(1) };
+        let mut runs = Runs { tower: &tower, plan: None, whole: self.options.engine.is_tract() };
+        let (sender, receiver) = sync_channel(2 * batch);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for path in paths {
+                    let arrays = || Ok(pixels.of(&Picture::open(path)?, path)?);
+                    // Nobody listens any more when running failed.
+                    if sender.send((path, arrays())).is_err() {
+                        return;
+                    }
+                }
+            });
+            // Let go of when this ends early, so that whoever decodes is not waited for.
+            let receiver = receiver;
+            let mut waiting: Vec<(&PathBuf, Result<Vec<Array>, Error>)> = Vec::new();
+            loop {
+                let next = receiver.recv().ok();
+                let done = next.is_none();
+                waiting.extend(next);
+                let ready = waiting.iter().filter(|(_, arrays)| arrays.is_ok()).count();
+                if ready == batch || done {
+                    let rows: Vec<&Vec<Array>> =
+                        waiting.iter().filter_map(|(_, arrays)| arrays.as_ref().ok()).collect();
+                    let mut found = runs.run(&rows, batch)?.into_iter();
+                    for (path, arrays) in waiting.drain(..) {
+                        let name = || path.display().to_string();
+                        each(path, arrays.and_then(|_| finite(found.next(), name)))?;
+                    }
+                }
+                if done {
+                    return Ok(());
+                }
+            }
+        })
+    }
+
+    /// Calls `each` with the embedding of every sentence, in order, or what is wrong with it.
+    ///
+    /// # Errors
+    /// When there is no tokenizer, the tower cannot be loaded or run, or what `each` reports.
+    pub fn texts(
+        &self,
+        sentences: &[String],
+        mut each: impl FnMut(&str, Result<Vec<f32>, Error>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let tokenizer = self.tokenizer()?;
+        let tower = self.tower(false)?;
+        let batch = tower.fixed_batch.unwrap_or(self.options.batch).max(1);
+        let mut runs = Runs { tower: &tower, plan: None, whole: self.options.engine.is_tract() };
+        for sentences in sentences.chunks(batch) {
+            let row = |sentence: &String| {
+                let ids = tokenizer.row(sentence)?;
+                Ok(vec![Array { shape: vec![1, ids.len()], values: vec![], ids }])
+            };
+            let arrays: Vec<Result<Vec<Array>, Error>> = sentences.iter().map(row).collect();
+            let rows: Vec<&Vec<Array>> = arrays.iter().filter_map(|arrays| arrays.as_ref().ok()).collect();
+            let mut found = runs.run(&rows, batch)?.into_iter();
+            for (sentence, arrays) in sentences.iter().zip(arrays) {
+                each(sentence, arrays.and_then(|_| finite(found.next(), || sentence.clone())))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How likely a photograph shows what each sentence says: of CLIP one of them does, so they sum to one; of
+    /// SigLIP each is by itself. With `exp(logit_scale)` and bias of the checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Folder`] when the towers carry no scale.
+    pub fn probabilities(&self, image: &[f32], texts: &[Vec<f32>]) -> Result<Vec<f64>, Error> {
+        let Some((_, _, path)) = self.files.first() else { return Ok(vec![]) };
+        let metadata = summary(path)?.metadata;
+        let number = |key: &str| metadata.get(key).and_then(|text| text.parse::<f64>().ok());
+        let Some(scale) = number("logit_scale_exp") else {
+            let reason = "its files carry no logit_scale_exp, without which cosines are no probabilities".to_owned();
+            return Err(Error::Folder { path: self.folder.display().to_string(), reason });
+        };
+        let bias = number("logit_bias");
+        let logits: Vec<f64> = texts.iter().map(|text| scale * cosine(image, text) + bias.unwrap_or(0.0)).collect();
+        if bias.is_some() {
+            return Ok(logits.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect());
+        }
+        let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let parts: Vec<f64> = logits.iter().map(|logit| (logit - most).exp()).collect();
+        let all: f64 = parts.iter().sum();
+        Ok(parts.iter().map(|part| part / all).collect())
+    }
+}
+
+/// Cosine of the angle between two embeddings, normalised or not.
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-300)
+}
+
+fn finite(row: Option<Vec<f32>>, name: impl Fn() -> String) -> Result<Vec<f32>, Error> {
+    row.filter(|row| row.iter().all(|v| v.is_finite())).ok_or_else(|| Error::NotFinite(name()))
+}
+
+/// A tower run at one batch size after another.
+struct Runs<'a> {
+    tower: &'a Tower,
+    /// The last one, by the shapes of its inputs.
+    plan: Option<(Vec<Vec<usize>>, Runnable<'a>)>,
+    /// Whether a new size costs enough to fill batches up instead.
+    whole: bool,
+}
+
+impl Runs<'_> {
+    /// Embeddings of these rows, no more than `batch`.
+    fn run(&mut self, rows: &[&Vec<Array>], batch: usize) -> Result<Vec<Vec<f32>>, Error> {
+        let Some(first) = rows.first() else { return Ok(vec![]) };
+        let fill = if self.whole || self.tower.fixed_batch.is_some() { batch } else { rows.len() };
+        let joined = |input: usize| {
+            let all = (0..fill).map(|at| &rows[at.min(rows.len() - 1)][input]);
+            let mut joined = Array { shape: first[input].shape.clone(), values: vec![], ids: vec![] };
+            joined.shape[0] = fill;
+            for row in all {
+                joined.values.extend_from_slice(&row.values);
+                joined.ids.extend_from_slice(&row.ids);
+            }
+            joined
+        };
+        let inputs: Vec<Array> = (0..first.len()).map(joined).collect();
+        let shapes: Vec<Vec<usize>> = inputs.iter().map(|input| input.shape.clone()).collect();
+        if self.plan.as_ref().is_none_or(|(was, _)| *was != shapes) {
+            self.plan = Some((shapes, self.tower.at_batch(fill, &inputs)?));
+        }
+        let Some((_, plan)) = &self.plan else { return Ok(vec![]) };
+        let found = plan.run(&inputs)?;
+        Ok((0..rows.len()).map(|row| found.row(row).to_vec()).collect())
+    }
+}

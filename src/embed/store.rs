@@ -1,0 +1,229 @@
+//! Embeddings as files, and what is done so far beside them, so that a run that was stopped goes on.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use ndarray::Array2;
+use ndarray_npy::WriteNpyExt;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+
+/// What can be wrong with a file of embeddings.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{path}: a file of embeddings ends with .npy, .json or .safetensors")]
+    Kind { path: String },
+    #[error("{path} holds one array; name a .json or .safetensors for photographs and sentences together")]
+    OneArray { path: String },
+    #[error("{path} exists; use --force to replace it, or name another place")]
+    Exists { path: String },
+    #[error("{path} cannot be written: {reason}")]
+    Write { path: String, reason: String },
+    #[error(
+        "{path} is what an earlier run left of another folder or of other options; remove it, or name another place"
+    )]
+    Other { path: String },
+}
+
+/// What an embedding is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Of {
+    Image,
+    Text,
+}
+
+/// One embedding.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    pub of: Of,
+    /// A path, or the sentence.
+    pub name: String,
+    pub embedding: Vec<f32>,
+    /// Of a photograph: bytes and when it was changed, so that another of its name is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stamp: Option<(u64, u64)>,
+}
+
+impl Entry {
+    pub fn new(of: Of, name: String, embedding: Vec<f32>) -> Entry {
+        let stamp = if of == Of::Image { stamp(Path::new(&name)) } else { None };
+        Entry { of, name, embedding, stamp }
+    }
+}
+
+fn stamp(path: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::metadata(path).ok()?;
+    let changed = found.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some((found.len(), changed.as_nanos() as u64))
+}
+
+/// First line of what is done so far.
+#[derive(PartialEq, Serialize, Deserialize)]
+struct Header {
+    /// What embeddings depend on: folder, precision.
+    made_with: String,
+}
+
+/// A file of embeddings in the making.
+pub struct Store {
+    target: PathBuf,
+    partial: PathBuf,
+    log: File,
+    done: HashMap<(Of, String), Entry>,
+}
+
+impl Store {
+    /// Begins `target`, or goes on with what an earlier run left beside it. `both` says whether
+    /// photographs and sentences will come.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn open(target: &Path, made_with: &str, both: bool, force: bool) -> Result<Store, Error> {
+        let path = || target.display().to_string();
+        match extension(target) {
+            "npy" if both => return Err(Error::OneArray { path: path() }),
+            "npy" | "json" | "safetensors" => {}
+            _ => return Err(Error::Kind { path: path() }),
+        }
+        if target.exists() && !force {
+            return Err(Error::Exists { path: path() });
+        }
+        let partial = beside(target, "partial");
+        let failed =
+            |e: &dyn std::fmt::Display| Error::Write { path: partial.display().to_string(), reason: e.to_string() };
+        let header = Header { made_with: made_with.to_owned() };
+        let mut done = HashMap::new();
+        // What was being written when the run was stopped may be cut off: up to there it counts.
+        let mut whole = 0;
+        if let Ok(file) = File::open(&partial) {
+            let mut lines = BufReader::new(file);
+            let mut line = String::new();
+            while lines.read_line(&mut line).is_ok_and(|n| n > 0) && line.ends_with('\n') {
+                if whole == 0 {
+                    let found = serde_json::from_str::<Header>(&line).ok();
+                    if found.as_ref() != Some(&header) {
+                        return Err(Error::Other { path: partial.display().to_string() });
+                    }
+                } else if let Ok(entry) = serde_json::from_str::<Entry>(&line) {
+                    done.insert((entry.of, entry.name.clone()), entry);
+                } else {
+                    break;
+                }
+                whole += line.len() as u64;
+                line.clear();
+            }
+        }
+        let mut log = OpenOptions::new().create(true).append(true).open(&partial).map_err(|e| failed(&e))?;
+        log.set_len(whole).map_err(|e| failed(&e))?;
+        if whole == 0 {
+            line(&mut log, &header).map_err(|e| failed(&e))?;
+        }
+        Ok(Store { target: target.to_owned(), partial, log, done })
+    }
+
+    /// What an earlier run found for this one, unless the photograph has changed since.
+    pub fn found(&self, of: Of, name: &str) -> Option<&Entry> {
+        let entry = self.done.get(&(of, name.to_owned()))?;
+        (of == Of::Text || entry.stamp == stamp(Path::new(name))).then_some(entry)
+    }
+
+    /// Adds one.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn add(&mut self, entry: Entry) -> Result<(), Error> {
+        let failed =
+            |e: std::io::Error| Error::Write { path: self.partial.display().to_string(), reason: e.to_string() };
+        line(&mut self.log, &entry).map_err(failed)?;
+        self.done.insert((entry.of, entry.name.clone()), entry);
+        Ok(())
+    }
+
+    /// Writes the file with these, in this order, and removes what was beside it.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn finish(self, order: &[(Of, String)]) -> Result<(), Error> {
+        let entries: Vec<&Entry> = order.iter().filter_map(|key| self.done.get(key)).collect();
+        write(&self.target, &entries)?;
+        drop(self.log);
+        // What is left of it is read again by the next run, and is not wrong then.
+        let _ = std::fs::remove_file(&self.partial);
+        Ok(())
+    }
+}
+
+fn line(log: &mut File, value: &impl Serialize) -> std::io::Result<()> {
+    let mut text = serde_json::to_string(value)?;
+    text.push('\n');
+    log.write_all(text.as_bytes())
+}
+
+fn extension(path: &Path) -> &str {
+    path.extension().and_then(|e| e.to_str()).unwrap_or_default()
+}
+
+/// `path` with `.suffix` added to its name.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn matrix(entries: &[&Entry]) -> Result<Array2<f32>, String> {
+    let width = entries.first().map_or(0, |entry| entry.embedding.len());
+    let values = entries.iter().flat_map(|entry| entry.embedding.iter().copied()).collect();
+    Array2::from_shape_vec((entries.len(), width), values).map_err(|e| e.to_string())
+}
+
+/// Writes embeddings, whole or not at all: `.npy` with the names beside it, a line each; `.json`;
+/// `.safetensors` with `image_embeds` and `text_embeds`, names in the metadata.
+fn write(target: &Path, entries: &[&Entry]) -> Result<(), Error> {
+    let failed = |reason: String| Error::Write { path: target.display().to_string(), reason };
+    let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file =
+        tempfile::Builder::new().prefix(".clip-onnx-").tempfile_in(folder).map_err(|e| failed(e.to_string()))?;
+    let of = |of: Of| -> Vec<&Entry> { entries.iter().copied().filter(|entry| entry.of == of).collect() };
+    let names = |entries: &[&Entry]| -> Vec<String> { entries.iter().map(|entry| entry.name.clone()).collect() };
+    match extension(target) {
+        "npy" => {
+            matrix(entries).map_err(failed)?.write_npy(file.as_file_mut()).map_err(|e| failed(e.to_string()))?;
+            let names: String = names(entries).iter().map(|name| format!("{}\n", name.replace('\n', " "))).collect();
+            std::fs::write(beside(target, "names.txt"), names).map_err(|e| failed(e.to_string()))?;
+        }
+        "safetensors" => {
+            let mut tensors = Vec::new();
+            let mut metadata = HashMap::new();
+            let kinds = [(Of::Image, "image_embeds", "images"), (Of::Text, "text_embeds", "texts")];
+            let data: Vec<(&str, Array2<f32>)> = kinds
+                .iter()
+                .map(|&(kind, key, list)| {
+                    let entries = of(kind);
+                    metadata.insert(list.to_owned(), serde_json::json!(names(&entries)).to_string());
+                    Ok((key, matrix(&entries).map_err(failed)?))
+                })
+                .collect::<Result<_, Error>>()?;
+            for (key, values) in data.iter().filter(|(_, values)| values.nrows() > 0) {
+                let bytes = bytemuck::cast_slice(values.as_slice().unwrap_or_default());
+                let view =
+                    TensorView::new(Dtype::F32, values.shape().to_vec(), bytes).map_err(|e| failed(e.to_string()))?;
+                tensors.push((*key, view));
+            }
+            let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|e| failed(e.to_string()))?;
+            file.write_all(&bytes).map_err(|e| failed(e.to_string()))?;
+        }
+        _ => {
+            let list = |entries: Vec<&Entry>, key: &str| -> Vec<serde_json::Value> {
+                entries.iter().map(|entry| serde_json::json!({key: entry.name, "embedding": entry.embedding})).collect()
+            };
+            let json = serde_json::json!({"images": list(of(Of::Image), "path"), "texts": list(of(Of::Text), "text")});
+            serde_json::to_writer(file.as_file_mut(), &json).map_err(|e| failed(e.to_string()))?;
+        }
+    }
+    file.persist(target).map_err(|e| failed(e.error.to_string()))?;
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! What transformers.js, optimum and fastembed read beside the towers.
+//!
+//! Fields: transformers `CLIPConfig`, `SiglipConfig`, `CLIPImageProcessor`, `SiglipImageProcessor`.
+
+use serde_json::{Value, json};
+
+use crate::config::{Act, Family, Interpolation, ModelConfig, ResizeMode, VisionCfg};
+
+fn is_siglip(config: &ModelConfig) -> bool {
+    matches!(config.family, Family::Siglip | Family::Siglip2)
+}
+
+fn act(act: Act) -> &'static str {
+    match act {
+        Act::Gelu => "gelu",
+        Act::GeluTanh => "gelu_pytorch_tanh",
+        Act::QuickGelu => "quick_gelu",
+    }
+}
+
+/// `config.json`: what a runtime has to know to choose its class, and the sizes of both towers.
+pub fn config(config: &ModelConfig) -> Value {
+    let naflex = matches!(config.vision_cfg, VisionCfg::NaflexVit(_));
+    let kind = match (is_siglip(config), naflex) {
+        (true, true) => "siglip2",
+        (true, false) => "siglip",
+        (false, _) => "clip",
+    };
+    let (text, dim) = (&config.text_cfg, config.embed_dim);
+    let mut out = json!({
+        "architectures": [match kind { "siglip2" => "Siglip2Model", "siglip" => "SiglipModel", _ => "CLIPModel" }],
+        "model_type": kind,
+        "_name_or_path": config.model,
+        "projection_dim": dim,
+        "text_config": {
+            "model_type": format!("{kind}_text_model"),
+            "hidden_size": text.width,
+            "intermediate_size": text.mlp_dim,
+            "num_hidden_layers": text.layers,
+            "num_attention_heads": text.heads,
+            "max_position_embeddings": text.context_length,
+            "vocab_size": text.vocab_size,
+            "hidden_act": act(text.act),
+            "layer_norm_eps": text.norm_eps,
+            "projection_dim": dim,
+            "projection_size": dim,
+            "pad_token_id": text.pad_id,
+            "bos_token_id": text.sot_id,
+            "eos_token_id": text.eot_id,
+        },
+        "vision_config": {"model_type": format!("{kind}_vision_model"), "projection_dim": dim},
+    });
+    let vision = &mut out["vision_config"];
+    if let Some([height, width]) = config.vision_cfg.image_size() {
+        vision["image_size"] = if height == width { json!(height) } else { json!([height, width]) };
+    }
+    if let Some(vit) = config.vision_cfg.vit() {
+        vision["patch_size"] = json!(vit.patch_size);
+        vision["hidden_size"] = json!(vit.width);
+        vision["intermediate_size"] = json!(vit.mlp_dim);
+        vision["num_hidden_layers"] = json!(vit.layers);
+        vision["num_attention_heads"] = json!(vit.heads);
+        vision["hidden_act"] = json!(act(vit.act));
+        vision["layer_norm_eps"] = json!(vit.norm_eps);
+    }
+    out
+}
+
+/// `preprocessor_config.json`.
+pub fn preprocessor(config: &ModelConfig) -> Value {
+    let cfg = &config.preprocess_cfg;
+    let [height, width] = config.vision_cfg.image_size().unwrap_or([224, 224]);
+    // Pillow's numbers.
+    let resample = match cfg.interpolation {
+        Interpolation::Bilinear => 2,
+        Interpolation::Bicubic => 3,
+    };
+    let mut out = json!({
+        "do_convert_rgb": true,
+        "do_resize": true,
+        "do_rescale": true,
+        "do_normalize": true,
+        "image_mean": cfg.mean,
+        "image_std": cfg.std,
+        "resample": resample,
+        "rescale_factor": 1.0 / 255.0,
+    });
+    let kind = match cfg.resize_mode {
+        ResizeMode::Naflex => {
+            out["patch_size"] = json!(config.vision_cfg.vit().map(|vit| vit.patch_size));
+            out["max_num_patches"] = json!(crate::pixels::NAFLEX_PATCHES);
+            "Siglip2ImageProcessor"
+        }
+        ResizeMode::Squash => {
+            out["size"] = json!({"height": height, "width": width});
+            out["do_center_crop"] = json!(false);
+            if is_siglip(config) { "SiglipImageProcessor" } else { "CLIPImageProcessor" }
+        }
+        ResizeMode::Shortest => {
+            out["size"] = json!({"shortest_edge": height.min(width)});
+            out["crop_size"] = json!({"height": height, "width": width});
+            out["do_center_crop"] = json!(true);
+            "CLIPImageProcessor"
+        }
+    };
+    out["image_processor_type"] = json!(kind);
+    out["processor_class"] = json!(if is_siglip(config) { "SiglipProcessor" } else { "CLIPProcessor" });
+    out
+}
+
+/// `tokenizer_config.json` and `special_tokens_map.json` of a tokenizer that calls its ids so.
+pub fn tokenizer(config: &ModelConfig, token: impl Fn(i64) -> Option<String>) -> [Value; 2] {
+    let text = &config.text_cfg;
+    let mut special = serde_json::Map::new();
+    let ids = [("bos_token", text.sot_id), ("eos_token", Some(text.eot_id)), ("pad_token", Some(text.pad_id))];
+    for (key, id) in ids {
+        if let Some(token) = id.and_then(&token) {
+            special.insert(key.to_owned(), json!(token));
+        }
+    }
+    let mut out = json!({
+        "tokenizer_class": if is_siglip(config) { "PreTrainedTokenizerFast" } else { "CLIPTokenizer" },
+        "model_max_length": text.context_length,
+        "padding_side": "right",
+        "model_input_names": ["input_ids"],
+        "do_lower_case": !is_siglip(config),
+    });
+    special.iter().for_each(|(key, token)| out[key] = token.clone());
+    [out, Value::Object(special)]
+}

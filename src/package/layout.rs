@@ -1,0 +1,131 @@
+//! Folders that somebody's runtime loads as they are: names of files, of inputs and outputs, and what
+//! stands beside the towers.
+
+use std::path::PathBuf;
+
+use crate::config::{Family, ModelConfig};
+use crate::towers::Ports;
+
+/// Whose folder it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Two towers, side by side.
+    Plain,
+    /// transformers.js, optimum, fastembed.
+    Hf,
+    /// Immich's float contract.
+    Immich,
+    /// Jina's clip-as-service.
+    ClipAsService,
+}
+
+impl Layout {
+    pub const ALL: [Layout; 4] = [Layout::Plain, Layout::Hf, Layout::Immich, Layout::ClipAsService];
+
+    /// What flags and manifests call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::Plain => "plain",
+            Layout::Hf => "hf",
+            Layout::Immich => "immich",
+            Layout::ClipAsService => "clip-as-service",
+        }
+    }
+
+    /// By name.
+    pub fn parse(name: &str) -> Option<Layout> {
+        Layout::ALL.into_iter().find(|layout| layout.name() == name)
+    }
+
+    /// Whether embeddings are normalised inside, as its runtime expects; either way where nothing is said.
+    pub fn normalizes(self) -> Option<bool> {
+        match self {
+            Layout::Plain => None,
+            // They normalise themselves, and `pooler_output` is what the model gives.
+            Layout::Hf => Some(false),
+            Layout::Immich => Some(true),
+            Layout::ClipAsService => Some(false),
+        }
+    }
+
+    pub fn ports(self, family: Family) -> Ports {
+        let siglip = matches!(family, Family::Siglip | Family::Siglip2);
+        match self {
+            Layout::Plain | Layout::ClipAsService => Ports::PLAIN,
+            Layout::Hf if siglip => {
+                Ports { image_embeds: "pooler_output", text_embeds: "pooler_output", hidden: true, ..Ports::PLAIN }
+            }
+            Layout::Hf => Ports::PLAIN,
+            Layout::Immich => Ports {
+                image: "image",
+                image_embeds: "embedding",
+                tokens: "text",
+                text_embeds: "embedding",
+                int32: true,
+                hidden: false,
+            },
+        }
+    }
+
+    /// Where a tower's file goes that is written as `vision_model….onnx` or `text_model….onnx`, or its weights.
+    pub fn place(self, file: &str) -> PathBuf {
+        let (image, rest) = match (file.strip_prefix("vision_model"), file.strip_prefix("text_model")) {
+            (Some(rest), _) => (true, rest),
+            (_, Some(rest)) => (false, rest),
+            _ => return PathBuf::from(file),
+        };
+        // Weights beside a model are named in it: they keep their name.
+        let is_model = file.ends_with(".onnx");
+        match self {
+            Layout::Plain => PathBuf::from(file),
+            Layout::Hf => PathBuf::from("onnx").join(file),
+            Layout::Immich => {
+                let folder = PathBuf::from(if image { "visual" } else { "textual" });
+                if is_model { folder.join(format!("model{rest}")) } else { folder.join(file) }
+            }
+            Layout::ClipAsService if is_model => {
+                PathBuf::from(format!("{}{rest}", if image { "visual" } else { "textual" }))
+            }
+            Layout::ClipAsService => PathBuf::from(file),
+        }
+    }
+
+    /// Where the tokenizer's files go; none where its runtime has its own.
+    pub fn tokenizer_folder(self) -> Option<&'static str> {
+        match self {
+            Layout::Plain | Layout::Hf => Some(""),
+            Layout::Immich => Some("textual"),
+            Layout::ClipAsService => None,
+        }
+    }
+
+    /// What else stands in the folder: paths and contents.
+    pub fn files(self, config: &ModelConfig) -> Vec<(PathBuf, serde_json::Value)> {
+        match self {
+            Layout::Plain | Layout::ClipAsService => vec![],
+            Layout::Hf => vec![
+                (PathBuf::from("config.json"), super::hf::config(config)),
+                (PathBuf::from("preprocessor_config.json"), super::hf::preprocessor(config)),
+            ],
+            Layout::Immich => vec![
+                (PathBuf::from("config.json"), super::open_clip::model_cfg(config)),
+                (PathBuf::from("visual/preprocess_cfg.json"), super::open_clip::preprocess_cfg(config)),
+            ],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_go_where_runtimes_look() {
+        let place = |layout: Layout, file: &str| layout.place(file).display().to_string();
+        assert_eq!(place(Layout::Hf, "vision_model_q4f16.onnx"), "onnx/vision_model_q4f16.onnx");
+        assert_eq!(place(Layout::Immich, "text_model.onnx"), "textual/model.onnx");
+        assert_eq!(place(Layout::Immich, "vision_model.onnx_data"), "visual/vision_model.onnx_data");
+        assert_eq!(place(Layout::ClipAsService, "vision_model.onnx"), "visual.onnx");
+        assert_eq!(place(Layout::Plain, "text_model_int8.onnx"), "text_model_int8.onnx");
+    }
+}

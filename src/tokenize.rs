@@ -1,0 +1,140 @@
+//! Sentences as rows of token ids, as a model's authors make them.
+//!
+//! CLIP's vocabulary is built in; SigLIP's is not, and comes from a `tokenizer.json` the user names.
+
+use std::path::Path;
+
+use crate::config::{Dialect, Family, ModelConfig};
+use clip::Spelling;
+
+mod clean;
+mod clip;
+
+pub use clean::Clean;
+
+/// What can be wrong with a tokenizer or a sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "model `{model}` has a vocabulary that is not built in; name its tokenizer.json with --tokenizer (transformers' repository of the same model has one)"
+    )]
+    Missing { model: String },
+    #[error("{path}: no tokenizer.json that can be read: {reason}")]
+    Read { path: String, reason: String },
+    #[error("{path} is not the tokenizer of `{model}`: {reason}")]
+    Unfit { path: String, model: String, reason: String },
+    #[error("a sentence cannot be cut into tokens: {0}")]
+    Encode(String),
+}
+
+/// A model's tokenizer.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    clean: Clean,
+    /// Places in a row.
+    context: usize,
+    sot: Option<i64>,
+    eot: i64,
+    pad: i64,
+    /// Ids the model has rows for.
+    vocabulary: usize,
+    /// Messages call it that.
+    name: (String, String),
+}
+
+/// What ends a sentence in vocabularies there are.
+const ENDS: [&str; 4] = ["</s>", "<eos>", "<|endoftext|>", "<end_of_text>"];
+
+/// Whether a model's vocabulary is built in.
+pub fn built_in(config: &ModelConfig) -> bool {
+    !matches!(config.family, Family::Siglip | Family::Siglip2) && config.text_cfg.vocab_size == clip::SIZE
+}
+
+/// The text of a `tokenizer.json`: of the file named, else of CLIP's vocabulary.
+///
+/// # Errors
+/// [`Error::Read`].
+pub fn json(file: Option<&Path>) -> Result<String, Error> {
+    let Some(path) = file else { return Ok(clip::tokenizer_json(Spelling::Transformers).to_string()) };
+    let wrong = |e: std::io::Error| Error::Read { path: path.display().to_string(), reason: e.to_string() };
+    crate::files::read_text(path).map_err(wrong)
+}
+
+impl Tokenizer {
+    /// Of a model: from `file` where one is named, else built in.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Read`], or [`Error::Unfit`] when the file is another model's.
+    pub fn new(config: &ModelConfig, file: Option<&Path>) -> Result<Tokenizer, Error> {
+        let (path, text) = match file {
+            Some(path) => (path.display().to_string(), json(Some(path))?),
+            None if built_in(config) => {
+                let spelling =
+                    if config.dialect == Dialect::Transformers { Spelling::Transformers } else { Spelling::OpenClip };
+                ("CLIP's tokenizer".to_owned(), clip::tokenizer_json(spelling).to_string())
+            }
+            None => return Err(Error::Missing { model: config.model.clone() }),
+        };
+        // By `FromStr`, which tokenizers has compiled; its other ways would be compiled here.
+        let mut inner: tokenizers::Tokenizer =
+            text.parse().map_err(|e: tokenizers::Error| Error::Read { path: path.clone(), reason: e.to_string() })?;
+        // Rows are cut and filled here, by the model's own rules.
+        let _ = inner.with_truncation(None);
+        inner.with_padding(None);
+        let text = &config.text_cfg;
+        let unfit = |reason: String| Error::Unfit { path: path.clone(), model: config.model.clone(), reason };
+        let found = inner.get_vocab_size(true);
+        // mT5's has a hundred entries for training that no model has rows for.
+        if found > text.vocab_size + text.vocab_size / 100 + 256 {
+            return Err(unfit(format!("it has {found} entries, the model has rows for {}", text.vocab_size)));
+        }
+        let ends: Vec<i64> = ENDS.iter().filter_map(|end| inner.token_to_id(end)).map(i64::from).collect();
+        if !ends.is_empty() && !ends.contains(&text.eot_id) {
+            return Err(unfit(format!("it ends sentences with id {}, the model's end with {}", ends[0], text.eot_id)));
+        }
+        Ok(Tokenizer {
+            inner,
+            clean: Clean::of(config),
+            context: text.context_length,
+            sot: text.sot_id,
+            eot: text.eot_id,
+            pad: text.pad_id,
+            vocabulary: text.vocab_size,
+            name: (path, config.model.clone()),
+        })
+    }
+
+    /// What a `tokenizer.json` calls an id.
+    pub fn token(&self, id: i64) -> Option<String> {
+        let token = self.inner.id_to_token(u32::try_from(id).ok()?)?;
+        // As files for others spell CLIP's marks.
+        Some(clip::Spelling::Transformers.mark_of(&token).to_owned())
+    }
+
+    /// Places in a row.
+    pub fn context_length(&self) -> usize {
+        self.context
+    }
+
+    /// A row of ids: start where there is one, the sentence, end, padding. What is too long loses its tail,
+    /// not its end.
+    ///
+    /// # Errors
+    /// [`Error::Encode`]; [`Error::Unfit`] for an id the model has no row for.
+    pub fn row(&self, sentence: &str) -> Result<Vec<i64>, Error> {
+        let clean = self.clean.apply(sentence);
+        let encoded = self.inner.encode(clean.as_ref(), false).map_err(|e| Error::Encode(e.to_string()))?;
+        let ids = encoded.get_ids().iter().map(|&id| i64::from(id));
+        let mut row: Vec<i64> = self.sot.into_iter().chain(ids).take(self.context.saturating_sub(1)).collect();
+        row.push(self.eot);
+        row.resize(self.context, self.pad);
+        match row.iter().find(|&&id| id >= self.vocabulary as i64) {
+            Some(id) => Err(Error::Unfit {
+                path: self.name.0.clone(),
+                model: self.name.1.clone(),
+                reason: format!("it gives the id {id} in `{sentence}`, the model has rows for {}", self.vocabulary),
+            }),
+            None => Ok(row),
+        }
+    }
+}

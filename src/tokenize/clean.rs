@@ -1,0 +1,83 @@
+//! What happens to a sentence before it is cut into tokens, by whose numbers are followed.
+
+use std::borrow::Cow;
+
+use crate::config::{Dialect, Family, ModelConfig};
+
+/// Python's `string.punctuation`.
+const PUNCTUATION: &str = r##"!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~"##;
+
+/// How sentences are cleaned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clean {
+    /// Not at all: big_vision's SigLIP.
+    None,
+    /// Lower case alone: big_vision's and transformers' SigLIP 2.
+    Lower,
+    /// Mended, HTML entities read, spaces single, lower case: open_clip's `lower`.
+    Mended,
+    /// The same, `_` as a space and ASCII punctuation left out: open_clip's `canonicalize`.
+    Canonical,
+    /// ASCII punctuation left out, `_` too, spaces single, lower case: transformers' SigLIP.
+    Unpunctuated,
+    /// Composed, spaces single, lower case, which transformers' CLIP tokenizer does itself.
+    Composed,
+}
+
+impl Clean {
+    /// As a model's authors, or those whose dialect is followed, do it.
+    pub fn of(config: &ModelConfig) -> Clean {
+        match (config.family, config.dialect) {
+            (Family::Siglip, Dialect::Original) => Clean::None,
+            (Family::Siglip2, Dialect::Original | Dialect::Transformers) => Clean::Lower,
+            (Family::Siglip | Family::Siglip2, Dialect::OpenClip) => Clean::Canonical,
+            (Family::Siglip, Dialect::Transformers) => Clean::Unpunctuated,
+            (_, Dialect::Transformers) => Clean::Composed,
+            _ => Clean::Mended,
+        }
+    }
+
+    /// A cleaned sentence.
+    pub fn apply(self, text: &str) -> Cow<'_, str> {
+        let without_punctuation =
+            |text: &str| -> String { text.chars().filter(|c| !PUNCTUATION.contains(*c)).collect() };
+        match self {
+            Clean::None | Clean::Composed => Cow::Borrowed(text),
+            Clean::Lower => Cow::Owned(text.to_lowercase()),
+            Clean::Mended => Cow::Owned(single_spaces(&mended(text)).to_lowercase()),
+            Clean::Canonical => {
+                let text = without_punctuation(&mended(text).replace('_', " "));
+                Cow::Owned(single_spaces(&text.to_lowercase()))
+            }
+            Clean::Unpunctuated => Cow::Owned(single_spaces(&without_punctuation(text)).to_lowercase()),
+        }
+    }
+}
+
+/// Broken encodings, curly quotes, ligatures and widths as ftfy mends them, then HTML entities, twice.
+fn mended(text: &str) -> String {
+    let text = plsfix::fix_text(text, None);
+    let text = htmlize::unescape(text);
+    htmlize::unescape(text).into_owned()
+}
+
+/// As Python's `" ".join(text.split())`.
+fn single_spaces(text: &str) -> String {
+    // Python counts the four separators of ASCII as spaces, Unicode does not.
+    let space = |c: char| c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c);
+    text.split(space).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_are_cleaned_as_their_authors_do() {
+        let text = "  A_photo,\tof &amp;lt;b&amp;gt; “Zoë’s”  ﬁsh! ";
+        assert_eq!(Clean::Mended.apply(text), "a_photo, of <b> \"zoë's\" fish!");
+        assert_eq!(Clean::Canonical.apply(text), "a photo of b zoës fish");
+        assert_eq!(Clean::Unpunctuated.apply("A_photo,  of it!"), "aphoto of it");
+        assert_eq!(Clean::None.apply(text), text);
+    }
+}

@@ -1,0 +1,51 @@
+//! Token ids against the authors' own tokenizers (`scripts/make_tokens.py`).
+
+use clip_onnx::config::{ModelConfig, known};
+use clip_onnx::tokenize::{Error, Tokenizer};
+
+fn model(name: &str) -> ModelConfig {
+    known().find(|config| config.model == name).unwrap().clone()
+}
+
+#[test]
+fn clips_ids_are_open_clips() {
+    let rows: serde_json::Value = serde_json::from_str(include_str!("clip_tokens.json")).unwrap();
+    let tokenizer = Tokenizer::new(&model("ViT-B-32"), None).unwrap();
+    let mut differing = Vec::new();
+    for row in rows.as_array().unwrap() {
+        let text = row["text"].as_str().unwrap();
+        let mut expected: Vec<i64> = row["ids"].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect();
+        expected.resize(77, 0);
+        let found = tokenizer.row(text).unwrap();
+        if found != expected {
+            differing.push(format!("{text:?}:\n  {expected:?}\n  {found:?}"));
+        }
+    }
+    assert!(
+        differing.is_empty(),
+        "{} of {}:\n{}",
+        differing.len(),
+        rows.as_array().unwrap().len(),
+        differing.join("\n")
+    );
+}
+
+/// A vocabulary that is not built in has to be named, and to be the model's.
+#[test]
+fn tokenizers_of_other_models_are_refused() {
+    let siglip = model("ViT-B-16-SigLIP");
+    let error = Tokenizer::new(&siglip, None).err().unwrap().to_string();
+    assert!(error.contains("--tokenizer"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    std::fs::write(&path, "{}").unwrap();
+    assert!(matches!(Tokenizer::new(&siglip, Some(&path)), Err(Error::Read { .. })));
+    let json = serde_json::json!({
+        "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null, "post_processor": null,
+        "decoder": null, "truncation": null, "padding": null,
+        "model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0], ["</s>", -2.0]]},
+    });
+    std::fs::write(&path, json.to_string()).unwrap();
+    let error = Tokenizer::new(&siglip, Some(&path)).err().unwrap().to_string();
+    assert!(error.contains("ends sentences with id 2, the model's end with 1"), "{error}");
+}
