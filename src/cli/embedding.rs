@@ -202,7 +202,7 @@ fn table(out: &mut impl Write, entries: &[Entry]) -> io::Result<()> {
 pub fn classify(args: ClassifyArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Result<()> {
     let mut labels: Vec<String> = args.labels.clone();
     if let Some(file) = &args.labels_file {
-        labels.extend(lines(file)?);
+        labels.extend(lines(file)?.into_iter().map(|label| label.trim().to_owned()));
     }
     let labels = super::timing::distinct(labels);
     if labels.is_empty() {
@@ -246,7 +246,7 @@ pub fn classify(args: ClassifyArgs, bars: &Bars, out: &mut impl Write) -> anyhow
 /// Lines of a file that hold something.
 fn lines(file: &Path) -> anyhow::Result<Vec<String>> {
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let lines: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
     if lines.is_empty() {
         bail!("{} has no line that holds anything", file.display());
     }

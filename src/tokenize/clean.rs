@@ -56,9 +56,27 @@ impl Clean {
 
 /// Broken encodings, curly quotes, ligatures and widths as ftfy mends them, then HTML entities, twice.
 fn mended(text: &str) -> String {
-    let text = plsfix::fix_text(text, None);
+    // plsfix 0.1.8 leaves colours of terminals in, which ftfy takes out.
+    let text = plsfix::fix_text(&without_colours(text), None);
     let text = htmlize::unescape(text);
     htmlize::unescape(text).into_owned()
+}
+
+/// Without the sequences that terminals take for colours: ESC, `[`, digits and semicolons, a letter.
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
+        match rest.chars().next() {
+            Some(letter) if letter.is_ascii_alphabetic() => out.push_str(&rest[1..]),
+            _ => {
+                out.push_str("\u{1b}[");
+                out.push_str(part);
+            }
+        }
+    }
+    out
 }
 
 /// As Python's `" ".join(text.split())`.

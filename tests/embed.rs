@@ -1,0 +1,176 @@
+//! `embed`, `classify` and layouts: the real binary on a folder it exported.
+
+#[path = "common/bench.rs"]
+mod bench;
+mod common;
+#[path = "common/npz.rs"]
+mod npz;
+
+use bench::{Bench, EXPORT};
+use ndarray::{Array2, Axis};
+use ndarray_npy::read_npy;
+
+const PICTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pixels");
+
+/// A tokenizer of the fixture's vocabulary of 64: letters, and SigLIP's marks.
+fn tokenizer(bench: &Bench) {
+    let letters = ('a'..='z').map(|letter| serde_json::json!([letter.to_string(), -3.0]));
+    let marks = ["<pad>", "</s>", "<unk>", " "].map(|mark| serde_json::json!([mark, -9.0]));
+    let vocabulary: Vec<_> = marks.into_iter().chain(letters).collect();
+    let json = serde_json::json!({
+        "version": "1.0", "added_tokens": [], "normalizer": {"type": "Lowercase"}, "pre_tokenizer": null,
+        "post_processor": null, "decoder": null, "truncation": null, "padding": null,
+        "model": {"type": "Unigram", "unk_id": 2, "vocab": vocabulary},
+    });
+    std::fs::write(bench.path("tokenizer.json"), json.to_string()).unwrap();
+}
+
+fn json(bench: &Bench, name: &str) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(bench.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))).unwrap()
+}
+
+#[test]
+fn photographs_and_sentences_become_rows_and_bad_ones_are_skipped() {
+    let bench = Bench::new("siglip_tiny");
+    tokenizer(&bench);
+    bench.run(&format!("{EXPORT} --no-verify --tokenizer tokenizer.json")).succeeded();
+    let outcome = bench.run(&format!("embed out --image {PICTURES} --out a.npy --batch 4 --engine tract"));
+    outcome.succeeded().says(&["6 embeddings in a.npy"]);
+    let whole: Array2<f32> = read_npy(bench.path("a.npy")).unwrap();
+    assert_eq!(whole.nrows(), 6);
+    for row in whole.axis_iter(Axis(0)) {
+        assert!((row.dot(&row) - 1.0).abs() < 1e-4, "normalised");
+    }
+    let names = std::fs::read_to_string(bench.path("a.npy.names.txt")).unwrap();
+    assert!(names.lines().count() == 6 && names.lines().nth(5).unwrap().ends_with("wide.png"));
+
+    // One at a time gives the same as a batch, and a bad one costs itself alone.
+    std::fs::write(bench.path("bad.jpg"), b"\xff\xd8\xff\xe0 no").unwrap();
+    let outcome = bench.run(&format!(
+        "embed out --image {PICTURES}/wide.png bad.jpg nowhere.png {PICTURES}/one.png --out b.npy --batch 1 --engine tract"
+    ));
+    assert_eq!(outcome.code, Some(1), "{}", outcome.err);
+    assert!(outcome.err.contains("bad.jpg") && outcome.err.contains("nowhere.png"), "{}", outcome.err);
+    let some: Array2<f32> = read_npy(bench.path("b.npy")).unwrap();
+    let same = |a: usize, b: usize| (&whole.row(a) - &some.row(b)).iter().all(|d| d.abs() < 1e-5);
+    assert!(some.nrows() == 2 && same(5, 0) && same(3, 1));
+
+    // Both in one file; an array alone cannot hold both.
+    let both = format!("embed out --image {PICTURES}/wide.png --text cat dog --engine tract");
+    bench.run(&format!("{both} --out c.npy")).refused(&["c.npy", ".safetensors"]);
+    bench.run(&format!("{both} --out c.json")).succeeded();
+    let found = json(&bench, "c.json");
+    assert_eq!((found["images"].as_array().unwrap().len(), found["texts"].as_array().unwrap().len()), (1, 2));
+    bench.run(&format!("{both} --out c.json")).refused(&["c.json exists", "--force"]);
+    bench.run(&format!("{both} --out c.txt")).refused(&[".npy, .json or .safetensors"]);
+    bench.run(&both).succeeded().says(&["cosine", "wide.png", "cat"]);
+    bench.run("embed out --engine tract").refused(&["nothing to embed"]);
+    bench.run("embed nowhere --text cat --engine tract").refused(&["nowhere", "no folder that an export wrote"]);
+}
+
+/// What is done is kept until the end, a line cut off counts as not done.
+#[test]
+fn a_run_that_was_stopped_goes_on() {
+    let bench = Bench::new("siglip_tiny");
+    tokenizer(&bench);
+    bench.run(&format!("{EXPORT} --no-verify --tokenizer tokenizer.json")).succeeded();
+    let line = format!("embed out --image {PICTURES} --out a.json --engine tract");
+    bench.run(&line).succeeded();
+    let whole = std::fs::read(bench.path("a.json")).unwrap();
+    std::fs::remove_file(bench.path("a.json")).unwrap();
+    assert!(!bench.path("a.json.partial").exists());
+    bench.run(&format!("{line} --precision int8")).refused(&["no image tower in int8", "fp32"]);
+    let log = std::fs::read_to_string(bench.path("a.json.partial")).unwrap();
+    assert_eq!(log.lines().count(), 1, "what it is made with, and nothing done");
+    bench.run(&line).refused(&["a.json.partial", "another folder or of other options"]);
+    std::fs::remove_file(bench.path("a.json.partial")).unwrap();
+
+    bench.run(&line).succeeded();
+    let found = json(&bench, "a.json");
+    std::fs::remove_file(bench.path("a.json")).unwrap();
+    // As if it had been stopped while it wrote the third.
+    let header = format!("{}\n", log.lines().next().unwrap()).replace(" int8 ", "  ");
+    let mut partial = header;
+    for image in &found["images"].as_array().unwrap()[..2] {
+        let path = image["path"].as_str().unwrap();
+        let changed = std::fs::metadata(path).unwrap();
+        let nanos = changed.modified().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let entry = serde_json::json!({"of": "image", "name": path, "embedding": image["embedding"],
+            "stamp": [changed.len(), nanos]});
+        partial += &format!("{entry}\n");
+    }
+    std::fs::write(bench.path("a.json.partial"), partial + "{\"of\": \"image\", \"na").unwrap();
+    let outcome = bench.run(&line);
+    assert!(outcome.succeeded().err.contains("2 of 6 are done by an earlier run"), "{}", outcome.err);
+    assert_eq!(std::fs::read(bench.path("a.json")).unwrap(), whole);
+}
+
+#[test]
+fn probabilities_are_ranked_and_told() {
+    let bench = Bench::new("siglip_tiny");
+    tokenizer(&bench);
+    bench.run(&format!("{EXPORT} --no-verify")).succeeded();
+    let line = format!("classify out {PICTURES}/wide.png cat dog --engine tract");
+    bench.run(&line).refused(&["not built in", "--tokenizer"]);
+    let outcome = bench.run(&format!("{line} bird --tokenizer tokenizer.json --json"));
+    let ranked: serde_json::Value = serde_json::from_str(&outcome.succeeded().out).unwrap();
+    let probabilities: Vec<f64> =
+        ranked.as_array().unwrap().iter().map(|r| r["probability"].as_f64().unwrap()).collect();
+    assert!(probabilities.len() == 3 && probabilities.is_sorted_by(|a, b| a >= b), "{probabilities:?}");
+    assert!(probabilities.iter().all(|p| (0.0..=1.0).contains(p)));
+    bench.run(&format!("{line} --template photo --tokenizer tokenizer.json")).refused(&["has no {}"]);
+    std::fs::write(bench.path("blank.txt"), "\n  \n").unwrap();
+    bench.run(&format!("classify out {PICTURES}/wide.png --labels blank.txt --engine tract")).refused(&["blank.txt"]);
+}
+
+/// Files, names of inputs and outputs, and what stands beside them, as each runtime looks for them.
+#[test]
+fn layouts_are_what_their_runtimes_look_for() {
+    let bench = Bench::new("siglip_tiny");
+    tokenizer(&bench);
+    let line = |layout: &str| {
+        format!(
+            "{EXPORT} --force --layout {layout} --tokenizer tokenizer.json --reference reference.npz --engine tract"
+        )
+    };
+    let summary = |name: &str| clip_onnx::onnx::read::summary(&bench.path(name)).unwrap();
+    let names = |ports: &[clip_onnx::onnx::read::Port]| -> Vec<String> {
+        ports.iter().map(|port| format!("{} {}", port.name, port.element_type)).collect()
+    };
+    bench.run(&line("hf")).succeeded();
+    for tower in ["vision", "text"] {
+        let found = summary(&format!("out/onnx/{tower}_model.onnx"));
+        assert_eq!(names(&found.outputs), ["last_hidden_state float", "pooler_output float"], "{tower}");
+        assert_eq!(found.outputs[0].shape.len(), 3);
+    }
+    assert_eq!(json(&bench, "out/config.json")["model_type"], "siglip");
+    assert_eq!(json(&bench, "out/preprocessor_config.json")["image_processor_type"], "SiglipImageProcessor");
+    assert_eq!(json(&bench, "out/tokenizer_config.json")["pad_token"], "</s>");
+    assert_eq!(json(&bench, "out/special_tokens_map.json")["eos_token"], "</s>");
+    assert!(bench.path("out/tokenizer.json").exists());
+    bench.run("verify out --reference reference.npz --engine tract").succeeded();
+    bench.run(&format!("embed out --image {PICTURES}/wide.png --text cat --engine tract")).succeeded();
+
+    bench.run(&line("immich")).succeeded();
+    let (visual, textual) = (summary("out/visual/model.onnx"), summary("out/textual/model.onnx"));
+    assert_eq!(
+        (names(&visual.inputs), names(&visual.outputs)),
+        (vec!["image float".into()], vec!["embedding float".into()])
+    );
+    assert_eq!(
+        (names(&textual.inputs), names(&textual.outputs)),
+        (vec!["text int32".into()], vec!["embedding float".into()])
+    );
+    assert_eq!(json(&bench, "out/visual/preprocess_cfg.json")["mode"], "RGB");
+    assert_eq!(json(&bench, "out/config.json")["text_cfg"]["context_length"], 16);
+    assert!(bench.path("out/textual/tokenizer.json").exists());
+    bench.run("verify out --reference reference.npz --engine tract").succeeded();
+
+    bench.run(&line("clip-as-service")).succeeded();
+    assert_eq!(names(&summary("out/textual.onnx").inputs), ["input_ids int64"]);
+    assert!(bench.path("out/visual.onnx").exists() && !bench.path("out/visual").exists());
+    std::fs::create_dir(bench.path("out/more")).unwrap();
+    std::fs::write(bench.path("out/more/mine.txt"), "").unwrap();
+    bench.run(&line("hf")).refused(&["more", "no export wrote"]);
+    bench.run(&format!("{EXPORT} --layout immich --no-normalize")).refused(&["immich", "--no-normalize"]);
+}
