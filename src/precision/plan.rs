@@ -205,7 +205,9 @@ fn cheap(found: &[(usize, Layer)], forms: &[(Form, f64)], precision: Precision) 
     let mut own: Vec<usize> = (0..forms.len()).filter(|&at| matches!(forms[at].0, Form::Int4(_))).collect();
     let worth = |at: usize| forms[at].1 * forms[at].1 / extra(at) as f64;
     own.sort_by(|&a, &b| worth(b).total_cmp(&worth(a)));
-    let mut left = own.iter().map(|&at| bytes(at)).sum::<u64>() / CHEAP;
+    // With scales of float16 there is as much to gain: what float32's would take, five eighths of a byte a number.
+    let numbers = |at: usize| found[at].1.weight.rows().iter().product::<usize>() as u64;
+    let mut left = own.iter().map(|&at| numbers(at)).sum::<u64>() * 5 / 8 / CHEAP;
     own.retain(|&at| {
         let fits = extra(at) <= left;
         left -= if fits { extra(at) } else { 0 };

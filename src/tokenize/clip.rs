@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 const MERGES: &str = include_str!("clip_merges.txt");
 
-/// Words: what Python's pattern finds, any case.
-const WORDS: &str = r"(?i)'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+/// Words: what Python's pattern finds.
+const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 /// What stands for the start and the end of a sentence.
 #[derive(Clone, Copy)]
@@ -55,6 +55,11 @@ pub fn tokenizer_json(spelling: Spelling) -> Value {
         .chain(merges().map(|(a, b)| format!("{a}{b}")))
         .chain(marks.map(str::to_owned));
     let vocab: serde_json::Map<String, Value> = tokens.enumerate().map(|(id, token)| (token, json!(id))).collect();
+    // In any case, as Python's; JavaScript has no flag for that inside a pattern, and all is lower case here.
+    let words = match spelling {
+        Spelling::OpenClip => format!("(?i){WORDS}"),
+        Spelling::Transformers => WORDS.to_owned(),
+    };
     let ids = [SIZE - 2, SIZE - 1];
     let mark = |at: usize| {
         json!({"id": ids[at], "content": marks[at], "single_word": false, "lstrip": false, "rstrip": false,
@@ -71,7 +76,7 @@ pub fn tokenizer_json(spelling: Spelling) -> Value {
             {"type": "Lowercase"},
         ]},
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": WORDS}, "behavior": "Removed", "invert": true},
+            {"type": "Split", "pattern": {"Regex": words}, "behavior": "Removed", "invert": true},
             {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
         ]},
         "post_processor": {"type": "RobertaProcessing", "sep": [marks[1], ids[1]], "cls": [marks[0], ids[0]],
