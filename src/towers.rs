@@ -21,7 +21,6 @@ mod vit;
 
 use scope::Scope;
 
-const BATCH: Dim = Dim::Named("batch_size");
 const SEQUENCE: Dim = Dim::Named("sequence_length");
 
 /// What a tower's inputs and outputs are called, and what they hold.
@@ -56,6 +55,8 @@ pub struct Build {
     pub target: Target,
     /// Names and types of inputs and outputs.
     pub ports: Ports,
+    /// Rows of every input and output, where that is fixed.
+    pub batch: Option<usize>,
     /// L2-normalise the embeddings.
     pub normalize: bool,
     /// Training-time branches, BatchNorms, layer scales and the attention scale become part of the
@@ -79,6 +80,7 @@ impl Default for Build {
         Build {
             target: Target::default(),
             ports: Ports::PLAIN,
+            batch: None,
             normalize: true,
             fold: true,
             last_block: true,
@@ -93,7 +95,11 @@ impl Default for Build {
 impl Build {
     /// Whether the text tower's length depends on the ids.
     pub fn cuts_text(&self, text: &TextCfg) -> bool {
-        self.text_cut && !self.ports.hidden && self.target.profile.data_dependent_shapes && text.ends_where_pooled()
+        self.text_cut
+            && !self.ports.hidden
+            && self.batch.is_none()
+            && self.target.profile.data_dependent_shapes
+            && text.ends_where_pooled()
     }
 }
 
@@ -165,18 +171,23 @@ pub fn logits(config: &ModelConfig, params: &Params) -> Result<Logits, Error> {
     Ok(Logits { logit_scale, logit_scale_exp, logit_bias })
 }
 
+/// The first axis of everything.
+fn batch(s: &Scope) -> Dim {
+    s.build().batch.map_or(Dim::Named("batch_size"), Dim::Fixed)
+}
+
 /// Every place of the last block, normed, as an output where that is asked for: `[B, N, D]`.
 fn hidden(s: &Scope, x: Value, width: usize, places: Option<usize>) -> Value {
     if s.build().ports.hidden {
         let places = places.map_or(SEQUENCE, Dim::Fixed);
-        s.graph().output(x, "last_hidden_state", ElementType::Float, vec![BATCH, places, Dim::Fixed(width)]);
+        s.graph().output(x, "last_hidden_state", ElementType::Float, vec![batch(s), places, Dim::Fixed(width)]);
     }
     x
 }
 
 fn finish(s: &Scope, embedding: Value, name: &str, config: &ModelConfig) {
     let embedding = if s.build().normalize { l2_normalize(s, embedding, config.dialect) } else { embedding };
-    s.graph().output(embedding, name, ElementType::Float, vec![BATCH, Dim::Fixed(config.embed_dim)]);
+    s.graph().output(embedding, name, ElementType::Float, vec![batch(s), Dim::Fixed(config.embed_dim)]);
 }
 
 /// z / (‖z‖ + 1e-8) as big_vision has it, z / max(‖z‖, 1e-12) as torch's `normalize` does, z / ‖z‖ in

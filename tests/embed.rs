@@ -172,5 +172,12 @@ fn layouts_are_what_their_runtimes_look_for() {
     std::fs::create_dir(bench.path("out/more")).unwrap();
     std::fs::write(bench.path("out/more/mine.txt"), "").unwrap();
     bench.run(&line("hf")).refused(&["more", "no export wrote"]);
+    let fixed = EXPORT.replace("out out", "out fixed");
+    bench.run(&format!("{fixed} --static 2 --tokens int32 --reference reference.npz --engine tract")).succeeded();
+    let fixed = summary("fixed/text_model.onnx");
+    assert_eq!((fixed.inputs[0].shape[0].as_str(), fixed.outputs[0].shape[0].as_str()), ("2", "2"));
+    assert_eq!(names(&fixed.inputs), ["input_ids int32"]);
+    let line = "--tokenizer tokenizer.json --text cat --engine tract";
+    bench.run(&format!("embed fixed --image {PICTURES} {line}")).succeeded();
     bench.run(&format!("{EXPORT} --layout immich --no-normalize")).refused(&["immich", "--no-normalize"]);
 }

@@ -45,6 +45,9 @@ pub struct BuildArgs {
     /// Leave embeddings as they come, without L2 normalisation
     #[arg(long)]
     pub no_normalize: bool,
+    /// Fix the batch to N rows: for NPUs and others that take no free axes
+    #[arg(long = "static", value_name = "N", value_parser = parse_batch, conflicts_with = "dynamic_text")]
+    pub fixed: Option<usize>,
     /// Take texts of any length up to the context: input_ids [batch_size, sequence_length]. For causal
     /// text towers (CLIP, MobileCLIP-B); short texts then cost what they are long
     #[arg(long)]
@@ -82,6 +85,7 @@ impl BuildArgs {
         Ok(Build {
             target,
             ports: Ports::PLAIN,
+            batch: self.fixed,
             normalize: !self.no_normalize,
             fold: !self.no_fold,
             last_block: !self.no_last_block,
@@ -170,6 +174,11 @@ impl ExportArgs {
     pub fn check(&self) -> anyhow::Result<()> {
         if self.build.no_normalize && self.layout.normalizes() == Some(true) {
             anyhow::bail!("{} takes normalised embeddings; leave out --no-normalize", self.layout.name());
+        }
+        if self.build.fixed.is_some() && (self.narrow.calibrate.is_some() || self.narrow.max_drop.is_some()) {
+            anyhow::bail!(
+                "--calibrate and --max-drop run batches of several sizes, and --static takes one; leave out one of them"
+            );
         }
         let runs = !self.no_verify || self.narrow.calibrate.is_some() || self.narrow.max_drop.is_some();
         if !runs && (self.engines.ort_lib.is_some() || !self.engines.engine.is_empty()) {

@@ -96,6 +96,7 @@ pub fn manifest(
         config: config.to_json(),
         options: BTreeMap::from([
             ("layout", json!(request.layout.name())),
+            ("static", json!(request.build.batch)),
             ("normalize", json!(request.build.normalize)),
             ("target", json!(request.build.target.profile.name)),
             ("fold", json!(request.build.fold)),

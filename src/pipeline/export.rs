@@ -79,6 +79,13 @@ impl Export {
                 way_out: "freeze it with --image-size, or take another --layout".to_owned(),
             });
         }
+        if naflex && self.build.batch.is_some() {
+            return Err(Error::Unsupported {
+                path: self.checkpoint.display().to_string(),
+                what: format!("{} takes any number of patches, whatever the batch", config.model),
+                way_out: "freeze it with --image-size, or leave out --static".to_owned(),
+            });
+        }
         Ok(request)
     }
 

@@ -4,7 +4,7 @@
 //! Everything linear is folded when it is written ([`super::convs`]): what reaches the graph is
 //! Conv, Gelu, the squeeze-and-excite pieces, Add, and attention.
 
-use super::BATCH;
+use super::batch;
 use super::convs::{
     Geometry, batch_norm, batch_normalization, biased, conv_bn, emit, emit_depthwise, emit_interleaved,
 };
@@ -19,7 +19,7 @@ use crate::params::reparam::{Linear, columns_interleaved, linear_after};
 /// `pixel_values [B, 3, H, W]` → embedding `[B, embed_dim]`.
 pub fn tower(s: &Scope, c: &FastVitCfg, embed_dim: usize) -> Result<Value, Error> {
     let [height, width] = c.image_size;
-    let dims = vec![BATCH, Dim::Fixed(3), Dim::Fixed(height), Dim::Fixed(width)];
+    let dims = vec![batch(s), Dim::Fixed(3), Dim::Fixed(height), Dim::Fixed(width)];
     let x = s.graph().input(s.build().ports.image, ElementType::Float, dims);
 
     // Stem: 3×3 dense and 3×3 depthwise, each of stride 2, then 1×1.

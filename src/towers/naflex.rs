@@ -2,7 +2,7 @@
 //! Tschannen et al. 2025 (SigLIP 2), §2.4.2; `big_vision/models/proj/image_text/naflex_vit.py`.
 
 use super::scope::Scope;
-use super::{BATCH, vit};
+use super::{batch, vit};
 use crate::config::VitCfg;
 use crate::onnx::graph::{Dim, ElementType};
 use crate::onnx::{Mask, Ops, Value};
@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 /// `patches [B, N, P·P·3]` (y, x, channel), `patch_mask` (1 patch, 0 padding), `patch_y`,
 /// `patch_x` int64 `[B, N]` → embedding `[B, embed_dim]`.
 pub fn tower(s: &Scope, c: &VitCfg, embed_dim: usize) -> Result<Value, Error> {
-    let places = || vec![BATCH, Dim::Named("num_patches")];
+    let places = || vec![batch(s), Dim::Named("num_patches")];
     let values = 3 * c.patch_size * c.patch_size;
     let x = s.graph().input("patches", ElementType::Float, [places(), vec![Dim::Fixed(values)]].concat());
     let mask = s.graph().input("patch_mask", ElementType::Int64, places());

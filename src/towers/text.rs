@@ -5,7 +5,7 @@ use super::fastvit::{self, RepMixer};
 use super::layers::{self, Transformer};
 use super::pool::{self, Place};
 use super::scope::Scope;
-use super::{BATCH, SEQUENCE};
+use super::{SEQUENCE, batch};
 use crate::config::{Proj, TextCfg, TextModel, TextPool};
 use crate::onnx::graph::{Dim, ElementType};
 use crate::onnx::{Mask, Ops, Value};
@@ -17,7 +17,7 @@ pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
     let ids = {
         let ports = s.build().ports;
         let element = if ports.int32 { ElementType::Int32 } else { ElementType::Int64 };
-        s.graph().input(ports.tokens, element, vec![BATCH, length])
+        s.graph().input(ports.tokens, element, vec![batch(s), length])
     };
     let (text, ids) = Text::of(s, ids, c);
 

@@ -1,6 +1,6 @@
 //! ViT over an image of fixed size. Dosovitskiy et al. 2021; timm's `VisionTransformer`.
 
-use super::BATCH;
+use super::batch;
 use super::convs::{Geometry, batch_norm, biased, emit, unbiased};
 use super::layers::{self, Transformer};
 use super::pool::{self, Place};
@@ -17,7 +17,7 @@ pub fn tower(s: &Scope, c: &VitCfg, embed_dim: usize) -> Result<Value, Error> {
     let [rows, columns] = c.grid_of(size);
     let patches = rows * columns;
 
-    let dims = vec![BATCH, Dim::Fixed(3), Dim::Fixed(size[0]), Dim::Fixed(size[1])];
+    let dims = vec![batch(s), Dim::Fixed(3), Dim::Fixed(size[0]), Dim::Fixed(size[1])];
     let x = s.graph().input(s.build().ports.image, ElementType::Float, dims);
     let x = match &c.conv_stem {
         Some(stem) => conv_stem(&s.at("patch_embed").at("backbone"), x, stem, c.patch_bias)?,

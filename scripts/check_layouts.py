@@ -1,0 +1,147 @@
+"""Folders of every layout, loaded by their consumers' own code, offline, beside `clip-onnx embed`.
+
+    pip install fastembed tokenizers transformers onnxruntime numpy pillow torch torchvision
+    npm install @huggingface/transformers          (in the folder this is run from)
+    python scripts/check_layouts.py photos ViT-B-32=b32.safetensors ViT-B-16-SigLIP=siglip.safetensors
+
+`hf`: transformers.js (node), fastembed's processors and tokenizer, transformers' AutoTokenizer and
+AutoImageProcessor, each with the towers on ONNX Runtime. `immich`: Immich cannot be installed alone; its calls
+are made here by the names it uses. `clip-as-service`: the same. Sentences are plain ones: what each consumer's
+cleaning does to others is its own. Figures are least cosines with the embeddings of `clip-onnx embed`.
+"""
+import argparse
+import json
+import pathlib
+import subprocess
+import tempfile
+
+import numpy as np
+import onnxruntime as ort
+from PIL import Image
+
+from check_embed import BINARY, ROOT, trained_tokenizer
+
+SENTENCES = ["a photo of a cat", "two dogs on a beach", "the city at night", "a red bicycle near a wall"]
+
+
+def least(found, expected):
+    found, expected = (np.stack(x) / np.linalg.norm(np.stack(x), axis=1, keepdims=True) for x in (found, expected))
+    return float((found * expected).sum(1).min())
+
+
+def session(path):
+    return ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def by_transformers_js(folder, siglip, photos, scratch):
+    request = scratch / "request.json"
+    request.write_text(json.dumps({"images": [str(p) for p in photos], "texts": SENTENCES}))
+    done = subprocess.run(["node", ROOT / "scripts/check_layouts.mjs", folder, "siglip" if siglip else "clip", request],
+                          check=True, capture_output=True, text=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    return found["images"], found["texts"]
+
+
+def by_transformers(folder, photos):
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    tokenizer, processor = AutoTokenizer.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder)
+    ids = tokenizer(SENTENCES, padding="max_length", truncation=True, return_tensors="np")["input_ids"]
+    pixels = [processor(Image.open(p).convert("RGB"), return_tensors="np")["pixel_values"][0] for p in photos]
+    return towers(folder, np.stack(pixels), ids)
+
+
+def by_fastembed(folder, photos):
+    from fastembed.common.preprocessor_utils import load_preprocessor, load_tokenizer
+
+    tokenizer, _ = load_tokenizer(folder)
+    processor = load_preprocessor(folder)
+    ids = np.array([encoding.ids for encoding in tokenizer.encode_batch(SENTENCES)])
+    length = session(folder / "onnx/text_model.onnx").get_inputs()[0].shape[1]
+    pad = tokenizer.padding["pad_id"]
+    ids = np.pad(ids, ((0, 0), (0, length - ids.shape[1])), constant_values=pad)
+    pixels = processor([Image.open(p).convert("RGB") for p in photos])
+    return towers(folder, np.stack(pixels), ids)
+
+
+def towers(folder, pixels, ids):
+    out = []
+    for name, values in (("vision", pixels.astype(np.float32)), ("text", ids.astype(np.int64))):
+        tower = session(folder / f"onnx/{name}_model.onnx")
+        names = [o.name for o in tower.get_outputs()]
+        wanted = "pooler_output" if "pooler_output" in names else names[0]
+        out.append(tower.run([wanted], {tower.get_inputs()[0].name: values})[0])
+    return out
+
+
+def by_immich(folder, photos):
+    """Its OpenClipVisualEncoder and OpenClipTextualEncoder, call by call."""
+    from tokenizers import Tokenizer
+
+    config = json.loads((folder / "config.json").read_text())
+    cfg = json.loads((folder / "visual/preprocess_cfg.json").read_text())
+    size = cfg["size"][0]
+    images = []
+    for photo in photos:
+        image = Image.open(photo).convert("RGB")
+        scale = size / min(image.size)
+        image = image.resize([round(side * scale) for side in image.size], getattr(Image.Resampling, cfg["interpolation"].upper()))
+        left, top = int(image.width / 2 - size / 2), int(image.height / 2 - size / 2)
+        values = np.asarray(image.crop((left, top, left + size, top + size)), np.float32) / 255
+        values = (values - np.array(cfg["mean"], np.float32)) / np.array(cfg["std"], np.float32)
+        images.append(session(folder / "visual/model.onnx").run(None, {"image": values.transpose(2, 0, 1)[None]})[0][0])
+    tokenizer = Tokenizer.from_file(str(folder / "textual/tokenizer.json"))
+    pad = json.loads((folder / "textual/tokenizer_config.json").read_text())["pad_token"]
+    length = config["text_cfg"].get("context_length", 77)
+    tokenizer.enable_padding(length=length, pad_token=pad, pad_id=tokenizer.token_to_id(pad))
+    tokenizer.enable_truncation(max_length=length)
+    tower = session(folder / "textual/model.onnx")
+    texts = [tower.run(None, {"text": np.array([tokenizer.encode(s).ids], np.int32)})[0][0] for s in SENTENCES]
+    return images, texts
+
+
+def embedded(folder, photos, scratch):
+    out = scratch / "embedded.json"
+    subprocess.run([BINARY, "embed", folder, "--image", *photos, "--text", *SENTENCES, "--out", out, "--force",
+                    "--engine", "tract"], check=True, capture_output=True)
+    found = json.loads(out.read_text())
+    return [row["embedding"] for row in found["images"]], [row["embedding"] for row in found["texts"]]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=pathlib.Path)
+    parser.add_argument("models", nargs="+", metavar="MODEL=CHECKPOINT")
+    args = parser.parse_args()
+    photos = sorted(args.photos.glob("*.png"))
+    bad = False
+    for name, checkpoint in (model.split("=", 1) for model in args.models):
+        config = json.loads((ROOT / f"models/{name}.json").read_text())
+        siglip = config["family"].startswith("siglip")
+        with tempfile.TemporaryDirectory() as scratch:
+            scratch = pathlib.Path(scratch)
+            more = []
+            if siglip:
+                text = config["text_cfg"]
+                more = ["--tokenizer", trained_tokenizer(scratch, text["vocab_size"], text["eot_id"], text["pad_id"])]
+            for layout in ("hf", "immich"):
+                subprocess.run([BINARY, "export", checkpoint, "--model", name, "--dialect", "open_clip", "--layout", layout,
+                                "--out", scratch / layout, "--no-verify", "--no-hash", *more], check=True, capture_output=True)
+            expected = embedded(scratch / "hf", photos, scratch)
+            for consumer, run in (("transformers.js", lambda: by_transformers_js(scratch / "hf", siglip, photos, scratch)),
+                                  ("transformers", lambda: by_transformers(scratch / "hf", photos)),
+                                  ("fastembed", lambda: by_fastembed(scratch / "hf", photos)),
+                                  ("Immich's calls", lambda: by_immich(scratch / "immich", photos))):
+                try:
+                    images, texts = run()
+                    print(f"{name}, {consumer}: images {least(images, expected[0]):.6f}, "
+                          f"sentences {least(texts, expected[1]):.7f}", flush=True)
+                except Exception as error:  # noqa: BLE001, one consumer's failure is a row of the table
+                    bad = True
+                    told = error.stderr[-300:] if isinstance(error, subprocess.CalledProcessError) else error
+                    print(f"{name}, {consumer}: FAILED: {told}", flush=True)
+    raise SystemExit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
