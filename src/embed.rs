@@ -8,6 +8,7 @@ use std::sync::mpsc::sync_channel;
 
 use serde::Deserialize;
 
+use crate::checkpoint::hex;
 use crate::config::{self, ModelConfig};
 use crate::onnx::read::summary;
 use crate::package::MANIFEST;
@@ -24,7 +25,7 @@ pub mod store;
 pub enum Error {
     #[error("{path} is no folder that an export wrote: {reason}; name one that `clip-onnx export` made")]
     Folder { path: String, reason: String },
-    #[error("{path} has no {kind} tower in {precision}; it has {found}")]
+    #[error("{path} has no {kind} tower in {precision}; its manifest.json lists {found}")]
     NoTower { path: String, kind: &'static str, precision: Precision, found: String },
     #[error(transparent)]
     Config(Box<config::Error>),
@@ -83,6 +84,8 @@ pub struct Options {
 /// A folder's towers, ready.
 pub struct Embedder {
     folder: PathBuf,
+    /// SHA-256 of its manifest, which has those of its files.
+    pub sha256: String,
     pub config: ModelConfig,
     options: Options,
     /// By kind and precision.
@@ -112,7 +115,8 @@ impl Embedder {
                 files.push((kind, precision(&summary), path));
             }
         }
-        Ok(Embedder { folder: folder.to_owned(), config, options, files })
+        let sha256 = hex(&<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes()));
+        Ok(Embedder { folder: folder.to_owned(), sha256, config, options, files })
     }
 
     /// The folder.
@@ -132,7 +136,11 @@ impl Embedder {
                 path: self.folder.display().to_string(),
                 kind: if image { "image" } else { "text" },
                 precision: wanted,
-                found: if found.is_empty() { "none of it".to_owned() } else { found.join(", ") },
+                found: if found.is_empty() {
+                    format!("no {} tower", if image { "image" } else { "text" })
+                } else {
+                    found.join(", ")
+                },
             });
         };
         Ok(Tower::open(path, path, &self.options.engine, self.options.threads)?)

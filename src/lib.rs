@@ -97,7 +97,7 @@ pub mod bench;
 pub mod checkpoint;
 pub mod config;
 pub mod embed;
-mod files;
+pub mod files;
 mod interrupt;
 pub mod onnx;
 pub mod package;

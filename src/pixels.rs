@@ -55,10 +55,13 @@ impl Picture {
             .and_then(|()| std::fs::File::open(path))
             .and_then(|mut file| file.read_to_end(&mut bytes))
             .map_err(|source| Error::Read { path: name.clone(), source })?;
-        Picture::decode(&bytes).map_err(|reason| Error::Decode { path: name, reason })
+        Picture::decode(&bytes).map_err(|reason| Error::Decode { path: name, reason: reason.replace('\n', " ") })
     }
 
     fn decode(bytes: &[u8]) -> Result<Picture, String> {
+        if is_cut_off(bytes) {
+            return Err("a JPEG that is cut off".to_owned());
+        }
         let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
         let mut limits = Limits::default();
         limits.max_alloc = Some(MEMORY);
@@ -102,6 +105,13 @@ impl Picture {
         let values = (0..height).flat_map(|y| row(y).iter().copied()).collect();
         Picture { height, width, channels: self.channels, values }
     }
+}
+
+/// Whether a JPEG ends before its last scan does: decoders fill up with grey.
+fn is_cut_off(bytes: &[u8]) -> bool {
+    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
+    // Start of image, of scan, end of image. Within a scan 0xff is followed by nought or a restart.
+    bytes.starts_with(&[0xff, 0xd8]) && last(0xd9) < last(0xda)
 }
 
 /// How a model's pixels are made.

@@ -44,6 +44,16 @@ fn photographs_and_sentences_become_rows_and_bad_ones_are_skipped() {
     let names = std::fs::read_to_string(bench.path("a.npy.names.txt")).unwrap();
     assert!(names.lines().count() == 6 && names.lines().nth(5).unwrap().ends_with("wide.png"));
 
+    // What is of another model is not gone on with; what is somebody's is not overwritten.
+    std::fs::write(bench.path("d.npy.names.txt"), "mine").unwrap();
+    let line = format!("embed out --image {PICTURES}/wide.png --engine tract");
+    bench.run(&format!("{line} --out d.npy")).refused(&["d.npy.names.txt exists"]);
+    std::fs::write(bench.path("e.npy.partial"), "mine").unwrap();
+    bench.run(&format!("{line} --out e.npy")).refused(&["e.npy.partial"]);
+    assert_eq!(std::fs::read_to_string(bench.path("e.npy.partial")).unwrap(), "mine");
+    bench.run("embed out --image nowhere.png --out f.npy --engine tract");
+    assert!(!bench.path("f.npy").exists(), "none could be embedded");
+
     // One at a time gives the same as a batch, and a bad one costs itself alone.
     std::fs::write(bench.path("bad.jpg"), b"\xff\xd8\xff\xe0 no").unwrap();
     let outcome = bench.run(&format!(

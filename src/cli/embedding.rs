@@ -109,7 +109,7 @@ pub fn embed(args: EmbedArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Resu
     let embedder = args.towers.open()?;
     let made_with = format!(
         "{} {} {}",
-        std::fs::canonicalize(&args.towers.folder).unwrap_or_default().display(),
+        embedder.sha256,
         args.towers.precision.map_or("", Precision::name),
         args.towers.tokenizer.as_deref().map_or_else(String::new, |path| path.display().to_string())
     );
@@ -161,6 +161,9 @@ pub fn embed(args: EmbedArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Resu
         embedder.texts(&left_texts, |text, found| take(Of::Text, text, found))?;
     }
     bars.finish();
+    if skipped == order.len() {
+        bail!("none of the {skipped} could be embedded; nothing is written");
+    }
     match store {
         Some(store) => {
             store.finish(&order)?;
@@ -205,6 +208,9 @@ pub fn classify(args: ClassifyArgs, bars: &Bars, out: &mut impl Write) -> anyhow
         labels.extend(lines(file)?.into_iter().map(|label| label.trim().to_owned()));
     }
     let labels = super::timing::distinct(labels);
+    if labels.iter().any(|label| label.trim().is_empty()) {
+        bail!("a label is blank; leave it out");
+    }
     if labels.is_empty() {
         bail!("there is nothing to choose from: name labels, or a file of them with --labels");
     }
@@ -245,7 +251,9 @@ pub fn classify(args: ClassifyArgs, bars: &Bars, out: &mut impl Write) -> anyhow
 
 /// Lines of a file that hold something.
 fn lines(file: &Path) -> anyhow::Result<Vec<String>> {
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let text =
+        clip_onnx::files::read_text(file).map_err(|e| anyhow::anyhow!("{} cannot be read: {e}", file.display()))?;
+    let text = text.trim_start_matches('\u{feff}');
     let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
     if lines.is_empty() {
         bail!("{} has no line that holds anything", file.display());
@@ -280,8 +288,9 @@ fn photographs(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 fn walk(folder: &Path, out: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>()?;
+    let failed = |e: io::Error| anyhow::anyhow!("{} cannot be read: {e}", folder.display());
+    let entries = std::fs::read_dir(folder).map_err(failed)?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>().map_err(failed)?;
     paths.sort();
     for path in paths {
         let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();

@@ -67,6 +67,9 @@ struct Header {
     made_with: String,
 }
 
+/// What a file of names is called, after the array's.
+const NAMES: &str = "names.txt";
+
 /// A file of embeddings in the making.
 pub struct Store {
     target: PathBuf,
@@ -88,8 +91,14 @@ impl Store {
             "npy" | "json" | "safetensors" => {}
             _ => return Err(Error::Kind { path: path() }),
         }
-        if target.exists() && !force {
-            return Err(Error::Exists { path: path() });
+        if let Some(folder) = target.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+            let reason = format!("there is no folder {}; make it first", folder.display());
+            return Err(Error::Write { path: path(), reason });
+        }
+        let names = beside(target, NAMES);
+        let written = if extension(target) == "npy" { vec![target, &names] } else { vec![target] };
+        if let Some(there) = written.into_iter().find(|path| path.exists() && !force) {
+            return Err(Error::Exists { path: there.display().to_string() });
         }
         let partial = beside(target, "partial");
         let failed =
@@ -115,6 +124,9 @@ impl Store {
                 whole += line.len() as u64;
                 line.clear();
             }
+        }
+        if whole == 0 && std::fs::metadata(&partial).is_ok_and(|found| found.len() > 0) {
+            return Err(Error::Other { path: partial.display().to_string() });
         }
         let mut log = OpenOptions::new().create(true).append(true).open(&partial).map_err(|e| failed(&e))?;
         log.set_len(whole).map_err(|e| failed(&e))?;
@@ -185,15 +197,22 @@ fn matrix(entries: &[&Entry]) -> Result<Array2<f32>, String> {
 fn write(target: &Path, entries: &[&Entry]) -> Result<(), Error> {
     let failed = |reason: String| Error::Write { path: target.display().to_string(), reason };
     let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file =
-        tempfile::Builder::new().prefix(".clip-onnx-").tempfile_in(folder).map_err(|e| failed(e.to_string()))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".clip-onnx-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // As any new file's; the umask applies.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder.tempfile_in(folder).map_err(|e| failed(e.to_string()))?;
     let of = |of: Of| -> Vec<&Entry> { entries.iter().copied().filter(|entry| entry.of == of).collect() };
     let names = |entries: &[&Entry]| -> Vec<String> { entries.iter().map(|entry| entry.name.clone()).collect() };
     match extension(target) {
         "npy" => {
             matrix(entries).map_err(failed)?.write_npy(file.as_file_mut()).map_err(|e| failed(e.to_string()))?;
             let names: String = names(entries).iter().map(|name| format!("{}\n", name.replace('\n', " "))).collect();
-            std::fs::write(beside(target, "names.txt"), names).map_err(|e| failed(e.to_string()))?;
+            std::fs::write(beside(target, NAMES), names).map_err(|e| failed(e.to_string()))?;
         }
         "safetensors" => {
             let mut tensors = Vec::new();

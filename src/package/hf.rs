@@ -112,7 +112,10 @@ pub fn preprocessor(config: &ModelConfig) -> Value {
 pub fn tokenizer(config: &ModelConfig, token: impl Fn(i64) -> Option<String>) -> [Value; 2] {
     let text = &config.text_cfg;
     let mut special = serde_json::Map::new();
-    let ids = [("bos_token", text.sot_id), ("eos_token", Some(text.eot_id)), ("pad_token", Some(text.pad_id))];
+    // Padding that is never looked at may be anything, and the end token is no word of sentences; CLIP's id 0,
+    // which towers that see all places need, is `!`.
+    let pad = if text.ends_where_pooled() { text.eot_id } else { text.pad_id };
+    let ids = [("bos_token", text.sot_id), ("eos_token", Some(text.eot_id)), ("pad_token", Some(pad))];
     for (key, id) in ids {
         if let Some(token) = id.and_then(&token) {
             special.insert(key.to_owned(), json!(token));

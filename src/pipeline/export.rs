@@ -72,10 +72,14 @@ impl Export {
         let ports = self.layout.ports(config.family);
         request.build.ports = Ports { int32: self.int32_tokens.unwrap_or(ports.int32), ..ports };
         let naflex = matches!(config.vision_cfg, VisionCfg::NaflexVit(_));
-        if naflex && matches!(self.layout, Layout::Immich | Layout::ClipAsService) {
+        if naflex && self.layout != Layout::Plain {
             return Err(Error::Unsupported {
                 path: self.checkpoint.display().to_string(),
-                what: format!("{} takes patches, and {} gives images of one size", config.model, self.layout.name()),
+                what: format!(
+                    "{} takes patches, mask and places, which {} does not make",
+                    config.model,
+                    self.layout.name()
+                ),
                 way_out: "freeze it with --image-size, or take another --layout".to_owned(),
             });
         }
