@@ -59,6 +59,7 @@
 //!
 //! ```no_run
 //! use clip_onnx::onnx::write::ExternalData;
+//! use clip_onnx::package::layout::Layout;
 //! use clip_onnx::pipeline::{Choice, Export, Silent, export};
 //! use clip_onnx::precision::{self, Precision};
 //! use clip_onnx::towers::Build;
@@ -71,6 +72,9 @@
 //!         force: false,
 //!         choice: Choice::default(),
 //!         image_size: None,
+//!         layout: Layout::Plain,
+//!         tokenizer: None,
+//!         int32_tokens: None,
 //!         build: Build::default(),
 //!         precisions: vec![Precision::Fp32, Precision::Int8],
 //!         narrowing: precision::Options::default(),
