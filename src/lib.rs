@@ -32,7 +32,9 @@
 //! |---|---|---|
 //! | `main`, `cli` | pipeline | how anything is done |
 //! | [`pipeline`] | everything below | tensors' contents, operators |
-//! | [`package`] | files and JSON | models, weights |
+//! | [`mod@embed`] | package (the manifest), verify (engines), pixels, tokenize | how towers are built |
+//! | [`package`] | config, towers' names of inputs and outputs, pixels, JSON | weights |
+//! | [`pixels`], [`tokenize`] | config | ONNX |
 //! | [`mod@bench`] | verify | the graph in memory |
 //! | [`verify`] | tract, ort, ndarray-npy, [`onnx::read`] | the graph in memory |
 //! | [`precision`] | onnx, tensor | models, files |
@@ -51,6 +53,7 @@
 //! | an architecture | `towers/<name>.rs`, its fields in `config.rs`, one arm in `towers::image` |
 //! | a precision | one arm in `precision::Precision::apply` |
 //! | an operator | one method in `onnx::ops` |
+//! | somebody's folder | one arm in each method of `package::layout::Layout` |
 //!
 //! Which parameters a model needs is not written down a second time: [`towers::wanted`] builds
 //! its towers over a recorder, and finding a model from names and shapes compares with that.
