@@ -124,7 +124,7 @@ pub fn image(config: &ModelConfig, params: &Params, build: &Build) -> Result<Gra
 /// `text_embeds [batch_size, embed_dim]`.
 ///
 /// # Errors
-/// As [`image`].
+/// As [`image()`].
 pub fn text(config: &ModelConfig, params: &Params, build: &Build) -> Result<Graph, Error> {
     let graph = Graph::new("text_model", build.target);
     let s = Scope::root(&graph, params, build, "text");
