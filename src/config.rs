@@ -80,6 +80,13 @@ pub enum Family {
     Mobileclip2,
 }
 
+impl Family {
+    /// Either SigLIP: a vocabulary of its own, every place seen, a sigmoid for logits.
+    pub fn is_siglip(self) -> bool {
+        matches!(self, Family::Siglip | Family::Siglip2)
+    }
+}
+
 macro_rules! display_as_json {
     ($($type:ty),*) => {$(
         impl fmt::Display for $type {

@@ -3,6 +3,7 @@
 //! A folder that an export wrote says everything else: which model, how its pixels and tokens are made,
 //! scale and bias of its logits.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 
@@ -59,6 +60,7 @@ impl From<crate::onnx::read::Error> for Error {
 #[derive(Deserialize)]
 struct Manifest {
     tool: String,
+    metadata: BTreeMap<String, String>,
     config: serde_json::Value,
     files: Vec<ManifestFile>,
 }
@@ -87,6 +89,8 @@ pub struct Embedder {
     /// SHA-256 of its manifest, which has those of its files.
     pub sha256: String,
     pub config: ModelConfig,
+    /// What its files say of themselves.
+    metadata: BTreeMap<String, String>,
     options: Options,
     /// By kind and precision.
     files: Vec<(Kind, Precision, PathBuf)>,
@@ -116,7 +120,7 @@ impl Embedder {
             }
         }
         let sha256 = hex(&<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes()));
-        Ok(Embedder { folder: folder.to_owned(), sha256, config, options, files })
+        Ok(Embedder { folder: folder.to_owned(), sha256, config, metadata: manifest.metadata, options, files })
     }
 
     /// The folder.
@@ -242,9 +246,7 @@ impl Embedder {
     /// # Errors
     /// [`Error::Folder`] when the towers carry no scale.
     pub fn probabilities(&self, image: &[f32], texts: &[Vec<f32>]) -> Result<Vec<f64>, Error> {
-        let Some((_, _, path)) = self.files.first() else { return Ok(vec![]) };
-        let metadata = summary(path)?.metadata;
-        let number = |key: &str| metadata.get(key).and_then(|text| text.parse::<f64>().ok());
+        let number = |key: &str| self.metadata.get(key).and_then(|text| text.parse::<f64>().ok());
         let Some(scale) = number("logit_scale_exp") else {
             let reason = "its files carry no logit_scale_exp, without which cosines are no probabilities".to_owned();
             return Err(Error::Folder { path: self.folder.display().to_string(), reason });

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::config::{Dialect, Family, ModelConfig};
+use crate::config::{Dialect, ModelConfig};
 use clip::Spelling;
 
 mod clean;
@@ -47,7 +47,7 @@ const ENDS: [&str; 4] = ["</s>", "<eos>", "<|endoftext|>", "<end_of_text>"];
 
 /// Whether a model's vocabulary is built in.
 pub fn built_in(config: &ModelConfig) -> bool {
-    !matches!(config.family, Family::Siglip | Family::Siglip2) && config.text_cfg.vocab_size == clip::SIZE
+    !config.family.is_siglip() && config.text_cfg.vocab_size == clip::SIZE
 }
 
 /// The text of a `tokenizer.json`: of the file named, else of CLIP's vocabulary.

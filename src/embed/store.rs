@@ -10,6 +10,8 @@ use ndarray_npy::WriteNpyExt;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
+use crate::package::OutputFile;
+
 /// What can be wrong with a file of embeddings.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -21,6 +23,8 @@ pub enum Error {
     Exists { path: String },
     #[error("{path} cannot be written: {reason}")]
     Write { path: String, reason: String },
+    #[error(transparent)]
+    Place(#[from] crate::package::Error),
     #[error(
         "{path} is what an earlier run left of another folder or of other options; remove it, or name another place"
     )]
@@ -196,21 +200,12 @@ fn matrix(entries: &[&Entry]) -> Result<Array2<f32>, String> {
 /// `.safetensors` with `image_embeds` and `text_embeds`, names in the metadata.
 fn write(target: &Path, entries: &[&Entry]) -> Result<(), Error> {
     let failed = |reason: String| Error::Write { path: target.display().to_string(), reason };
-    let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".clip-onnx-");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // As any new file's; the umask applies.
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder).map_err(|e| failed(e.to_string()))?;
+    let mut output = OutputFile::create(target, true)?;
     let of = |of: Of| -> Vec<&Entry> { entries.iter().copied().filter(|entry| entry.of == of).collect() };
     let names = |entries: &[&Entry]| -> Vec<String> { entries.iter().map(|entry| entry.name.clone()).collect() };
     match extension(target) {
         "npy" => {
-            matrix(entries).map_err(failed)?.write_npy(file.as_file_mut()).map_err(|e| failed(e.to_string()))?;
+            matrix(entries).map_err(failed)?.write_npy(output.file()).map_err(|e| failed(e.to_string()))?;
             let names: String = names(entries).iter().map(|name| format!("{}\n", name.replace('\n', " "))).collect();
             std::fs::write(beside(target, NAMES), names).map_err(|e| failed(e.to_string()))?;
         }
@@ -233,16 +228,16 @@ fn write(target: &Path, entries: &[&Entry]) -> Result<(), Error> {
                 tensors.push((*key, view));
             }
             let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|e| failed(e.to_string()))?;
-            file.write_all(&bytes).map_err(|e| failed(e.to_string()))?;
+            output.file().write_all(&bytes).map_err(|e| failed(e.to_string()))?;
         }
         _ => {
             let list = |entries: Vec<&Entry>, key: &str| -> Vec<serde_json::Value> {
                 entries.iter().map(|entry| serde_json::json!({key: entry.name, "embedding": entry.embedding})).collect()
             };
             let json = serde_json::json!({"images": list(of(Of::Image), "path"), "texts": list(of(Of::Text), "text")});
-            serde_json::to_writer(file.as_file_mut(), &json).map_err(|e| failed(e.to_string()))?;
+            serde_json::to_writer(output.file(), &json).map_err(|e| failed(e.to_string()))?;
         }
     }
-    file.persist(target).map_err(|e| failed(e.error.to_string()))?;
+    output.commit()?;
     Ok(())
 }

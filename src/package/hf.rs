@@ -4,11 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::config::{Act, Family, Interpolation, ModelConfig, ResizeMode, VisionCfg};
-
-fn is_siglip(config: &ModelConfig) -> bool {
-    matches!(config.family, Family::Siglip | Family::Siglip2)
-}
+use crate::config::{Act, Interpolation, ModelConfig, ResizeMode};
 
 fn act(act: Act) -> &'static str {
     match act {
@@ -20,15 +16,10 @@ fn act(act: Act) -> &'static str {
 
 /// `config.json`: what a runtime has to know to choose its class, and the sizes of both towers.
 pub fn config(config: &ModelConfig) -> Value {
-    let naflex = matches!(config.vision_cfg, VisionCfg::NaflexVit(_));
-    let kind = match (is_siglip(config), naflex) {
-        (true, true) => "siglip2",
-        (true, false) => "siglip",
-        (false, _) => "clip",
-    };
+    let (kind, class) = if config.family.is_siglip() { ("siglip", "SiglipModel") } else { ("clip", "CLIPModel") };
     let (text, dim) = (&config.text_cfg, config.embed_dim);
     let mut out = json!({
-        "architectures": [match kind { "siglip2" => "Siglip2Model", "siglip" => "SiglipModel", _ => "CLIPModel" }],
+        "architectures": [class],
         "model_type": kind,
         "_name_or_path": config.model,
         "projection_dim": dim,
@@ -86,15 +77,11 @@ pub fn preprocessor(config: &ModelConfig) -> Value {
         "rescale_factor": 1.0 / 255.0,
     });
     let kind = match cfg.resize_mode {
-        ResizeMode::Naflex => {
-            out["patch_size"] = json!(config.vision_cfg.vit().map(|vit| vit.patch_size));
-            out["max_num_patches"] = json!(crate::pixels::NAFLEX_PATCHES);
-            "Siglip2ImageProcessor"
-        }
-        ResizeMode::Squash => {
+        // NaFlex gets here frozen alone, and then it squashes.
+        ResizeMode::Squash | ResizeMode::Naflex => {
             out["size"] = json!({"height": height, "width": width});
             out["do_center_crop"] = json!(false);
-            if is_siglip(config) { "SiglipImageProcessor" } else { "CLIPImageProcessor" }
+            if config.family.is_siglip() { "SiglipImageProcessor" } else { "CLIPImageProcessor" }
         }
         ResizeMode::Shortest => {
             out["size"] = json!({"shortest_edge": height.min(width)});
@@ -104,7 +91,7 @@ pub fn preprocessor(config: &ModelConfig) -> Value {
         }
     };
     out["image_processor_type"] = json!(kind);
-    out["processor_class"] = json!(if is_siglip(config) { "SiglipProcessor" } else { "CLIPProcessor" });
+    out["processor_class"] = json!(if config.family.is_siglip() { "SiglipProcessor" } else { "CLIPProcessor" });
     out
 }
 
@@ -122,11 +109,11 @@ pub fn tokenizer(config: &ModelConfig, token: impl Fn(i64) -> Option<String>) ->
         }
     }
     let mut out = json!({
-        "tokenizer_class": if is_siglip(config) { "PreTrainedTokenizerFast" } else { "CLIPTokenizer" },
+        "tokenizer_class": if config.family.is_siglip() { "PreTrainedTokenizerFast" } else { "CLIPTokenizer" },
         "model_max_length": text.context_length,
         "padding_side": "right",
         "model_input_names": ["input_ids"],
-        "do_lower_case": !is_siglip(config),
+        "do_lower_case": !config.family.is_siglip(),
     });
     special.iter().for_each(|(key, token)| out[key] = token.clone());
     [out, Value::Object(special)]

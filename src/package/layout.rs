@@ -49,10 +49,9 @@ impl Layout {
     }
 
     pub fn ports(self, family: Family) -> Ports {
-        let siglip = matches!(family, Family::Siglip | Family::Siglip2);
         match self {
             Layout::Plain | Layout::ClipAsService => Ports::PLAIN,
-            Layout::Hf if siglip => {
+            Layout::Hf if family.is_siglip() => {
                 Ports { image_embeds: "pooler_output", text_embeds: "pooler_output", hidden: true, ..Ports::PLAIN }
             }
             Layout::Hf => Ports::PLAIN,

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::config::{Dialect, Family, Interpolation, ModelConfig, ResizeMode};
+use crate::config::{Dialect, Interpolation, ModelConfig, ResizeMode};
 
 /// `model_cfg`: sizes, and how sentences are cleaned.
 pub fn model_cfg(config: &ModelConfig) -> Value {
@@ -29,7 +29,7 @@ pub fn model_cfg(config: &ModelConfig) -> Value {
         out["vision_cfg"]["width"] = json!(vit.width);
         out["vision_cfg"]["layers"] = json!(vit.layers);
     }
-    if matches!(config.family, Family::Siglip | Family::Siglip2) && config.dialect == Dialect::OpenClip {
+    if config.family.is_siglip() && config.dialect == Dialect::OpenClip {
         out["text_cfg"]["tokenizer_kwargs"] = json!({"clean": "canonicalize"});
     }
     out
