@@ -159,8 +159,7 @@ pub fn run() -> anyhow::Result<bool> {
         Command::Export(args) => {
             let args = *args;
             args.check()?;
-            let mut build = args.build.build()?;
-            build.normalize = args.layout.normalizes().unwrap_or(build.normalize);
+            let (build, pixels) = (args.build.build(args.resize)?, args.pixels()?);
             let request = Export {
                 checkpoint: args.checkpoint,
                 out: args.out,
@@ -170,6 +169,7 @@ pub fn run() -> anyhow::Result<bool> {
                 layout: args.layout,
                 tokenizer: args.tokenizer,
                 int32_tokens: args.tokens.map(|kind| kind == "int32"),
+                pixels,
                 build,
                 precisions: args.narrow.precisions(),
                 narrowing: args.narrow.options(),
@@ -185,7 +185,7 @@ pub fn run() -> anyhow::Result<bool> {
             };
             let exported = export(&request, &bars)?;
             bars.finish();
-            told(show::exported(&mut out, &request, &exported));
+            told(show::exported(&mut out, &exported));
             Ok(exported.report.is_none_or(|report| report.passed))
         }
         Command::Verify(args) => {

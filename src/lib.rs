@@ -78,6 +78,7 @@
 //!         layout: Layout::Plain,
 //!         tokenizer: None,
 //!         int32_tokens: None,
+//!         pixels: None,
 //!         build: Build::default(),
 //!         precisions: vec![Precision::Fp32, Precision::Int8],
 //!         narrowing: precision::Options::default(),

@@ -7,7 +7,7 @@ use std::path::Path;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
 use crate::config::{Dialect, Interpolation, ModelConfig, PreprocessCfg, ResizeMode, VisionCfg};
-use crate::verify::tower::Array;
+use crate::verify::tower::{Array, Bytes};
 
 mod resize;
 
@@ -124,6 +124,8 @@ pub struct Pixels {
     /// Of NaFlex, at most.
     patches: usize,
     dialect: Dialect,
+    /// For a tower that takes bytes.
+    bytes: Option<Bytes>,
 }
 
 impl Pixels {
@@ -132,24 +134,33 @@ impl Pixels {
         let patch = config.vision_cfg.vit().map_or(1, |vit| vit.patch_size);
         let size = if naflex { None } else { config.vision_cfg.image_size() };
         let cfg = config.preprocess_cfg.clone();
-        Pixels { cfg, size, patch, patches: NAFLEX_PATCHES, dialect: config.dialect }
+        Pixels { cfg, size, patch, patches: NAFLEX_PATCHES, dialect: config.dialect, bytes: None }
     }
 
-    /// What a tower takes of one photograph, each with one row: `[1, 3, H, W]`, or NaFlex's patches, mask
-    /// and places. `path` is for messages.
+    /// As bytes, where the tower takes them so.
+    pub(crate) fn as_bytes(self, bytes: Option<Bytes>) -> Pixels {
+        Pixels { bytes, ..self }
+    }
+
+    /// What a tower takes of one photograph, each with one row: `[1, 3, H, W]` of floats or of bytes, channels
+    /// last if it has them so, or NaFlex's patches, mask and places. `path` is for messages.
     ///
     /// # Errors
     /// [`Error::Long`].
     pub fn of(&self, picture: &Picture, path: &Path) -> Result<Vec<Array>, Error> {
         match self.size {
             Some(size) => {
-                let fitted = self.fitted(picture, size, path)?;
-                let mut values = vec![0f32; fitted.values.len()];
-                let area = fitted.height * fitted.width;
-                for (at, pixel) in fitted.values.chunks_exact(3).enumerate() {
+                let Picture { height, width, values: bytes, .. } = self.fitted(picture, size, path)?;
+                if self.bytes == Some(Bytes::Last) {
+                    let values = bytes.iter().map(|&byte| f32::from(byte)).collect();
+                    return Ok(vec![Array { shape: vec![1, height, width, 3], values, ids: vec![] }]);
+                }
+                let mut values = vec![0f32; bytes.len()];
+                let area = height * width;
+                for (at, pixel) in bytes.chunks_exact(3).enumerate() {
                     (0..3).for_each(|c| values[c * area + at] = self.number(pixel[c], c));
                 }
-                Ok(vec![Array { shape: vec![1, 3, fitted.height, fitted.width], values, ids: vec![] }])
+                Ok(vec![Array { shape: vec![1, 3, height, width], values, ids: vec![] }])
             }
             None => Ok(self.patched(picture)),
         }
@@ -157,6 +168,9 @@ impl Pixels {
 
     /// A byte as the tower takes it.
     fn number(&self, byte: u8, channel: usize) -> f32 {
+        if self.bytes.is_some() {
+            return f32::from(byte);
+        }
         (f32::from(byte) / 255.0 - self.cfg.mean[channel] as f32) / self.cfg.std[channel] as f32
     }
 

@@ -12,6 +12,7 @@ use crate::params::{Error, Params, Wanted};
 
 mod convs;
 mod fastvit;
+mod image;
 mod layers;
 mod naflex;
 mod pool;
@@ -23,10 +24,43 @@ use scope::Scope;
 
 const SEQUENCE: Dim = Dim::Named("sequence_length");
 
+/// How an image tower is fed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pixels {
+    /// float32 `[B, 3, H, W]`, as preprocessing leaves them.
+    Float,
+    /// Bytes as decoders leave them: scale, mean and deviation are in the graph.
+    Bytes {
+        /// Channels are the last axis, not the second.
+        last: bool,
+        /// A fourth channel may come, and is dropped.
+        alpha: bool,
+        /// Of any height and width: resizing and cropping are in the graph.
+        resize: bool,
+    },
+}
+
+impl Pixels {
+    /// What flags and manifests call them.
+    pub fn name(self) -> &'static str {
+        match self {
+            Pixels::Float => "float",
+            Pixels::Bytes { last: true, .. } => "uint8",
+            Pixels::Bytes { last: false, .. } => "uint8-nchw",
+        }
+    }
+
+    /// Whether pictures of any size are taken.
+    pub fn resizes(self) -> bool {
+        matches!(self, Pixels::Bytes { resize: true, .. })
+    }
+}
+
 /// What a tower's inputs and outputs are called, and what they hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
     pub image: &'static str,
+    pub pixels: Pixels,
     pub image_embeds: &'static str,
     pub tokens: &'static str,
     pub text_embeds: &'static str,
@@ -39,6 +73,7 @@ pub struct Ports {
 impl Ports {
     pub const PLAIN: Ports = Ports {
         image: "pixel_values",
+        pixels: Pixels::Float,
         image_embeds: "image_embeds",
         tokens: "input_ids",
         text_embeds: "text_embeds",
@@ -112,9 +147,9 @@ pub fn image(config: &ModelConfig, params: &Params, build: &Build) -> Result<Gra
     let graph = Graph::new("vision_model", build.target);
     let s = Scope::root(&graph, params, build, "visual");
     let embedding = match &config.vision_cfg {
-        VisionCfg::Vit(vit) => vit::tower(&s, vit, config.embed_dim)?,
+        VisionCfg::Vit(vit) => vit::tower(&s, config, vit)?,
         VisionCfg::NaflexVit(vit) => naflex::tower(&s, vit, config.embed_dim)?,
-        VisionCfg::FastVit(fastvit) => fastvit::tower(&s, fastvit, config.embed_dim)?,
+        VisionCfg::FastVit(fastvit) => fastvit::tower(&s, config, fastvit)?,
     };
     finish(&s, embedding, build.ports.image_embeds, config);
     Ok(graph)

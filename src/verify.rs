@@ -165,7 +165,8 @@ pub fn verify(request: &Request, step: &dyn Fn(&str)) -> Result<Report, Error> {
         return Err(missed.swap_remove(at).error);
     }
     let missed = missed.iter().map(|missed: &NotRun| format!("not run: {}", missed.error)).collect();
-    let Found { towers, logits, rankings, .. } = found;
+    let Found { towers, logits, rankings, notes: of_towers, .. } = found;
+    notes.extend(of_towers);
     Ok(Report { notes, ..Report::new(reference.as_ref(), towers, logits, rankings, missed) })
 }
 
@@ -197,6 +198,7 @@ struct Found {
     logits: Option<LogitsReport>,
     rankings: Vec<Ranking>,
     not_run: Vec<(PathBuf, Error)>,
+    notes: Vec<String>,
 }
 
 /// Embeddings of a tower, and those they were compared with.
@@ -218,6 +220,7 @@ impl Found {
         let mut baselines: [Option<Array>; 2] = [None, None];
         let mut pairs: BTreeMap<Precision, [Option<Embedded>; 2]> = BTreeMap::new();
         let mut logit_parameters = None;
+        let mut notes = std::collections::BTreeSet::new();
         let reported = request.models.iter().map(|path| (path, true));
         let baseline = request.baselines.iter().map(|path| (path, false));
         for (path, reported) in baseline.chain(reported) {
@@ -231,18 +234,35 @@ impl Found {
                 let seconds = started.elapsed().as_secs_f64();
                 let at = usize::from(tower.kind == Kind::Text);
                 let whole = tower.precision == Precision::Fp32;
-                let baseline = baselines[at].as_ref().filter(|_| !whole);
-                let job =
-                    Job { engine, reference, baseline, batches: &request.batches, max_drop: request.max_drop, step };
+                let baseline = baselines[at].as_ref();
+                let fed = reference.filter(|reference| reference.feeds(&tower));
+                if let (Some(reference), None) = (reference, fed) {
+                    notes.insert(format!(
+                        "{}: {} takes bytes, which the images of {} are not: {}",
+                        engine.name(),
+                        tower.name,
+                        reference.path,
+                        if baseline.is_some() { "compared with the tower of floats" } else { "not compared" }
+                    ));
+                }
+                let job = Job {
+                    engine,
+                    reference: fed,
+                    baseline,
+                    batches: &request.batches,
+                    max_drop: request.max_drop,
+                    step,
+                };
                 let (report, embedded) = job.run(&tower, seconds)?;
                 if reported {
                     logit_parameters = logit_parameters.or(tower.logits());
-                    if let Some(embedded) = &embedded {
+                    // Images of one's own and texts of a reference do not belong together.
+                    if let Some(embedded) = embedded.as_ref().filter(|_| fed.is_some() == reference.is_some()) {
                         let one = Embedded { found: embedded.found.clone(), expected: embedded.expected.clone() };
                         pairs.entry(tower.precision).or_default()[at] = Some(one);
                     }
                 }
-                if whole {
+                if whole && baselines[at].is_none() {
                     baselines[at] = embedded.map(|embedded| embedded.found);
                 }
                 Ok(report)
@@ -254,6 +274,7 @@ impl Found {
                 Err(error) => return Err(error),
             }
         }
+        self.notes.extend(notes);
         for (precision, pair) in &pairs {
             let [Some(image), Some(text)] = pair else { continue };
             self.rankings.extend(Ranking::new(
@@ -276,7 +297,7 @@ impl Found {
 struct Job<'a> {
     engine: &'a Engine,
     reference: Option<&'a Reference>,
-    /// What the same tower gives in float32, for the inputs there are without a reference.
+    /// What the same tower gives in float32, or fed floats, for the inputs there are without a reference.
     baseline: Option<&'a Array>,
     batches: &'a [usize],
     max_drop: Option<f64>,

@@ -32,6 +32,7 @@ fn request(case: &str, out: &Path) -> Export {
         layout: clip_onnx::package::layout::Layout::Plain,
         tokenizer: None,
         int32_tokens: None,
+        pixels: None,
         build: Build::default(),
         precisions: vec![Precision::Fp32],
         narrowing: precision::Options::default(),

@@ -9,7 +9,7 @@ use clip_onnx::onnx::target::{PORTABLE, PROFILES, Profile};
 use clip_onnx::package::layout::Layout;
 use clip_onnx::pipeline::Choice;
 use clip_onnx::precision::{self, Precision};
-use clip_onnx::towers::{Build, Ports};
+use clip_onnx::towers::{Build, Pixels, Ports};
 use clip_onnx::verify::{self, Engines};
 
 #[derive(Args)]
@@ -70,8 +70,10 @@ pub struct BuildArgs {
 }
 
 impl BuildArgs {
-    pub fn build(&self) -> anyhow::Result<Build> {
+    pub fn build(&self, resizes: bool) -> anyhow::Result<Build> {
         let target = match self.opset {
+            // The first that can, where nothing is said.
+            None if resizes => Target::with_opset(self.target, 18).unwrap_or(Target::new(self.target)),
             None => Target::new(self.target),
             Some(opset) => Target::with_opset(self.target, opset).ok_or_else(|| {
                 let (name, opsets) = (self.target.name, &self.target.opsets);
@@ -132,7 +134,8 @@ pub struct ExportArgs {
     pub image_size: Option<[usize; 2]>,
     /// Whose folder to write: `plain` (two towers side by side), `hf` (transformers.js, optimum, fastembed: onnx/,
     /// config.json, preprocessor_config.json, tokenizer files; SigLIP's outputs last_hidden_state and
-    /// pooler_output; embeddings not normalised), `immich` (visual/, textual/, int32 tokens), `clip-as-service`
+    /// pooler_output; embeddings not normalised), `immich` (visual/, textual/, int32 tokens), `immich-uint8` (its
+    /// newer contract: images as bytes), `clip-as-service`
     #[arg(long, value_name = "NAME", value_parser = parse_layout, default_value = Layout::Plain.name())]
     pub layout: Layout,
     /// The model's tokenizer.json, to go with the towers. CLIP's is built in, and goes with other layouts
@@ -142,6 +145,15 @@ pub struct ExportArgs {
     /// Type of token ids: int32 or int64. Default: as the layout has them
     #[arg(long, value_name = "TYPE", value_parser = ["int32", "int64"])]
     pub tokens: Option<String>,
+    /// How images come: `float` (float32 [batch_size, 3, H, W], preprocessed), `uint8` (bytes as decoders leave
+    /// them, [batch_size, H, W, 3 or 4]; alpha is dropped, scale, mean and deviation are in the graph) or
+    /// `uint8-nchw` ([batch_size, 3 or 4, H, W]). Default: as the layout has them
+    #[arg(long, value_name = "FORM", value_parser = ["float", "uint8", "uint8-nchw"])]
+    pub image: Option<String>,
+    /// Resize and crop in the graph, as the model's preprocessing does it: bytes of any height and width
+    /// (--image uint8 where nothing is said; opset 18 or later)
+    #[arg(long, conflicts_with = "fixed")]
+    pub resize: bool,
     #[command(flatten)]
     pub build: BuildArgs,
     #[command(flatten)]
@@ -170,6 +182,20 @@ pub struct ExportArgs {
 }
 
 impl ExportArgs {
+    /// How images come, where that was said.
+    pub fn pixels(&self) -> anyhow::Result<Option<Pixels>> {
+        let bytes = |last: bool| Some(Pixels::Bytes { last, alpha: true, resize: self.resize });
+        Ok(match (self.image.as_deref(), self.resize) {
+            (None, false) => None,
+            (Some("float"), true) => {
+                anyhow::bail!("--resize takes bytes, as decoders leave them; leave out --image float")
+            }
+            (Some("float"), false) => Some(Pixels::Float),
+            (Some("uint8-nchw"), _) => bytes(false),
+            (_, _) => bytes(true),
+        })
+    }
+
     /// What flags cannot say of one another.
     pub fn check(&self) -> anyhow::Result<()> {
         if self.build.no_normalize && self.layout.normalizes() == Some(true) {

@@ -5,14 +5,14 @@ use std::io::{self, Write};
 
 use clip_onnx::config::known;
 use clip_onnx::onnx::read::{Port, Summary};
-use clip_onnx::pipeline::{CheckpointReport, Convert, Converted, Export, Exported, Folding, Inspected};
+use clip_onnx::pipeline::{CheckpointReport, Convert, Converted, Exported, Folding, Inspected};
 
 /// Bytes as a person reads them.
 fn size(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
 }
 
-pub fn exported(out: &mut impl Write, request: &Export, exported: &Exported) -> io::Result<()> {
+pub fn exported(out: &mut impl Write, exported: &Exported) -> io::Result<()> {
     let config = &exported.selected.config;
     writeln!(
         out,
@@ -21,7 +21,7 @@ pub fn exported(out: &mut impl Write, request: &Export, exported: &Exported) -> 
         exported.selected.found,
         config.dialect,
         config.embed_dim,
-        if request.build.normalize { ", L2-normalised" } else { ", not normalised" }
+        if exported.normalized { ", L2-normalised" } else { ", not normalised" }
     )?;
     for file in &exported.files {
         writeln!(out, "  {} ({})", file.path.display(), size(file.size))?;

@@ -231,6 +231,18 @@ impl Graph {
         self.constant(format!("constants/float_{value:e}"), || Data::Float(Tensor::from_f32("constant", &[], &[value])))
     }
 
+    /// An optional input that is left out.
+    pub fn absent(&self) -> Value {
+        let mut inner = self.inner.borrow_mut();
+        if let Some(&value) = inner.constants.get("") {
+            return value;
+        }
+        inner.values.push(String::new());
+        let value = Value(inner.values.len() - 1);
+        inner.constants.insert(String::new(), value);
+        value
+    }
+
     fn constant(&self, name: String, data: impl FnOnce() -> Data) -> Value {
         if let Some(&value) = self.inner.borrow().constants.get(&name) {
             return value;

@@ -15,6 +15,15 @@ pub struct ConvAttributes {
     pub groups: usize,
 }
 
+/// How a picture gets another size; pixels are areas, with their places in the middle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resample {
+    /// Cubic with a = -1/2; linear otherwise.
+    pub cubic: bool,
+    /// Whether what gets smaller is averaged, over pixels that are there.
+    pub antialias: bool,
+}
+
 /// Operators on anything that has a graph and a place in it.
 ///
 /// Emitting an operator cannot fail; reading a parameter can. So at call sites `?` marks
@@ -69,6 +78,15 @@ pub trait Ops {
         self.op("Max", &[a, b], vec![])
     }
 
+    /// To whole numbers, halves to even ones.
+    fn round(&self, x: Value) -> Value {
+        self.op("Round", &[x], vec![])
+    }
+
+    fn floor(&self, x: Value) -> Value {
+        self.op("Floor", &[x], vec![])
+    }
+
     fn abs(&self, x: Value) -> Value {
         self.op("Abs", &[x], vec![])
     }
@@ -97,6 +115,18 @@ pub trait Ops {
     fn cast_float(&self, x: Value) -> Value {
         const FLOAT: i64 = 1;
         self.op("Cast", &[x], vec![("to", Attribute::Int(FLOAT))])
+    }
+
+    /// To bytes.
+    fn cast_uint8(&self, x: Value) -> Value {
+        const UINT8: i64 = 2;
+        self.op("Cast", &[x], vec![("to", Attribute::Int(UINT8))])
+    }
+
+    /// To int64.
+    fn cast_int64(&self, x: Value) -> Value {
+        const INT64: i64 = 7;
+        self.op("Cast", &[x], vec![("to", Attribute::Int(INT64))])
     }
 
     /// To int32.
@@ -162,7 +192,28 @@ pub trait Ops {
 
     /// The length of one axis, as a vector of one number.
     fn length(&self, x: Value, axis: i64) -> Value {
-        self.op("Shape", &[x], vec![("end", Attribute::Int(axis + 1)), ("start", Attribute::Int(axis))])
+        self.lengths(x, axis, axis + 1)
+    }
+
+    /// The lengths of axes `start..end`.
+    fn lengths(&self, x: Value, start: i64, end: i64) -> Value {
+        self.op("Shape", &[x], vec![("end", Attribute::Int(end)), ("start", Attribute::Int(start))])
+    }
+
+    /// Axes at other lengths; `sizes` is a vector of them. From opset 18 on.
+    fn resize(&self, x: Value, sizes: Value, axes: &[i64], resample: Resample) -> Value {
+        let mut attributes = vec![
+            ("antialias", Attribute::Int(resample.antialias.into())),
+            ("axes", Attribute::Ints(axes.to_vec())),
+            ("coordinate_transformation_mode", Attribute::Text("half_pixel")),
+        ];
+        if resample.cubic {
+            attributes.push(("cubic_coeff_a", Attribute::Float(-0.5)));
+        }
+        attributes.push(("exclude_outside", Attribute::Int(resample.antialias.into())));
+        attributes.push(("mode", Attribute::Text(if resample.cubic { "cubic" } else { "linear" })));
+        let absent = self.graph().absent();
+        self.op("Resize", &[x, absent, absent, sizes], attributes)
     }
 
     fn arg_max(&self, x: Value, axis: i64, keepdims: bool) -> Value {
@@ -176,6 +227,10 @@ pub trait Ops {
 
     fn reduce_max(&self, x: Value, axes: &[i64], keepdims: bool) -> Value {
         reduce(self, "ReduceMax", x, axes, keepdims)
+    }
+
+    fn reduce_min(&self, x: Value, axes: &[i64], keepdims: bool) -> Value {
+        reduce(self, "ReduceMin", x, axes, keepdims)
     }
 
     fn reduce_mean(&self, x: Value, axes: &[i64], keepdims: bool) -> Value {

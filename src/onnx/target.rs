@@ -81,6 +81,11 @@ impl Target {
         self.opset >= 18
     }
 
+    /// `Resize` averages what it makes smaller from opset 18 on.
+    pub fn can_resize(self) -> bool {
+        self.opset >= 18
+    }
+
     /// `Gelu`, exact and tanh, is one operator from opset 20 on.
     pub(super) fn has_gelu(self) -> bool {
         self.opset >= 20

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use crate::config::{Family, ModelConfig};
-use crate::towers::Ports;
+use crate::towers::{Pixels, Ports};
 
 /// Whose folder it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,12 +15,15 @@ pub enum Layout {
     Hf,
     /// Immich's float contract.
     Immich,
+    /// Its newer one, fed bytes.
+    ImmichUint8,
     /// Jina's clip-as-service.
     ClipAsService,
 }
 
 impl Layout {
-    pub const ALL: [Layout; 4] = [Layout::Plain, Layout::Hf, Layout::Immich, Layout::ClipAsService];
+    pub const ALL: [Layout; 5] =
+        [Layout::Plain, Layout::Hf, Layout::Immich, Layout::ImmichUint8, Layout::ClipAsService];
 
     /// What flags and manifests call it.
     pub fn name(self) -> &'static str {
@@ -28,6 +31,7 @@ impl Layout {
             Layout::Plain => "plain",
             Layout::Hf => "hf",
             Layout::Immich => "immich",
+            Layout::ImmichUint8 => "immich-uint8",
             Layout::ClipAsService => "clip-as-service",
         }
     }
@@ -43,7 +47,7 @@ impl Layout {
             Layout::Plain => None,
             // They normalise themselves, and `pooler_output` is what the model gives.
             Layout::Hf => Some(false),
-            Layout::Immich => Some(true),
+            Layout::Immich | Layout::ImmichUint8 => Some(true),
             Layout::ClipAsService => Some(false),
         }
     }
@@ -57,11 +61,18 @@ impl Layout {
             Layout::Hf => Ports::PLAIN,
             Layout::Immich => Ports {
                 image: "image",
+                pixels: Pixels::Float,
                 image_embeds: "embedding",
                 tokens: "text",
                 text_embeds: "embedding",
                 int32: true,
                 hidden: false,
+            },
+            Layout::ImmichUint8 => Ports {
+                pixels: Pixels::Bytes { last: true, alpha: false, resize: false },
+                image_embeds: "image_embedding",
+                text_embeds: "text_embedding",
+                ..Layout::Immich.ports(family)
             },
         }
     }
@@ -78,7 +89,7 @@ impl Layout {
         match self {
             Layout::Plain => PathBuf::from(file),
             Layout::Hf => PathBuf::from("onnx").join(file),
-            Layout::Immich => {
+            Layout::Immich | Layout::ImmichUint8 => {
                 let folder = PathBuf::from(if image { "visual" } else { "textual" });
                 if is_model { folder.join(format!("model{rest}")) } else { folder.join(file) }
             }
@@ -93,7 +104,7 @@ impl Layout {
     pub fn tokenizer_folder(self) -> Option<&'static str> {
         match self {
             Layout::Plain | Layout::Hf => Some(""),
-            Layout::Immich => Some("textual"),
+            Layout::Immich | Layout::ImmichUint8 => Some("textual"),
             Layout::ClipAsService => None,
         }
     }
@@ -106,7 +117,7 @@ impl Layout {
                 (PathBuf::from("config.json"), super::hf::config(config)),
                 (PathBuf::from("preprocessor_config.json"), super::hf::preprocessor(config)),
             ],
-            Layout::Immich => vec![
+            Layout::Immich | Layout::ImmichUint8 => vec![
                 (PathBuf::from("config.json"), super::open_clip::model_cfg(config)),
                 (PathBuf::from("visual/preprocess_cfg.json"), super::open_clip::preprocess_cfg(config)),
             ],

@@ -15,6 +15,10 @@
 
 use crate::tensor::{Error, Tensor};
 
+mod rescale;
+
+pub use rescale::Rescale;
+
 /// A linear map over planes as a checkpoint holds it: convolutions and BatchNorms, branches and
 /// their sums. Folding makes one convolution of it; a tower may also write it down as it is.
 #[derive(Clone, Debug)]
@@ -36,6 +40,11 @@ pub enum Linear {
         of: Box<Linear>,
         name: String,
         gamma: Tensor,
+    },
+    /// Of pixels that are scaled and shifted first.
+    After {
+        of: Box<Linear>,
+        rescale: Rescale,
     },
 }
 
@@ -69,6 +78,7 @@ impl Linear {
             Linear::Difference(a, b) => a.fold(shape, groups)?.minus(&b.fold(shape, groups)?),
             Linear::Scaled { of, gamma, .. } if gamma.is_blank() => of.fold(shape, groups)?,
             Linear::Scaled { of, gamma, .. } => of.fold(shape, groups)?.scaled(&wide(gamma)?),
+            Linear::After { of, rescale } => of.fold(shape, groups)?.after(rescale),
         })
     }
 }

@@ -11,7 +11,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::onnx::write::{ExternalData, Written};
 use crate::package::{Manifest, ManifestFile};
-use crate::towers::Logits;
+use crate::towers::{Logits, Pixels};
 
 /// What scales and kept layers rest on, where something was run to choose them.
 #[derive(Default)]
@@ -55,8 +55,12 @@ pub fn metadata(
     out
 }
 
-pub fn image_metadata(config: &ModelConfig) -> BTreeMap<String, String> {
+pub fn image_metadata(config: &ModelConfig, pixels: Pixels) -> BTreeMap<String, String> {
     let mut out = BTreeMap::from([("preprocess".to_owned(), json!(config.preprocess_cfg).to_string())]);
+    if let Pixels::Bytes { last, resize, .. } = pixels {
+        let (axes, size) = (if last { "NHWC" } else { "NCHW" }, if resize { ", of any size" } else { "" });
+        out.insert("pixels".to_owned(), format!("uint8 {axes}{size}; preprocessing is inside"));
+    }
     if let Some(vit) = config.vision_cfg.vit() {
         out.insert("patch_size".to_owned(), vit.patch_size.to_string());
     }
@@ -87,7 +91,7 @@ pub fn manifest(
     (files, beside): (&[Written], &[Written]),
     measured: &Measured,
 ) -> String {
-    let all = [metadata.clone(), image_metadata(config), text_metadata(config)];
+    let all = [metadata.clone(), image_metadata(config, request.build.ports.pixels), text_metadata(config)];
     let size = request.image_size.map(|[height, width]| format!("{height}x{width}"));
     let manifest = Manifest {
         tool: env!("CARGO_PKG_NAME"),
@@ -97,6 +101,9 @@ pub fn manifest(
         options: BTreeMap::from([
             ("layout", json!(request.layout.name())),
             ("static", json!(request.build.batch)),
+            ("image", json!(request.build.ports.pixels.name())),
+            ("resize", json!(request.build.ports.pixels.resizes())),
+            ("tokens", json!(if request.build.ports.int32 { "int32" } else { "int64" })),
             ("normalize", json!(request.build.normalize)),
             ("target", json!(request.build.target.profile.name)),
             ("fold", json!(request.build.fold)),

@@ -22,7 +22,7 @@ use crate::package::{Folder, MANIFEST, PAGE, REPORT};
 use crate::params::Params;
 use crate::precision::{self, Narrowed, Precision};
 use crate::tokenize::{self, Tokenizer};
-use crate::towers::{self, Build, Ports};
+use crate::towers::{self, Build, Pixels, Ports};
 use crate::verify::{self, Engine, Engines, Report};
 
 /// What to export, and how.
@@ -42,6 +42,8 @@ pub struct Export {
     pub tokenizer: Option<PathBuf>,
     /// Token ids as int32, or as int64; as the layout has them where nothing is said.
     pub int32_tokens: Option<bool>,
+    /// How images come; as the layout has them where nothing is said.
+    pub pixels: Option<Pixels>,
     /// How the towers are written down.
     pub build: Build,
     /// Each tower is written once in each of these.
@@ -68,27 +70,56 @@ pub struct Export {
 impl Export {
     /// With the names and types that the layout has for a model of this family.
     fn laid_out(&self, config: &ModelConfig) -> Result<Export, Error> {
+        let refused = |what: String, way_out: &str| {
+            let path = self.checkpoint.display().to_string();
+            Err(Error::Unsupported { path, what, way_out: way_out.to_owned() })
+        };
+        let (layout, model) = (self.layout.name(), &config.model);
         let mut request = self.clone();
-        let ports = self.layout.ports(config.family);
-        request.build.ports = Ports { int32: self.int32_tokens.unwrap_or(ports.int32), ..ports };
-        let naflex = matches!(config.vision_cfg, VisionCfg::NaflexVit(_));
-        if naflex && self.layout != Layout::Plain {
-            return Err(Error::Unsupported {
-                path: self.checkpoint.display().to_string(),
-                what: format!(
-                    "{} takes patches, mask and places, which {} does not make",
-                    config.model,
-                    self.layout.name()
-                ),
-                way_out: "freeze it with --image-size, or take another --layout".to_owned(),
-            });
+        let build = &mut request.build;
+        build.ports = self.layout.ports(config.family);
+        build.ports.int32 = self.int32_tokens.unwrap_or(build.ports.int32);
+        build.normalize = self.layout.normalizes().unwrap_or(build.normalize);
+        if let Some(pixels) = self.pixels.filter(|pixels| *pixels != build.ports.pixels) {
+            if self.layout != Layout::Plain {
+                let takes = build.ports.pixels.name();
+                return refused(
+                    format!("{layout} feeds {takes} images, of one size"),
+                    "leave out --image and --resize, or take another --layout",
+                );
+            }
+            build.ports.pixels = pixels;
         }
-        if naflex && self.build.batch.is_some() {
-            return Err(Error::Unsupported {
-                path: self.checkpoint.display().to_string(),
-                what: format!("{} takes any number of patches, whatever the batch", config.model),
-                way_out: "freeze it with --image-size, or leave out --static".to_owned(),
-            });
+        if let (Pixels::Bytes { alpha, resize, .. }, Some(_)) = (&mut build.ports.pixels, build.batch) {
+            // Every axis is fixed then.
+            *alpha = false;
+            if *resize {
+                return refused(
+                    "--static fixes every axis, and --resize leaves height and width free".to_owned(),
+                    "leave out one of them",
+                );
+            }
+        }
+        if build.ports.pixels.resizes() && !build.target.can_resize() {
+            return refused(
+                format!("opset {} has no resizing that averages", build.target.opset),
+                "take --opset 18 or a later one",
+            );
+        }
+        if matches!(config.vision_cfg, VisionCfg::NaflexVit(_)) {
+            let frozen = "freeze it with --image-size";
+            if self.layout != Layout::Plain {
+                let what = format!("{model} takes patches, mask and places, which {layout} does not make");
+                return refused(what, &format!("{frozen}, or take another --layout"));
+            }
+            if build.batch.is_some() {
+                let what = format!("{model} takes any number of patches, whatever the batch");
+                return refused(what, &format!("{frozen}, or leave out --static"));
+            }
+            if build.ports.pixels != Pixels::Float {
+                let what = format!("{model} takes patches, no pictures");
+                return refused(what, &format!("{frozen}, or leave out --image and --resize"));
+            }
         }
         Ok(request)
     }
@@ -108,6 +139,8 @@ impl Export {
 #[derive(Debug)]
 pub struct Exported {
     pub selected: Selected,
+    /// Whether embeddings are normalised inside.
+    pub normalized: bool,
     pub files: Vec<Written>,
     /// Of precisions other than float32.
     pub precisions: Vec<PrecisionReport>,
@@ -150,7 +183,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     let mut metadata = metadata(request, config, &checkpoint, &logits);
     let (mut files, mut precisions, mut baselines) = (Vec::new(), Vec::new(), Vec::new());
     let mut measured = Measured::default();
-    for (graph, own) in [(image, image_metadata(config)), (text, text_metadata(config))] {
+    for (graph, own) in [(image, image_metadata(config, request.build.ports.pixels)), (text, text_metadata(config))] {
         metadata.iter().chain(&own).for_each(|(key, value)| graph.set_metadata(key, value));
         let mut narrowing = Narrowing::new(request, graph.into_parts(), &engines, folder.path())?;
         for &precision in &request.precisions {
@@ -172,6 +205,9 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         if request.verify && !request.precisions.contains(&Precision::Fp32) && request.reference.is_none() {
             baselines.push(narrowing.baseline(folder.path())?);
         }
+    }
+    if request.verify && request.build.ports.pixels != Pixels::Float {
+        baselines.insert(0, fed_floats(request, config, &params, folder.path())?);
     }
     sealed(&mut metadata, digest.as_mut())?;
     folder.write(MANIFEST, &manifest(request, config, &metadata, (&files, &beside), &measured))?;
@@ -212,7 +248,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         file.path = request.out.join(place);
     }
     folder.commit()?;
-    Ok(Exported { selected, files, precisions, report })
+    Ok(Exported { selected, normalized: request.build.normalize, files, precisions, report })
 }
 
 /// Writes what stands beside the towers; gives it with its size and, where sums are asked for, its sum.
@@ -286,6 +322,16 @@ fn timed(request: &verify::Request, progress: &dyn Progress) -> Vec<bench::Measu
     out
 }
 
+/// The image tower as it is fed floats, for one that is fed bytes to be compared with.
+fn fed_floats(request: &Export, config: &ModelConfig, params: &Params, folder: &Path) -> Result<Scratch, Error> {
+    let ports = Ports { pixels: Pixels::Float, ..request.build.ports };
+    let build = Build { ports, target: Target::default(), ..request.build };
+    let graph = towers::image(config, params, &build).map_err(|source| Error::params(&request.checkpoint, source))?;
+    image_metadata(config, Pixels::Float).iter().for_each(|(key, value)| graph.set_metadata(key, value));
+    graph.set_metadata("normalized", request.build.normalize.to_string());
+    Scratch::write(request, &graph.into_parts(), "vision_model.onnx", folder)
+}
+
 /// Puts the checkpoint's digest, which takes as long as a file does, in its place.
 fn sealed(metadata: &mut BTreeMap<String, String>, digest: Option<&mut Digest>) -> Result<(), Error> {
     if let Some(digest) = digest {
@@ -341,7 +387,8 @@ fn stand_ins(
         let build = Build { text_cut: false, target, ..request.build };
         let text = (cut || respelled).then(|| towers::text(config, params, &build)).transpose().map_err(wrong)?;
         let image = respelled.then(|| towers::image(config, params, &build)).transpose().map_err(wrong)?;
-        for (graph, own) in [(image, image_metadata(config)), (text, text_metadata(config))] {
+        for (graph, own) in [(image, image_metadata(config, request.build.ports.pixels)), (text, text_metadata(config))]
+        {
             let Some(graph) = graph else { continue };
             own.iter().for_each(|(key, value)| graph.set_metadata(key, value));
             graph.set_metadata("normalized", request.build.normalize.to_string());

@@ -7,7 +7,7 @@ use super::packed::Half;
 use super::rewrite::{FLOAT, FLOAT16, Rewrite};
 use super::{LayerReport, Narrowed, Options};
 use crate::onnx::Value;
-use crate::onnx::graph::{Attribute, Parts};
+use crate::onnx::graph::{Attribute, ElementType, Node, Parts};
 use crate::onnx::write::MICROSOFT;
 
 /// Operators that stay in float32: sums over many squares, exponentials, and what divides by them.
@@ -62,6 +62,12 @@ enum Kind {
     Wide,
 }
 
+/// Whether a node is one of those before a tower's first convolution that make pixels of bytes.
+fn prepares_bytes(node: &Node, bytes: &HashSet<Value>, images: &HashSet<Value>) -> bool {
+    let reads = |values: &HashSet<Value>| node.inputs.iter().any(|value| values.contains(value));
+    reads(bytes) || (matches!(node.op_type, "Cast" | "Resize" | "Floor" | "Slice") && reads(images))
+}
+
 /// All arithmetic in float16, inputs and outputs in float32. What is computed from whole numbers alone,
 /// such as NaFlex's positions, and what is not safe in float16 stays in float32; LayerNormalization takes
 /// its mean and variance in float32 by its definition.
@@ -72,10 +78,21 @@ pub fn arithmetic(parts: &Parts, narrowed: &mut Narrowed) -> Parts {
     let mut others: HashMap<Value, Value> = HashMap::new();
     let mut constants: HashMap<Value, Value> = HashMap::new();
     let (inputs, outputs) = out.ports();
-    let images: HashSet<Value> = inputs.into_iter().filter(|(_, float)| *float).map(|(value, _)| value).collect();
+    // Inputs in float32, or what bytes are widened to: as exact in float16, or nearly.
+    let (images, whole): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|(_, element)| *element == ElementType::Float);
+    let values = |ports: Vec<(Value, ElementType)>| ports.into_iter().map(|(value, _)| value).collect();
+    let mut images: HashSet<Value> = values(images);
+    let mut bytes: HashSet<Value> = values(whole.into_iter().filter(|(_, e)| *e == ElementType::Uint8).collect());
     kinds.extend(images.iter().map(|&value| (value, Kind::Wide)));
     let outputs: HashSet<Value> = outputs.into_iter().collect();
     for mut node in nodes {
+        if prepares_bytes(&node, &bytes, &images) {
+            let wide = node.op_type == "Cast" || node.inputs.iter().any(|value| images.contains(value));
+            kinds.extend(node.outputs.iter().filter(|_| wide).map(|&value| (value, Kind::Wide)));
+            if wide { &mut images } else { &mut bytes }.extend(&node.outputs);
+            out.keep(node);
+            continue;
+        }
         let computed: Vec<Value> = node.inputs.iter().copied().filter(|v| kinds.contains_key(v)).collect();
         let floats = !computed.is_empty() || node.inputs.iter().any(|&v| out.weight(v).is_some());
         let widens = node.op_type == "Cast";

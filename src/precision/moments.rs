@@ -12,11 +12,14 @@ use std::sync::Arc;
 use super::grid::energy;
 use super::layers::{Role, Weight, constants};
 use crate::onnx::Value;
-use crate::onnx::graph::{Attribute, Node, Parts};
+use crate::onnx::graph::{Attribute, ElementType, Node, Parts};
 use crate::tensor::{Error, Tensor};
 
 /// Of one value: the mean square of each channel, wherever its axis is.
 pub type Moments = Arc<[f32]>;
+
+/// The mean square of a byte.
+const BYTE: f32 = 255.0 * 255.0 / 3.0;
 
 /// Rows of a table that are looked at.
 const SAMPLED: usize = 8192;
@@ -26,7 +29,8 @@ const SAMPLED: usize = 8192;
 /// # Errors
 /// What reading a weight reports.
 pub fn estimate(parts: &Parts) -> Result<HashMap<Value, Moments>, Error> {
-    let walk = Walk { constants: constants(parts) };
+    let bytes = parts.inputs.iter().any(|port| port.element_type == ElementType::Uint8);
+    let walk = Walk { constants: constants(parts), bytes };
     let mut found: HashMap<Value, Moments> = HashMap::new();
     for node in &parts.nodes {
         for (at, &output) in node.outputs.iter().enumerate() {
@@ -40,6 +44,8 @@ pub fn estimate(parts: &Parts) -> Result<HashMap<Value, Moments>, Error> {
 
 struct Walk {
     constants: HashMap<Value, Tensor>,
+    /// Whether there is an input of bytes.
+    bytes: bool,
 }
 
 impl Walk {
@@ -62,6 +68,8 @@ impl Walk {
                 // Softmax's weights add up to one: values come out no larger than they went in.
                 _ => Some(computed(1)),
             },
+            // What bytes are widened to: about as large as they get.
+            "Cast" if self.bytes && !found.contains_key(&node.inputs[0]) => Some(Arc::from([BYTE])),
             "Conv" => {
                 let Some(weight) = constant(1) else { return Ok(Some(computed(0))) };
                 let group = integer(node, "group").unwrap_or(1).max(1) as usize;

@@ -34,11 +34,11 @@ impl Rewrite {
         (Rewrite { parts, taken, weights, nodes: vec![], added: vec![] }, nodes)
     }
 
-    /// The graph's inputs and outputs as values, with whether they are floats.
-    pub fn ports(&self) -> (Vec<(Value, bool)>, Vec<Value>) {
+    /// The graph's inputs, with their elements, and outputs as values.
+    pub fn ports(&self) -> (Vec<(Value, ElementType)>, Vec<Value>) {
         let of = |name: &str| self.parts.values().find(|&value| self.parts.value_name(value) == name);
         let inputs = self.parts.inputs.iter();
-        let inputs = inputs.filter_map(|p| Some((of(&p.name)?, p.element_type == ElementType::Float)));
+        let inputs = inputs.filter_map(|p| Some((of(&p.name)?, p.element_type)));
         (inputs.collect(), self.parts.outputs.iter().filter_map(|p| of(&p.name)).collect())
     }
 

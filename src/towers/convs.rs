@@ -5,6 +5,7 @@ use super::scope::Scope;
 use crate::onnx::{ConvAttributes, Ops, Value};
 use crate::params::Error;
 use crate::params::reparam::{Conv, Linear, Norm};
+use crate::tensor::Tensor;
 
 /// How a convolution moves over its input; pairs are height and width.
 #[derive(Clone, Copy)]
@@ -84,6 +85,15 @@ fn unfolded(s: &Scope, x: Value, linear: &Linear, g: Geometry) -> Result<Value, 
         Linear::Scaled { of, name, gamma } => {
             let y = unfolded(s, x, of, g)?;
             s.mul(y, s.graph().initializer(name, gamma.clone()))
+        }
+        Linear::After { of, rescale } => {
+            let numbers = |name: &str, values: [f64; 3]| {
+                let values = values.map(|v| v as f32);
+                s.graph().initializer(&format!("pixels.{name}"), Tensor::from_f32(name, &[3, 1, 1], &values))
+            };
+            let y = s.mul(x, numbers("scale", rescale.scale));
+            let y = if rescale.shift == [0.0; 3] { y } else { s.add(y, numbers("shift", rescale.shift)) };
+            unfolded(s, y, of, g)?
         }
     })
 }

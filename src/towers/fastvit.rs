@@ -4,23 +4,20 @@
 //! Everything linear is folded when it is written ([`super::convs`]): what reaches the graph is
 //! Conv, Gelu, the squeeze-and-excite pieces, Add, and attention.
 
-use super::batch;
 use super::convs::{
     Geometry, batch_norm, batch_normalization, biased, conv_bn, emit, emit_depthwise, emit_interleaved,
 };
+use super::image::Image;
 use super::layers;
 use super::scope::Scope;
-use crate::config::{Act, AttnNorm, FastVitCfg, Proj, TokenMixer};
-use crate::onnx::graph::{Dim, ElementType};
+use crate::config::{Act, AttnNorm, FastVitCfg, ModelConfig, Proj, TokenMixer};
 use crate::onnx::{Heads, Ops, Value, attention};
 use crate::params::Error;
-use crate::params::reparam::{Linear, columns_interleaved, linear_after};
+use crate::params::reparam::{Linear, Rescale, columns_interleaved, linear_after};
 
-/// `pixel_values [B, 3, H, W]` → embedding `[B, embed_dim]`.
-pub fn tower(s: &Scope, c: &FastVitCfg, embed_dim: usize) -> Result<Value, Error> {
-    let [height, width] = c.image_size;
-    let dims = vec![batch(s), Dim::Fixed(3), Dim::Fixed(height), Dim::Fixed(width)];
-    let x = s.graph().input(s.build().ports.image, ElementType::Float, dims);
+/// Pixels → embedding `[B, embed_dim]`.
+pub fn tower(s: &Scope, model: &ModelConfig, c: &FastVitCfg) -> Result<Value, Error> {
+    let image = Image::input(s, c.image_size, model, true); // [B, 3, H, W]
 
     // Stem: 3×3 dense and 3×3 depthwise, each of stride 2, then 1×1.
     let d = c.embed_dims[0];
@@ -33,9 +30,11 @@ pub fn tower(s: &Scope, c: &FastVitCfg, embed_dim: usize) -> Result<Value, Error
         scale_branch: c.stem_use_scale_branch,
         se: None,
         read_next: true,
+        rescale: None,
     };
     let stem = s.at("stem");
-    let x = mobile_one(&stem.at(0), (x, 1), &MobileOne { d_in: 3, groups: 1, ..one }, c)?;
+    let first = MobileOne { d_in: 3, groups: 1, rescale: image.rescale, ..one };
+    let x = mobile_one(&stem.at(0), (image.value, 1), &first, c)?;
     let x = mobile_one(&stem.at(1), x, &one, c)?;
     let (mut x, _) = mobile_one(&stem.at(2), x, &MobileOne { kernel: 1, stride: 1, groups: 1, ..one }, c)?;
 
@@ -76,15 +75,25 @@ pub fn tower(s: &Scope, c: &FastVitCfg, embed_dim: usize) -> Result<Value, Error
     let wide = d * c.final_expansion as usize;
     let se = Some(squeeze_width(wide, c.se_rd_ratio_final, c.se_rd_divisor_final));
     let read_next = c.proj == Proj::Linear;
-    let last = MobileOne { d_in: d, d_out: wide, kernel: 3, stride: 1, groups: d, scale_branch: true, se, read_next };
+    let last = MobileOne {
+        d_in: d,
+        d_out: wide,
+        kernel: 3,
+        stride: 1,
+        groups: d,
+        scale_branch: true,
+        se,
+        read_next,
+        rescale: None,
+    };
     let (x, order) = mobile_one(&s.at("final_conv"), (x, 1), &last, c)?;
     let x = s.reduce_mean(x, &[2, 3], false); // [B, wide]
     if c.proj == Proj::None {
         return Ok(x);
     }
     let s = s.at("head");
-    let weight = columns_interleaved(&s.param("weight", &[embed_dim, wide])?, order)?;
-    let bias = if c.proj_bias { Some(s.param("bias", &[embed_dim])?) } else { None };
+    let weight = columns_interleaved(&s.param("weight", &[model.embed_dim, wide])?, order)?;
+    let bias = if c.proj_bias { Some(s.param("bias", &[model.embed_dim])?) } else { None };
     Ok(layers::affine(&s, x, &weight, bias))
 }
 
@@ -102,6 +111,8 @@ struct MobileOne {
     se: Option<usize>,
     /// Whether weights read what comes out, and can have it in any order of channels.
     read_next: bool,
+    /// What is done to pixels before it.
+    rescale: Option<Rescale>,
 }
 
 /// GELU(SE(Σ branches)). `order` is that of the input's channels, and the one given back that of the
@@ -110,7 +121,7 @@ fn mobile_one(s: &Scope, (x, order): (Value, usize), m: &MobileOne, c: &FastVitC
     let shape = [m.d_out, m.d_in / m.groups, m.kernel, m.kernel];
     let skip = m.d_in == m.d_out && m.stride == 1;
     let scale = m.scale_branch && m.kernel > 1;
-    let conv = branches(s, shape, (scale, skip), c.bn_eps, c.reparameterized)?;
+    let conv = branches(s, shape, (scale, skip), c.bn_eps, c.reparameterized)?.after(m.rescale);
     let geometry = Geometry { stride: [m.stride; 2], ..Geometry::same(shape, m.groups) };
     let r = s.at("reparam_conv");
     let (x, order) = if m.groups == m.d_in && m.read_next {
@@ -287,6 +298,7 @@ fn downsample(s: &Scope, x: Value, c: &FastVitCfg, stage: usize) -> Result<Value
         scale_branch: false,
         se: None,
         read_next: true,
+        rescale: None,
     };
     Ok(mobile_one(&s.at(1), (x, order), &one, c)?.0)
 }

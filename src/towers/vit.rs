@@ -1,27 +1,26 @@
 //! ViT over an image of fixed size. Dosovitskiy et al. 2021; timm's `VisionTransformer`.
 
-use super::batch;
 use super::convs::{Geometry, batch_norm, biased, emit, unbiased};
+use super::image::Image;
 use super::layers::{self, Transformer};
 use super::pool::{self, Place};
 use super::scope::Scope;
-use crate::config::{ConvStemCfg, Proj, VisionPool, VitCfg};
-use crate::onnx::graph::{Dim, ElementType};
+use crate::config::{ConvStemCfg, ModelConfig, Proj, VisionPool, VitCfg};
 use crate::onnx::{ConvAttributes, Mask, Ops, Value};
 use crate::params::Error;
 use crate::tensor::Tensor;
 
-/// `pixel_values [B, 3, H, W]` → embedding `[B, embed_dim]`.
-pub fn tower(s: &Scope, c: &VitCfg, embed_dim: usize) -> Result<Value, Error> {
+/// Pixels → embedding `[B, embed_dim]`.
+pub fn tower(s: &Scope, model: &ModelConfig, c: &VitCfg) -> Result<Value, Error> {
     let size = c.image_size.unwrap_or_default();
     let [rows, columns] = c.grid_of(size);
     let patches = rows * columns;
 
-    let dims = vec![batch(s), Dim::Fixed(3), Dim::Fixed(size[0]), Dim::Fixed(size[1])];
-    let x = s.graph().input(s.build().ports.image, ElementType::Float, dims);
+    let padded = c.conv_stem.as_ref().is_some_and(|stem| stem.paddings.first().is_some_and(|&n| n > 0));
+    let image = Image::input(s, size, model, padded); // [B, 3, H, W]
     let x = match &c.conv_stem {
-        Some(stem) => conv_stem(&s.at("patch_embed").at("backbone"), x, stem, c.patch_bias)?,
-        None => patch_embed(&s.at("patch_embed").at("proj"), x, c)?,
+        Some(stem) => conv_stem(&s.at("patch_embed").at("backbone"), image, stem, c.patch_bias)?,
+        None => patch_embed(&s.at("patch_embed").at("proj"), image, c)?,
     }; // [B, D, rows, columns]
     let x = s.reshape(x, &[-1, c.width as i64, patches as i64]);
     let x = s.transpose(x, &[0, 2, 1]); // [B, N, D]
@@ -44,7 +43,7 @@ pub fn tower(s: &Scope, c: &VitCfg, embed_dim: usize) -> Result<Value, Error> {
         (s.add(x, s.initializer("pos_embed", positions)), patches)
     };
 
-    encode(s, x, c, embed_dim, Some(places), None)
+    encode(s, x, c, model.embed_dim, Some(places), None)
 }
 
 /// Embedded patches → blocks → pooling → projection: all that comes after positions.
@@ -88,24 +87,29 @@ pub fn encode(
 }
 
 /// Each patch times one matrix, as a convolution whose stride is its kernel.
-fn patch_embed(s: &Scope, x: Value, c: &VitCfg) -> Result<Value, Error> {
-    let weight = s.initializer("weight", s.param("weight", &[c.width, 3, c.patch_size, c.patch_size])?);
+fn patch_embed(s: &Scope, image: Image, c: &VitCfg) -> Result<Value, Error> {
+    let (shape, side) = ([c.width, 3, c.patch_size, c.patch_size], [c.patch_size; 2]);
+    if image.rescale.is_some() {
+        let conv = if c.patch_bias { biased(s, shape)? } else { unbiased(s, shape)? };
+        let geometry = Geometry { shape, stride: side, padding: [0, 0], groups: 1 };
+        return emit(s, image.value, &conv.after(image.rescale), geometry);
+    }
+    let weight = s.initializer("weight", s.param("weight", &shape)?);
     let bias = if c.patch_bias { Some(s.initializer("bias", s.param("bias", &[c.width])?)) } else { None };
-    let side = [c.patch_size; 2];
-    Ok(s.conv(x, weight, bias, &ConvAttributes { kernel: side, stride: side, padding: [0, 0], groups: 1 }))
+    Ok(s.conv(image.value, weight, bias, &ConvAttributes { kernel: side, stride: side, padding: [0, 0], groups: 1 }))
 }
 
 /// Convolutions in place of one patch matrix: BatchNorm, folded, and the activation after all but
 /// the last. Xiao et al. 2021, as MobileCLIP-B has it.
-fn conv_stem(s: &Scope, x: Value, c: &ConvStemCfg, last_bias: bool) -> Result<Value, Error> {
-    let mut x = x;
-    let mut d_in = 3;
+fn conv_stem(s: &Scope, image: Image, c: &ConvStemCfg, last_bias: bool) -> Result<Value, Error> {
+    let (mut x, mut rescale, mut d_in) = (image.value, image.rescale, 3);
     for (i, &d_out) in c.channels.iter().enumerate() {
         let (s, last) = (s.at(i), i + 1 == c.channels.len());
         let shape = [d_out, d_in, c.kernels[i], c.kernels[i]];
         let conv = if last && last_bias { biased(&s.at("conv"), shape)? } else { unbiased(&s.at("conv"), shape)? };
         let conv = if last { conv } else { conv.normed(batch_norm(&s.at("bn"), d_out, c.bn_eps)?) };
         let (padding, stride) = ([c.paddings[i]; 2], [c.strides[i]; 2]);
+        let conv = conv.after(rescale.take());
         x = emit(&s.at("conv"), x, &conv, Geometry { shape, stride, padding, groups: 1 })?;
         if !last {
             x = layers::activation(&s.at("act"), x, c.act);

@@ -86,11 +86,17 @@ impl Plan<'_> {
     /// Runs one batch; gives the outputs of these numbers.
     pub fn run(&self, arrays: &[Array], wanted: &[usize]) -> Result<Vec<Array>, Error> {
         let narrow: Vec<Vec<i32>> = arrays.iter().map(|a| a.ids.iter().map(|&id| id as i32).collect()).collect();
+        let bytes = |(port, array): (&Port, &Array)| -> Vec<u8> {
+            let taken = port.element_type == "uint8";
+            array.values.iter().filter(|_| taken).map(|&v| v as u8).collect()
+        };
+        let bytes: Vec<Vec<u8>> = self.inputs.iter().zip(arrays).map(bytes).collect();
         let run = || -> ort::Result<Vec<Array>> {
             let mut values: Vec<(&str, SessionInputValue)> = Vec::new();
-            for ((port, array), narrow) in self.inputs.iter().zip(arrays).zip(&narrow) {
+            for (((port, array), narrow), bytes) in self.inputs.iter().zip(arrays).zip(&narrow).zip(&bytes) {
                 let value = match port.element_type.as_str() {
                     "int32" => TensorRef::from_array_view((array.shape.clone(), &narrow[..]))?.into(),
+                    "uint8" => TensorRef::from_array_view((array.shape.clone(), &bytes[..]))?.into(),
                     "int64" => TensorRef::from_array_view((array.shape.clone(), &array.ids[..]))?.into(),
                     _ => TensorRef::from_array_view((array.shape.clone(), &array.values[..]))?.into(),
                 };

@@ -13,7 +13,7 @@ use ndarray::ArrayD;
 use ndarray_npy::{NpzReader, ReadNpzError};
 
 use super::Error;
-use super::tower::{Array, Kind, Tower};
+use super::tower::{Array, Kind, Pictures, Tower};
 use crate::checkpoint::{Checkpoint, hex};
 use crate::files::ordinary;
 
@@ -55,6 +55,12 @@ impl Reference {
         Ok(Reference { path: name, file_name, sha256, arrays, others })
     }
 
+    /// Whether a tower can be fed from it: one that takes bytes, from pictures of bytes alone.
+    pub fn feeds(&self, tower: &Tower) -> bool {
+        let picture = self.arrays.get("image").filter(|image| tower.kind == Kind::Image && image.shape.len() == 4);
+        picture.is_none_or(|image| tower.image(&Pictures::Floats(image.clone())).is_some())
+    }
+
     /// The inputs of a tower, in its own order.
     ///
     /// # Errors
@@ -83,7 +89,12 @@ impl Reference {
             {
                 return Err(self.wrong(format!("`{key}` holds the id {id}; the model's vocabulary has {size}")));
             }
-            out.push(array.clone());
+            out.push(match tower.kind {
+                Kind::Image => tower.image(&Pictures::Floats(array.clone())).ok_or_else(|| {
+                    self.wrong(format!("`{key}` holds numbers that no bytes become, and {} takes bytes", tower.name))
+                })?,
+                Kind::Naflex | Kind::Text => array.clone(),
+            });
         }
         Ok(out)
     }

@@ -44,6 +44,17 @@ impl Array {
         Array { shape, values, ids }
     }
 
+    /// `[N, C, H, W]` as `[N, H, W, C]`.
+    fn channels_last(&self) -> Array {
+        let [n, channels, height, width] = [0, 1, 2, 3].map(|axis| self.shape[axis]);
+        let plane = height * width;
+        let picture = |row: &[f32]| -> Vec<f32> {
+            (0..plane * channels).map(|at| row[at % channels * plane + at / channels]).collect()
+        };
+        let values = self.values.chunks(plane * channels).flat_map(picture).collect();
+        Array { shape: vec![n, height, width, channels], values, ids: vec![] }
+    }
+
     /// These rows, then those.
     pub fn followed_by(mut self, other: &Array) -> Array {
         self.shape[0] += other.shape[0];
@@ -53,10 +64,27 @@ impl Array {
     }
 }
 
+/// Where the channels of images of bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bytes {
+    /// `[N, H, W, 3]`
+    Last,
+    /// `[N, 3, H, W]`
+    Second,
+}
+
+/// Pictures `[N, 3, H, W]`.
+pub enum Pictures {
+    /// 0 to 255, in whole numbers.
+    Bytes(Array),
+    /// As preprocessing leaves them.
+    Floats(Array),
+}
+
 /// What a tower takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Pixels, one float input of four axes.
+    /// Pixels, one input of four axes: floats, or bytes.
     Image,
     /// NaFlex's patches, mask and coordinates.
     Naflex,
@@ -159,10 +187,60 @@ impl Tower {
         Some((self.metadata("logit_scale_exp")?, self.metadata("logit_bias").unwrap_or(0.0)))
     }
 
-    /// Channels, height and width; 3 and 224 where the file leaves them free.
-    pub fn image_shape(&self) -> [usize; 3] {
+    /// Height and width; where the file leaves them free what it says it was made for, else 224.
+    pub fn image_size(&self) -> [usize; 2] {
         let input = &self.summary.inputs[0];
-        [input.fixed(1).unwrap_or(3), input.fixed(2).unwrap_or(224), input.fixed(3).unwrap_or(224)]
+        let first = if self.bytes() == Some(Bytes::Last) { 1 } else { 2 };
+        let said: Option<String> = self.metadata("image_size");
+        let said = said.as_deref().and_then(|text| text.split_once('x'));
+        let said = said.map_or([None, None], |(height, width)| [height.parse().ok(), width.parse().ok()]);
+        [0, 1].map(|axis| input.fixed(first + axis).or(said[axis]).unwrap_or(224))
+    }
+
+    /// Where the channels of its images are, if it takes bytes.
+    pub fn bytes(&self) -> Option<Bytes> {
+        let input = &self.summary.inputs[0];
+        if input.element_type != "uint8" {
+            return None;
+        }
+        let channels =
+            |axis: usize| input.fixed(axis) == Some(3) || input.shape.get(axis).is_some_and(|n| n == "channels");
+        Some(if channels(1) && !channels(3) { Bytes::Second } else { Bytes::Last })
+    }
+
+    /// Pictures `[N, 3, H, W]`, as bytes or as what preprocessing makes of those, as this tower takes them; none
+    /// where it takes bytes and they are no bytes.
+    pub fn image(&self, pictures: &Pictures) -> Option<Array> {
+        let (mean, std) = self.preprocess().map_or(([0.0; 3], [1.0; 3]), |cfg| (cfg.mean, cfg.std));
+        let (array, is_bytes) = match pictures {
+            Pictures::Bytes(array) => (array, true),
+            Pictures::Floats(array) => (array, false),
+        };
+        let plane: usize = array.shape[2..].iter().product();
+        let channel = |at: usize| (at / plane.max(1)) % 3;
+        let each = |number: &dyn Fn(f64, usize) -> f64| -> Vec<f32> {
+            array.values.iter().enumerate().map(|(at, &v)| number(f64::from(v), channel(at)) as f32).collect()
+        };
+        let Some(bytes) = self.bytes() else {
+            let values =
+                if is_bytes { each(&|byte, c| (byte / 255.0 - mean[c]) / std[c]) } else { array.values.clone() };
+            return Some(Array { values, ..array.clone() });
+        };
+        let values = if is_bytes {
+            array.values.clone()
+        } else {
+            let values = each(&|v, c| (v * std[c] + mean[c]) * 255.0);
+            if values.iter().any(|v| (v - v.round()).abs() > 1e-2 || !(-0.5..255.5).contains(v)) {
+                return None;
+            }
+            values.iter().map(|v| v.round()).collect()
+        };
+        let array = Array { values, ..array.clone() };
+        Some(if bytes == Bytes::Last { array.channels_last() } else { array })
+    }
+
+    fn preprocess(&self) -> Option<crate::config::PreprocessCfg> {
+        serde_json::from_str(self.summary.metadata.get("preprocess")?).ok()
     }
 
     /// Numbers per patch.
@@ -172,10 +250,7 @@ impl Tower {
 
     /// Interval the tower's pixels lie in, 0..1 where the file says nothing.
     pub fn value_range(&self) -> [f32; 2] {
-        let range = self.summary.metadata.get("preprocess").and_then(|text| {
-            let preprocess: crate::config::PreprocessCfg = serde_json::from_str(text).ok()?;
-            preprocess.value_range
-        });
+        let range = self.preprocess().and_then(|cfg| cfg.value_range);
         range.map_or([0.0, 1.0], |range| range.map(|v| v as f32))
     }
 
@@ -236,7 +311,8 @@ impl Runnable<'_> {
 pub(crate) fn kind(inputs: &[Port]) -> Result<Kind, String> {
     let is_id = |port: &Port| matches!(port.element_type.as_str(), "int64" | "int32");
     let shapes: Vec<(bool, usize)> = inputs.iter().map(|port| (is_id(port), port.shape.len())).collect();
-    let floats = inputs.iter().filter(|port| port.element_type == "float").count();
+    let numbers = |port: &&Port| matches!(port.element_type.as_str(), "float" | "uint8");
+    let floats = inputs.iter().filter(numbers).count();
     match shapes[..] {
         [(false, 4)] if floats == 1 => Ok(Kind::Image),
         [(true, 2)] => Ok(Kind::Text),
@@ -247,7 +323,7 @@ pub(crate) fn kind(inputs: &[Port]) -> Result<Kind, String> {
                 .map(|port| format!("{} {} [{}]", port.name, port.element_type, port.shape.join(", ")))
                 .collect();
             Err(format!(
-                "it takes {}; expected one float image of four axes, or one row of integer ids",
+                "it takes {}; expected one image of four axes, of floats or bytes, or one row of integer ids",
                 found.join(", ")
             ))
         }

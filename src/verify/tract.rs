@@ -5,8 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use tract_core::internal::{DatumType, IntoRunnable, Symbol, TDim, ToDim, TypedModel, TypedRunnableModel};
-use tract_onnx::prelude::{Framework, InferenceModelExt, IntoTValue, TValue, Tensor, tvec};
+use anyhow::Context;
+use tract_core::internal::{DatumType, IntoRunnable, Symbol, TDim, ToDim, TractError, TypedModel, TypedRunnableModel};
+use tract_onnx::prelude::{
+    Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoTValue, TValue, Tensor, tvec,
+};
+use tract_onnx::tract_hir::internal::Factoid;
 
 use super::Error;
 use super::tower::Array;
@@ -17,7 +21,14 @@ pub const NAME: &str = "tract 0.23.9";
 /// A file as tract loaded it. Messages call it `path`.
 pub struct Model {
     path: String,
-    model: TypedModel,
+    form: Form,
+}
+
+enum Form {
+    Typed(TypedModel),
+    /// What has operators that tract understands once lengths are known, such as a Resize of pictures of any
+    /// size.
+    Untyped(InferenceModel),
 }
 
 /// A model optimised for the lengths of its inputs.
@@ -29,11 +40,14 @@ pub struct Plan {
 
 impl Model {
     pub fn load(file: &Path, path: &str) -> Result<Model, Error> {
-        let model = guarded(path, "load", || {
-            let model = tract_onnx::onnx().with_ignore_value_info(true).model_for_path(file)?;
-            model.into_typed()?.into_decluttered()
-        })?;
-        Ok(Model { path: path.to_owned(), model })
+        let untyped = guarded(path, "load", || tract_onnx::onnx().with_ignore_value_info(true).model_for_path(file))?;
+        let resizes = untyped.nodes().iter().any(|node| node.op.name() == "Resize");
+        let form = if resizes {
+            Form::Untyped(untyped)
+        } else {
+            Form::Typed(guarded(path, "load", || untyped.into_typed()?.into_decluttered())?)
+        };
+        Ok(Model { path: path.to_owned(), form })
     }
 
     /// Binds free axes to `lengths` of the inputs, and optimises for them; the number of the input whose
@@ -42,9 +56,9 @@ impl Model {
         let mut bound: HashMap<Symbol, TDim> = HashMap::new();
         let mut wanted = Vec::new();
         for (at, lengths) in lengths.iter().enumerate() {
-            let fact = guarded(&self.path, "inspect", || Ok(self.model.input_fact(at)?.clone()))?;
-            let fits = fact.shape.rank() == lengths.len()
-                && fact.shape.iter().zip(lengths).all(|(dim, &len)| match dim {
+            let (shape, datum_type) = guarded(&self.path, "inspect", || self.input(at))?;
+            let fits = shape.len() == lengths.len()
+                && shape.iter().zip(lengths).all(|(dim, &len)| match dim {
                     TDim::Sym(symbol) => {
                         bound.insert(symbol.clone(), len.to_dim()).is_none_or(|was| was == len.to_dim())
                     }
@@ -53,13 +67,37 @@ impl Model {
             if !fits {
                 return Ok(Err(at));
             }
-            wanted.push(fact.datum_type);
+            wanted.push(datum_type);
         }
         let plan = guarded(&self.path, "optimise", || {
-            let model = if bound.is_empty() { self.model.clone() } else { self.model.set_symbols(&bound)? };
+            let model = match &self.form {
+                Form::Typed(model) if bound.is_empty() => model.clone(),
+                Form::Typed(model) => model.set_symbols(&bound)?,
+                Form::Untyped(model) => {
+                    let mut model = model.clone();
+                    for (at, (lengths, wanted)) in lengths.iter().zip(&wanted).enumerate() {
+                        model.set_input_fact(at, InferenceFact::dt_shape(*wanted, lengths))?;
+                    }
+                    model.into_typed()?
+                }
+            };
             model.into_decluttered()?.into_optimized()?.into_runnable()
         })?;
         Ok(Ok(Plan { path: self.path.clone(), wanted, plan }))
+    }
+
+    fn input(&self, at: usize) -> Result<(Vec<TDim>, DatumType), TractError> {
+        Ok(match &self.form {
+            Form::Typed(model) => {
+                let fact = model.input_fact(at)?;
+                (fact.shape.to_vec(), fact.datum_type)
+            }
+            Form::Untyped(model) => {
+                let fact = model.input_fact(at)?;
+                let shape = fact.shape.concretize().context("an input's rank is not known")?;
+                (shape.to_vec(), fact.datum_type.concretize().context("an input's type is not known")?)
+            }
+        })
     }
 }
 
@@ -81,9 +119,13 @@ impl Plan {
     }
 }
 
-fn value(array: &Array, wanted: DatumType) -> Result<TValue, tract_core::internal::TractError> {
+fn value(array: &Array, wanted: DatumType) -> Result<TValue, TractError> {
     let tensor = match wanted {
         DatumType::F32 => Tensor::from_shape(&array.shape, &array.values)?,
+        DatumType::U8 => {
+            let bytes: Vec<u8> = array.values.iter().map(|&v| v as u8).collect();
+            Tensor::from_shape(&array.shape, &bytes)?
+        }
         DatumType::I32 => {
             let ids: Vec<i32> = array.ids.iter().map(|&id| id as i32).collect();
             Tensor::from_shape(&array.shape, &ids)?
@@ -104,11 +146,7 @@ pub fn panics_are_caught() -> bool {
 }
 
 /// Runs tract code that may fail or, on a graph it does not expect, panic.
-fn guarded<T>(
-    path: &str,
-    step: &'static str,
-    run: impl FnOnce() -> Result<T, tract_core::internal::TractError>,
-) -> Result<T, Error> {
+fn guarded<T>(path: &str, step: &'static str, run: impl FnOnce() -> Result<T, TractError>) -> Result<T, Error> {
     let failed = |reason: String| Error::Engine { engine: "tract", path: path.to_owned(), step, reason };
     GUARDED.set(true);
     let outcome = catch_unwind(AssertUnwindSafe(run));

@@ -64,6 +64,7 @@ impl Fixture {
             layout: Layout::Plain,
             tokenizer: None,
             int32_tokens: None,
+            pixels: None,
             build: Build::default(),
             precisions: vec![Precision::Fp32],
             narrowing: precision::Options::default(),

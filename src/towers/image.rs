@@ -1,0 +1,93 @@
+//! What comes before an image tower's first convolution: floats as preprocessing leaves them, or bytes
+//! as decoders do, of pictures that may have any size.
+
+use super::scope::Scope;
+use super::{Pixels, batch};
+use crate::config::{Dialect, Interpolation, ModelConfig, PreprocessCfg, ResizeMode};
+use crate::onnx::graph::{Dim, ElementType};
+use crate::onnx::ops::Resample;
+use crate::onnx::{Ops, Value};
+use crate::params::reparam::Rescale;
+use crate::tensor::Tensor;
+
+/// Pixels as the first convolution reads them: `[B, 3, H, W]`.
+#[derive(Clone, Copy)]
+pub struct Image {
+    pub value: Value,
+    /// What that convolution has to do to them; nothing to floats.
+    pub rescale: Option<Rescale>,
+}
+
+impl Image {
+    /// Declares the tower's input. `padded` says whether its first convolution is, whose padding stands for
+    /// pixels of the mean.
+    pub fn input(s: &Scope, size: [usize; 2], model: &ModelConfig, padded: bool) -> Image {
+        let (name, [height, width]) = (s.build().ports.image, size.map(Dim::Fixed));
+        let Pixels::Bytes { last, alpha, resize } = s.build().ports.pixels else {
+            let dims = vec![batch(s), Dim::Fixed(3), height, width];
+            return Image { value: s.graph().input(name, ElementType::Float, dims), rescale: None };
+        };
+        let [height, width] = if resize { [Dim::Named("height"), Dim::Named("width")] } else { [height, width] };
+        let channels = if alpha { Dim::Named("channels") } else { Dim::Fixed(3) };
+        let dims = if last { [height, width, channels] } else { [channels, height, width] };
+        let x = s.graph().input(name, ElementType::Uint8, [vec![batch(s)], dims.to_vec()].concat());
+
+        let (s, cfg) = (s.at("pixels"), &model.preprocess_cfg);
+        let x = if alpha { s.slice(x, s.ints(&[0]), s.ints(&[3]), if last { 3 } else { 1 }) } else { x };
+        let x = if last { s.transpose(x, &[0, 3, 1, 2]) } else { x }; // [B, 3, H, W]
+        let x = s.cast_float(if resize { fitted(&s, x, size, model) } else { x });
+        let mut rescale = Rescale {
+            scale: cfg.std.map(|std| 1.0 / (255.0 * std)),
+            shift: [0, 1, 2].map(|c| -cfg.mean[c] / cfg.std[c]),
+        };
+        if !padded || rescale.shift == [0.0; 3] {
+            return Image { value: x, rescale: Some(rescale) };
+        }
+        let mean = cfg.mean.map(|mean| (255.0 * mean) as f32);
+        let mean = s.initializer("mean", Tensor::from_f32("mean", &[3, 1, 1], &mean));
+        rescale.shift = [0.0; 3];
+        Image { value: s.sub(x, mean), rescale: Some(rescale) }
+    }
+}
+
+/// Bytes of pictures of any size, at the tower's: as [`crate::pixels`] does it.
+fn fitted(s: &Scope, x: Value, size: [usize; 2], model: &ModelConfig) -> Value {
+    let cfg = &model.preprocess_cfg;
+    let [height, width] = size.map(|n| n as i64);
+    if cfg.resize_mode != ResizeMode::Shortest {
+        return resized(s, x, s.ints(&[height, width]), cfg.interpolation, cfg);
+    }
+    let shape = s.lengths(x, 2, 4); // [height, width]
+    let (sizes, interpolation) = if height == width {
+        // The shorter side is the tower's, the longer one in proportion, cut off as torchvision does it.
+        let shorter = s.reduce_min(shape, &[0], true);
+        (s.div(s.mul(shape, s.ints(&[height])), shorter), cfg.interpolation)
+    } else {
+        // open_clip's way with other shapes, which knows bicubic alone.
+        let sides = s.cast_float(shape);
+        let to = s.initializer("size", Tensor::from_f32("size", &[2], &size.map(|n| n as f32)));
+        let ratio = s.reduce_min(s.div(sides, to), &[0], true);
+        let sizes = s.cast_int64(s.round(s.div(sides, ratio)));
+        (s.max(sizes, s.ints(&[height, width])), Interpolation::Bicubic)
+    };
+    let x = resized(s, x, sizes, interpolation, cfg);
+    // The middle; Python's round goes to even numbers, as the operator does.
+    let spare = s.sub(sizes, s.ints(&[height, width]));
+    let start = match model.dialect {
+        Dialect::Transformers => s.div(spare, s.ints(&[2])),
+        Dialect::Original | Dialect::OpenClip => s.cast_int64(s.round(s.mul(s.cast_float(spare), s.scalar(0.5)))),
+    };
+    let end = s.add(start, s.ints(&[height, width]));
+    s.op("Slice", &[x, start, end, s.ints(&[2, 3])], vec![])
+}
+
+/// To `sizes`, height and width, as bytes.
+fn resized(s: &Scope, x: Value, sizes: Value, interpolation: Interpolation, cfg: &PreprocessCfg) -> Value {
+    let resample = Resample { cubic: interpolation == Interpolation::Bicubic, antialias: cfg.antialias };
+    if cfg.antialias {
+        // ONNX Runtime's kernel for bytes is Pillow's: bytes between both passes too.
+        return s.resize(x, sizes, &[2, 3], resample);
+    }
+    // TensorFlow cuts off what is behind the point.
+    s.cast_uint8(s.floor(s.resize(s.cast_float(x), sizes, &[2, 3], resample)))
+}
