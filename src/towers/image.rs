@@ -33,9 +33,14 @@ impl Image {
         let x = s.graph().input(name, ElementType::Uint8, [vec![batch(s)], dims.to_vec()].concat());
 
         let (s, cfg) = (s.at("pixels"), &model.preprocess_cfg);
-        let x = if alpha { s.slice(x, s.ints(&[0]), s.ints(&[3]), if last { 3 } else { 1 }) } else { x };
-        let x = if last { s.transpose(x, &[0, 3, 1, 2]) } else { x }; // [B, 3, H, W]
-        let x = s.cast_float(if resize { fitted(&s, x, size, model) } else { x });
+        let planes = match (last, alpha) {
+            (true, _) if resize => apart(&s, x),
+            (true, true) => s.transpose(s.slice(x, s.ints(&[0]), s.ints(&[3]), 3), &[0, 3, 1, 2]),
+            (true, false) => s.transpose(x, &[0, 3, 1, 2]),
+            (false, true) => s.slice(x, s.ints(&[0]), s.ints(&[3]), 1),
+            (false, false) => x,
+        }; // [B, 3, H, W]
+        let x = s.cast_float(if resize { fitted(&s, planes, size, model) } else { planes });
         let mut rescale = Rescale {
             scale: cfg.std.map(|std| 1.0 / (255.0 * std)),
             shift: [0, 1, 2].map(|c| -cfg.mean[c] / cfg.std[c]),
@@ -50,6 +55,13 @@ impl Image {
     }
 }
 
+/// `[B, H, W, 3 or more]` as three planes. Not by a transposition: ONNX Runtime 1.32 would move that behind the
+/// resizing, whose sizes it then mistakes.
+fn apart(s: &Scope, x: Value) -> Value {
+    let plane = |channel: i64| s.unsqueeze(s.index(x, channel, 3), &[1]);
+    s.concat(&[plane(0), plane(1), plane(2)], 1)
+}
+
 /// Bytes of pictures of any size, at the tower's: as [`crate::pixels`] does it.
 fn fitted(s: &Scope, x: Value, size: [usize; 2], model: &ModelConfig) -> Value {
     let cfg = &model.preprocess_cfg;
@@ -57,14 +69,14 @@ fn fitted(s: &Scope, x: Value, size: [usize; 2], model: &ModelConfig) -> Value {
     if cfg.resize_mode != ResizeMode::Shortest {
         return resized(s, x, s.ints(&[height, width]), cfg.interpolation, cfg);
     }
-    let shape = s.lengths(x, 2, 4); // [height, width]
+    let found = s.lengths(x, 2, 4); // [height, width]
     let (sizes, interpolation) = if height == width {
         // The shorter side is the tower's, the longer one in proportion, cut off as torchvision does it.
-        let shorter = s.reduce_min(shape, &[0], true);
-        (s.div(s.mul(shape, s.ints(&[height])), shorter), cfg.interpolation)
+        let shorter = s.reduce_min(found, &[0], true);
+        (s.div(s.mul(found, s.ints(&[height])), shorter), cfg.interpolation)
     } else {
         // open_clip's way with other shapes, which knows bicubic alone.
-        let sides = s.cast_float(shape);
+        let sides = s.cast_float(found);
         let to = s.initializer("size", Tensor::from_f32("size", &[2], &size.map(|n| n as f32)));
         let ratio = s.reduce_min(s.div(sides, to), &[0], true);
         let sizes = s.cast_int64(s.round(s.div(sides, ratio)));
