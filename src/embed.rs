@@ -174,7 +174,7 @@ impl Embedder {
         mut each: impl FnMut(&Path, Result<Vec<f32>, Error>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let tower = self.tower(true)?;
-        let pixels = Pixels::new(&self.config).as_bytes(tower.bytes());
+        let pixels = Pixels::new(&self.config).fed(tower.bytes());
         let batch = if tower.kind == Kind::Naflex { 1 } else { tower.fixed_batch.unwrap_or(self.options.batch).max(1) };
         let mut runs = Runs { tower: &tower, plan: None, whole: self.options.engine.is_tract() };
         let (sender, receiver) = sync_channel(2 * batch);

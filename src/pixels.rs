@@ -138,7 +138,7 @@ impl Pixels {
     }
 
     /// As bytes, where the tower takes them so.
-    pub(crate) fn as_bytes(self, bytes: Option<Bytes>) -> Pixels {
+    pub(crate) fn fed(self, bytes: Option<Bytes>) -> Pixels {
         Pixels { bytes, ..self }
     }
 

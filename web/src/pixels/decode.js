@@ -1,0 +1,58 @@
+// A file as pixels, by the browser's own decoders.
+
+import { Problem } from '../problem.js';
+import { withoutOrientation } from './orientation.js';
+import { rawPixels } from './raw.js';
+
+/** Pixels as they are in the file: no colour profile, no alpha, no orientation applied. */
+const AS_STORED = { colorSpaceConversion: 'none', premultiplyAlpha: 'none', imageOrientation: 'none' };
+
+/**
+ * @param {Blob} file
+ * @returns {Promise<import('./pillow.js').Picture>}
+ */
+export async function decode(file) {
+  const bitmap = await bitmapOf(file);
+  const { width, height } = bitmap;
+  try {
+    const canvas = new OffscreenCanvas(width, height);
+    const context = canvas.getContext('2d', { willReadFrequently: true, colorSpace: 'srgb' });
+    context.imageSmoothingEnabled = false;
+    context.globalCompositeOperation = 'copy';
+    context.drawImage(bitmap, 0, 0);
+    const values = context.getImageData(0, 0, width, height, { colorSpace: 'srgb' }).data;
+    if (!isTransparent(values)) return { height, width, values, alpha: false };
+    return { height, width, values: rawPixels(bitmap) ?? values, alpha: true };
+  } catch (error) {
+    throw new Problem(
+      `The picture has ${width} x ${height} pixels, more than this browser can draw (${error.message}).`,
+      'Make it smaller first.',
+    );
+  } finally {
+    bitmap.close();
+  }
+}
+
+async function bitmapOf(file) {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  const stored = new Blob(withoutOrientation(bytes), { type: file.type });
+  try {
+    return await createImageBitmap(stored, AS_STORED);
+  } catch (error) {
+    // Some browsers do not know the option.
+    if (error instanceof TypeError) {
+      const { imageOrientation: _, ...others } = AS_STORED;
+      const bitmap = await createImageBitmap(stored, others).catch(() => null);
+      if (bitmap) return bitmap;
+    }
+    throw new Problem(
+      `${file.name || 'The file'} is no image that this browser can decode.`,
+      'Choose a JPEG, PNG, WebP, GIF or BMP.',
+    );
+  }
+}
+
+function isTransparent(values) {
+  for (let at = 3; at < values.length; at += 4) if (values[at] !== 255) return true;
+  return false;
+}

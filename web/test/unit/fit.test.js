@@ -1,0 +1,59 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { cropped, fitted, halfToEven, shortest } from '../../src/pixels/fit.js';
+import { imageInput } from '../../src/pixels/input.js';
+
+/** A picture whose pixels are numbered. */
+function numbered(height, width) {
+  const values = new Uint8ClampedArray(height * width * 4).fill(255);
+  for (let at = 0; at < height * width; at++) values[at * 4] = at;
+  return { height, width, values, alpha: false };
+}
+
+test('halves go to even numbers', () => {
+  assert.deepEqual([0.5, 1.5, 2.5, 9.5, 2.4, 2.6, 3].map(halfToEven), [0, 2, 2, 10, 2, 3, 3]);
+});
+
+test('crops are where Python rounds them', () => {
+  const picture = numbered(5, 7);
+  const first = (size, down) => cropped(picture, size, down).values[0];
+  assert.equal(first([2, 4], false), 2 * 7 + 2, '1.5 is 2, and so is 1.5');
+  assert.equal(first([4, 6], false), 0, '0.5 is 0');
+  assert.equal(first([2, 4], true), 7 + 1, 'transformers goes down');
+});
+
+test('the shortest side is the tower\'s, the other one cut off', () => {
+  assert.deepEqual(shortest({ height: 77, width: 123 }, [32, 32], 'bilinear'), { scaled: [32, 51], filter: 'bilinear' });
+  assert.deepEqual(shortest({ height: 201, width: 50 }, [32, 32], 'bicubic'), { scaled: [128, 32], filter: 'bicubic' });
+  assert.deepEqual(shortest({ height: 77, width: 123 }, [24, 40], 'bilinear'), { scaled: [25, 40], filter: 'bicubic' });
+});
+
+test('what would become too long is told', () => {
+  const config = {
+    vision_cfg: { image_size: [224, 224] },
+    preprocess_cfg: { resize_mode: 'shortest', interpolation: 'bicubic', antialias: true },
+  };
+  assert.throws(() => fitted(numbered(1, 300), config), /300 x 1/);
+});
+
+test('squashed pictures keep all of their pixels', () => {
+  const config = {
+    vision_cfg: { image_size: [4, 4] },
+    preprocess_cfg: { resize_mode: 'squash', interpolation: 'bilinear', antialias: false },
+  };
+  const { height, width } = fitted(numbered(5, 7), config);
+  assert.deepEqual([height, width], [4, 4]);
+});
+
+test('inputs are laid out as the tower takes them', () => {
+  const picture = { height: 1, width: 2, values: Uint8ClampedArray.of(0, 51, 255, 9, 1, 2, 3, 9), alpha: false };
+  const cfg = { mean: [0.5, 0, 0], std: [0.5, 1, 2] };
+  const float = imageInput(picture, cfg, { type: 'float32', shape: ['batch_size', 3, 1, 2] });
+  assert.deepEqual(float.dims, [1, 3, 1, 2]);
+  assert.deepEqual([...float.data], [-1, (1 / 255 - 0.5) / 0.5, 0.2, 2 / 255, 0.5, 3 / 255 / 2].map((x, n) =>
+    n === 1 ? Math.fround(Math.fround(Math.fround(1 / 255) - 0.5) / 0.5) : Math.fround(x)));
+  const last = imageInput(picture, cfg, { type: 'uint8', shape: [1, 1, 2, 3] });
+  assert.deepEqual([last.dims, [...last.data]], [[1, 1, 2, 3], [0, 51, 255, 1, 2, 3]]);
+  const first = imageInput(picture, cfg, { type: 'uint8', shape: [1, 3, 1, 2] });
+  assert.deepEqual([...first.data], [0, 1, 51, 2, 255, 3]);
+});
