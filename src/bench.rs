@@ -64,13 +64,18 @@ pub struct Latency {
 /// When the file cannot be read, loaded, fed or run.
 pub fn measure(request: &Request) -> Result<Measured, Error> {
     let started = Instant::now();
-    let tower = Tower::open(&request.model, &request.model, &request.engine, Some(request.threads))?;
+    let mut towers = Tower::all(&request.model, &request.model, &request.engine, Some(request.threads))?;
+    // There is one at least; of two both are timed at once.
+    let mut tower = towers.swap_remove(0);
     let load_ms = milliseconds(started);
     let (mut latency, mut input) = (Vec::new(), Vec::new());
     let batches = tower.fixed_batch.map_or_else(|| request.batches.clone(), |batch| vec![batch]);
     for batch in batches {
         let inputs = inputs::typical(&tower, batch, request.tokens)?;
         input = inputs[0].shape[1..].to_vec();
+        for other in &towers {
+            tower.beside(other, inputs::typical(other, batch, request.tokens)?);
+        }
         let runnable = tower.at_batch(batch, &inputs)?;
         runnable.run(&inputs)?;
         let mut times = Vec::with_capacity(request.rounds);

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use clap::{CommandFactory, Parser, Subcommand};
 use clip_onnx::config::known;
 use clip_onnx::onnx::write::ExternalData;
-use clip_onnx::pipeline::{Convert, Export, convert, export, inspect};
+use clip_onnx::pipeline::{Convert, Export, Progress, convert, export, inspect};
 use clip_onnx::verify::{self, Engines};
 
 mod args;
@@ -160,13 +160,16 @@ pub fn run() -> anyhow::Result<bool> {
             let args = *args;
             args.check()?;
             let (build, pixels) = (args.build.build(args.resize)?, args.pixels()?);
+            let (form, extra) = (args.form(&|message| bars.warn(message))?, args.extra());
             let request = Export {
                 checkpoint: args.checkpoint,
                 out: args.out,
                 force: args.force,
                 choice: args.choice.into(),
                 image_size: args.image_size,
+                form,
                 layout: args.layout,
+                extra,
                 tokenizer: args.tokenizer,
                 int32_tokens: args.tokens.map(|kind| kind == "int32"),
                 pixels,
@@ -193,6 +196,7 @@ pub fn run() -> anyhow::Result<bool> {
                 models: models(args.models)?,
                 engines: Engines::from(args.engines).open()?,
                 stand_ins: vec![],
+                labels: None,
                 baselines: vec![],
                 max_drop: args.max_drop,
                 reference: args.reference,

@@ -16,6 +16,8 @@ use crate::package::MANIFEST;
 use crate::pixels::{self, Picture, Pixels};
 use crate::precision::Precision;
 use crate::tokenize::{self, Tokenizer};
+use crate::towers::PROBABILITIES;
+use crate::verify::inside::likely;
 use crate::verify::tower::{Array, Kind, Runnable, Tower, precision};
 use crate::verify::{self, Engine};
 
@@ -28,6 +30,10 @@ pub enum Error {
     Folder { path: String, reason: String },
     #[error("{path} has no {kind} tower in {precision}; its manifest.json lists {found}")]
     NoTower { path: String, kind: &'static str, precision: Precision, found: String },
+    #[error(
+        "{path} has no labels inside; name some, or a file of them with --labels, or put them in with `clip-onnx export --labels FILE`"
+    )]
+    NoLabels { path: String },
     #[error(transparent)]
     Config(Box<config::Error>),
     #[error(transparent)]
@@ -115,9 +121,8 @@ impl Embedder {
         for file in manifest.files.iter().filter(|file| file.path.extension().is_some_and(|e| e == "onnx")) {
             let path = folder.join(&file.path);
             let summary = summary(&path)?;
-            if let Ok(kind) = verify::tower::kind(&summary.inputs) {
-                files.push((kind, precision(&summary), path));
-            }
+            let kinds = verify::tower::kinds(&summary.inputs).unwrap_or_default();
+            files.extend(kinds.into_iter().map(|(kind, _)| (kind, precision(&summary), path.clone())));
         }
         let sha256 = hex(&<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes()));
         Ok(Embedder { folder: folder.to_owned(), sha256, config, metadata: manifest.metadata, options, files })
@@ -147,7 +152,9 @@ impl Embedder {
                 },
             });
         };
-        Ok(Tower::open(path, path, &self.options.engine, self.options.threads)?)
+        let mut towers = Tower::all(path, path, &self.options.engine, self.options.threads)?;
+        let at = towers.iter().position(|tower| fits(tower.kind)).unwrap_or_default();
+        Ok(towers.swap_remove(at))
     }
 
     /// The model's tokenizer: the one named, else the folder's, else built in.
@@ -156,10 +163,10 @@ impl Embedder {
     /// As [`Tokenizer::new`].
     pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
         let named = self.options.tokenizer.clone();
-        let carried = Some(self.folder.join("tokenizer.json"));
+        let carried = ["", "textual"].map(|place| self.folder.join(place).join("tokenizer.json"));
         // One that is built in is cleaned for more exactly than its own file says.
         let built_in = tokenize::built_in(&self.config);
-        let file = named.or_else(|| carried.filter(|path| !built_in && path.is_file()));
+        let file = named.or_else(|| carried.into_iter().find(|path| !built_in && path.is_file()));
         Ok(Tokenizer::new(&self.config, file.as_deref())?)
     }
 
@@ -176,7 +183,7 @@ impl Embedder {
         let tower = self.tower(true)?;
         let pixels = Pixels::new(&self.config).fed(tower.bytes());
         let batch = if tower.kind == Kind::Naflex { 1 } else { tower.fixed_batch.unwrap_or(self.options.batch).max(1) };
-        let mut runs = Runs { tower: &tower, plan: None, whole: self.options.engine.is_tract() };
+        let mut runs = Runs::new(&tower, &self.options.engine);
         let (sender, receiver) = sync_channel(2 * batch);
         std::thread::scope(|scope| {
             scope.spawn(move || {
@@ -224,7 +231,7 @@ impl Embedder {
         let tokenizer = self.tokenizer()?;
         let tower = self.tower(false)?;
         let batch = tower.fixed_batch.unwrap_or(self.options.batch).max(1);
-        let mut runs = Runs { tower: &tower, plan: None, whole: self.options.engine.is_tract() };
+        let mut runs = Runs::new(&tower, &self.options.engine);
         for sentences in sentences.chunks(batch) {
             let row = |sentence: &String| {
                 let ids = tokenizer.row(sentence)?;
@@ -240,6 +247,26 @@ impl Embedder {
         Ok(())
     }
 
+    /// What the folder's own labels are, and how likely a photograph shows each.
+    ///
+    /// # Errors
+    /// [`Error::NoLabels`] when no labels are inside, or what running it on the photograph reports.
+    pub fn classify(&self, path: &Path) -> Result<(Vec<String>, Vec<f64>), Error> {
+        let tower = self.tower(true)?;
+        let (Some(labels), Some(at)) = (tower.labels(), tower.output_at(PROBABILITIES)) else {
+            return Err(Error::NoLabels { path: self.folder.display().to_string() });
+        };
+        let row = Pixels::new(&self.config).fed(tower.bytes()).of(&Picture::open(path)?, path)?;
+        // A fixed batch is filled with the same.
+        let batch = tower.fixed_batch.unwrap_or(1);
+        let rows: Vec<Array> = row.iter().map(|array| array.rows(&vec![0; batch])).collect();
+        let mut found = tower.at_batch(batch, &rows)?.run_for(&rows, &[at])?;
+        let name = || path.display().to_string();
+        let row =
+            finite(found.pop().filter(|found| found.shape == [batch, labels.len()]).map(|f| f.row(0).to_vec()), name)?;
+        Ok((labels, row.into_iter().map(f64::from).collect()))
+    }
+
     /// How likely a photograph shows what each sentence says: of CLIP one of them does, so they sum to one; of
     /// SigLIP each is by itself. With `exp(logit_scale)` and bias of the checkpoint.
     ///
@@ -251,15 +278,8 @@ impl Embedder {
             let reason = "its files carry no logit_scale_exp, without which cosines are no probabilities".to_owned();
             return Err(Error::Folder { path: self.folder.display().to_string(), reason });
         };
-        let bias = number("logit_bias");
-        let logits: Vec<f64> = texts.iter().map(|text| scale * cosine(image, text) + bias.unwrap_or(0.0)).collect();
-        if bias.is_some() {
-            return Ok(logits.iter().map(|logit| 1.0 / (1.0 + (-logit).exp())).collect());
-        }
-        let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let parts: Vec<f64> = logits.iter().map(|logit| (logit - most).exp()).collect();
-        let all: f64 = parts.iter().sum();
-        Ok(parts.iter().map(|part| part / all).collect())
+        let cosines: Vec<f64> = texts.iter().map(|text| cosine(image, text)).collect();
+        Ok(likely(&cosines, scale, number("logit_bias")))
     }
 }
 
@@ -274,7 +294,7 @@ fn finite(row: Option<Vec<f32>>, name: impl Fn() -> String) -> Result<Vec<f32>, 
 }
 
 /// A tower run at one batch size after another.
-struct Runs<'a> {
+pub(crate) struct Runs<'a> {
     tower: &'a Tower,
     /// The last one, by the shapes of its inputs.
     plan: Option<(Vec<Vec<usize>>, Runnable<'a>)>,
@@ -282,9 +302,13 @@ struct Runs<'a> {
     whole: bool,
 }
 
-impl Runs<'_> {
+impl<'a> Runs<'a> {
+    pub(crate) fn new(tower: &'a Tower, engine: &Engine) -> Runs<'a> {
+        Runs { tower, plan: None, whole: engine.is_tract() }
+    }
+
     /// Embeddings of these rows, no more than `batch`.
-    fn run(&mut self, rows: &[&Vec<Array>], batch: usize) -> Result<Vec<Vec<f32>>, Error> {
+    pub(crate) fn run(&mut self, rows: &[&Vec<Array>], batch: usize) -> Result<Vec<Vec<f32>>, verify::Error> {
         let Some(first) = rows.first() else { return Ok(vec![]) };
         let fill = if self.whole || self.tower.fixed_batch.is_some() { batch } else { rows.len() };
         let joined = |input: usize| {

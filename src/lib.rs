@@ -61,39 +61,12 @@
 //! # Example
 //!
 //! ```no_run
-//! use clip_onnx::onnx::write::ExternalData;
-//! use clip_onnx::package::layout::Layout;
-//! use clip_onnx::pipeline::{Choice, Export, Silent, export};
-//! use clip_onnx::precision::{self, Precision};
-//! use clip_onnx::towers::Build;
-//! use clip_onnx::verify::Engines;
+//! use clip_onnx::pipeline::{Export, Silent, export};
+//! use clip_onnx::precision::Precision;
 //!
-//! let exported = export(
-//!     &Export {
-//!         checkpoint: "webli_en_b16_224_63724782.npz".into(),
-//!         out: "siglip".into(),
-//!         force: false,
-//!         choice: Choice::default(),
-//!         image_size: None,
-//!         layout: Layout::Plain,
-//!         tokenizer: None,
-//!         int32_tokens: None,
-//!         pixels: None,
-//!         build: Build::default(),
-//!         precisions: vec![Precision::Fp32, Precision::Int8],
-//!         narrowing: precision::Options::default(),
-//!         calibrate: None,
-//!         max_drop: None,
-//!         external_data: ExternalData::Auto,
-//!         hash: true,
-//!         verify: true,
-//!         bench: false,
-//!         engines: Engines::default(),
-//!         reference: None,
-//!         batches: vec![1, 2, 3],
-//!     },
-//!     &Silent,
-//! )?;
+//! let request = Export::new("webli_en_b16_224_63724782.npz", "siglip");
+//! let precisions = vec![Precision::Fp32, Precision::Int8];
+//! let exported = export(&Export { precisions, ..request }, &Silent)?;
 //! println!("{}", exported.selected.config.model);
 //! # Ok::<(), clip_onnx::pipeline::Error>(())
 //! ```

@@ -9,21 +9,25 @@ use crate::onnx::{self, Graph};
 use crate::package;
 use crate::params;
 use crate::tensor;
-use crate::towers::{self, Build, Logits};
+use crate::towers::{self, Build};
 use crate::verify;
 
 mod calibrate;
+mod classes;
 mod convert;
 mod describe;
 mod digest;
 mod export;
 mod inspect;
+mod laid_out;
 mod narrow;
 mod page;
+mod pieces;
 mod select;
 
+pub use classes::Classes;
 pub use convert::{Convert, Converted, convert};
-pub use export::{Export, Exported, export};
+pub use export::{Export, Exported, Extra, Form, export};
 pub use inspect::{CheckpointReport, Folding, Inspected, inspect};
 pub use narrow::PrecisionReport;
 pub use select::{Choice, Difference, Found, Selected};
@@ -102,13 +106,6 @@ struct Loaded {
     selected: Selected,
 }
 
-/// What a model's towers come to.
-struct Built {
-    image: Graph,
-    text: Graph,
-    logits: Logits,
-}
-
 /// Opens a checkpoint, names its parameters, chooses its model, and brings both to the image size
 /// asked for. What does not fit in memory goes to `scratch`.
 fn load(
@@ -134,14 +131,14 @@ fn load(
 }
 
 impl Loaded {
-    /// Both towers and what stands beside them; every parameter must be read, in its shape.
-    fn build(&self, build: &Build) -> Result<Built, Error> {
+    /// The image tower; every parameter of both must be read, in its shape.
+    fn image(&self, build: &Build) -> Result<Graph, Error> {
         let (config, params) = (&self.selected.config, &self.params);
         let wrong = |source| self.selected.params_error(self.checkpoint.path(), source);
         let image = towers::image(config, params, build).map_err(wrong)?;
-        let text = towers::text(config, params, build).map_err(wrong)?;
-        let logits = towers::logits(config, params).map_err(wrong)?;
+        towers::text(config, params, build).map_err(wrong)?;
+        towers::logits(config, params).map_err(wrong)?;
         params.expect_all_read().map_err(wrong)?;
-        Ok(Built { image, text, logits })
+        Ok(image)
     }
 }

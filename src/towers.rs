@@ -9,6 +9,7 @@ use crate::config::{Dialect, ModelConfig, TextCfg, VisionCfg};
 use crate::onnx::graph::{Dim, ElementType, Graph};
 use crate::onnx::{Ops, Target, Value};
 use crate::params::{Error, Params, Wanted};
+use crate::tensor::Tensor;
 
 mod convs;
 mod fastvit;
@@ -21,6 +22,11 @@ mod text;
 mod vit;
 
 use scope::Scope;
+
+/// The output of a graph with both towers.
+pub const LOGITS_PER_IMAGE: &str = "logits_per_image";
+/// The output of a graph with labels inside.
+pub const PROBABILITIES: &str = "probabilities";
 
 const SEQUENCE: Dim = Dim::Named("sequence_length");
 
@@ -66,8 +72,11 @@ pub struct Ports {
     pub text_embeds: &'static str,
     /// Token ids as int32.
     pub int32: bool,
-    /// Every place of the last block, normed, as `last_hidden_state`.
+    /// Every place of the last block as `last_hidden_state`, as transformers has it: normed, but for CLIP's
+    /// images.
     pub hidden: bool,
+    /// Of an image every patch, normed, as `patch_tokens`.
+    pub patches: bool,
 }
 
 impl Ports {
@@ -79,6 +88,7 @@ impl Ports {
         text_embeds: "text_embeds",
         int32: false,
         hidden: false,
+        patches: false,
     };
 }
 
@@ -146,13 +156,17 @@ impl Build {
 pub fn image(config: &ModelConfig, params: &Params, build: &Build) -> Result<Graph, Error> {
     let graph = Graph::new("vision_model", build.target);
     let s = Scope::root(&graph, params, build, "visual");
-    let embedding = match &config.vision_cfg {
-        VisionCfg::Vit(vit) => vit::tower(&s, config, vit)?,
-        VisionCfg::NaflexVit(vit) => naflex::tower(&s, vit, config.embed_dim)?,
-        VisionCfg::FastVit(fastvit) => fastvit::tower(&s, config, fastvit)?,
-    };
-    finish(&s, embedding, build.ports.image_embeds, config);
+    finish(&s, image_embedding(&s, config)?, build.ports.image_embeds, config);
     Ok(graph)
+}
+
+/// The image tower up to its embedding, `[B, embed_dim]`.
+fn image_embedding(s: &Scope, config: &ModelConfig) -> Result<Value, Error> {
+    match &config.vision_cfg {
+        VisionCfg::Vit(vit) => vit::tower(s, config, vit),
+        VisionCfg::NaflexVit(vit) => naflex::tower(s, vit, config),
+        VisionCfg::FastVit(fastvit) => fastvit::tower(s, config, fastvit),
+    }
 }
 
 /// The text tower: `input_ids` int64 `[batch_size, context_length]` →
@@ -165,6 +179,61 @@ pub fn text(config: &ModelConfig, params: &Params, build: &Build) -> Result<Grap
     let s = Scope::root(&graph, params, build, "text");
     let embedding = text::tower(&s, &config.text_cfg, config.embed_dim)?;
     finish(&s, embedding, build.ports.text_embeds, config);
+    Ok(graph)
+}
+
+/// Both towers in one graph, and what they make of one another: `pixel_values [image_batch_size, 3, H, W]` (or
+/// NaFlex's four inputs) and `input_ids [text_batch_size, L]` → `logits_per_image [image_batch_size,
+/// text_batch_size]`, `logits_per_text`, which is that transposed, `text_embeds` and `image_embeds`, normalised;
+/// named as transformers names them. Scale and bias are inside.
+///
+/// # Errors
+/// As [`image()`] and [`logits()`].
+pub fn combined(config: &ModelConfig, params: &Params, build: &Build) -> Result<Graph, Error> {
+    let graph = Graph::new("model", build.target);
+    let root = |name: &str| Scope::root(&graph, params, build, name);
+    let visual = root("visual").with_rows("image_batch_size");
+    let image = l2_normalize(&visual, image_embedding(&visual, config)?, config.dialect);
+    let textual = root("text").with_rows("text_batch_size");
+    let text = text::tower(&textual, &config.text_cfg, config.embed_dim)?;
+    let text = l2_normalize(&textual, text, config.dialect);
+
+    let s = root("logits");
+    let per_image = s.matmul(image, s.transpose(text, &[1, 0]));
+    let Logits { logit_scale_exp, logit_bias, .. } = logits(config, params)?;
+    let per_image = s.mul(per_image, s.scalar(logit_scale_exp));
+    let per_image = logit_bias.map_or(per_image, |bias| s.add(per_image, s.scalar(bias)));
+    let per_text = s.transpose(per_image, &[1, 0]);
+    graph.output(per_image, LOGITS_PER_IMAGE, ElementType::Float, vec![visual.rows(), textual.rows()]);
+    graph.output(per_text, "logits_per_text", ElementType::Float, vec![textual.rows(), visual.rows()]);
+    embeds(&textual, text, build.ports.text_embeds, config);
+    embeds(&visual, image, build.ports.image_embeds, config);
+    Ok(graph)
+}
+
+/// The image tower and what it is likely to show: `pixel_values` → `probabilities [batch_size, labels]`, and
+/// `image_embeds`, normalised. `labels [labels, embed_dim]` are the labels' normalised embeddings. Of CLIP one of
+/// them is shown, so that they sum to one; of SigLIP, which has a bias, each is by itself.
+///
+/// # Errors
+/// As [`image()`] and [`logits()`].
+pub fn classifier(config: &ModelConfig, params: &Params, build: &Build, labels: &Tensor) -> Result<Graph, Error> {
+    let graph = Graph::new("classifier", build.target);
+    let visual = Scope::root(&graph, params, build, "visual");
+    let image = l2_normalize(&visual, image_embedding(&visual, config)?, config.dialect);
+
+    let s = Scope::root(&graph, params, build, "labels");
+    let Logits { logit_scale_exp, logit_bias, .. } = logits(config, params)?;
+    let count = labels.shape()[0];
+    let weight = labels.scaled(f64::from(logit_scale_exp)).permute(&[1, 0]);
+    // No `weight`: it stays float32 in every precision, as what it is multiplied with does.
+    let scores = s.matmul(image, s.initializer("embeds", weight)); // [B, labels]
+    let probabilities = match logit_bias {
+        Some(bias) => s.sigmoid(s.add(scores, s.scalar(bias))),
+        None => s.softmax(scores, -1),
+    };
+    graph.output(probabilities, PROBABILITIES, ElementType::Float, vec![visual.rows(), Dim::Fixed(count)]);
+    embeds(&visual, image, build.ports.image_embeds, config);
     Ok(graph)
 }
 
@@ -190,6 +259,18 @@ pub struct Logits {
     pub logit_bias: Option<f32>,
 }
 
+impl Logits {
+    /// What files say of them.
+    pub fn metadata(&self) -> BTreeMap<String, String> {
+        let mut out = BTreeMap::from([
+            ("logit_scale".to_owned(), self.logit_scale.to_string()),
+            ("logit_scale_exp".to_owned(), self.logit_scale_exp.to_string()),
+        ]);
+        out.extend(self.logit_bias.map(|bias| ("logit_bias".to_owned(), bias.to_string())));
+        out
+    }
+}
+
 /// Reads the logits' scale and bias.
 ///
 /// # Errors
@@ -206,23 +287,38 @@ pub fn logits(config: &ModelConfig, params: &Params) -> Result<Logits, Error> {
     Ok(Logits { logit_scale, logit_scale_exp, logit_bias })
 }
 
-/// The first axis of everything.
-fn batch(s: &Scope) -> Dim {
-    s.build().batch.map_or(Dim::Named("batch_size"), Dim::Fixed)
-}
-
-/// Every place of the last block, normed, as an output where that is asked for: `[B, N, D]`.
-fn hidden(s: &Scope, x: Value, width: usize, places: Option<usize>) -> Value {
+/// Every place of the last block as an output, where that is asked for: `[B, N, D]`.
+fn hidden(s: &Scope, x: Value, places: Dim, width: usize) -> Value {
     if s.build().ports.hidden {
-        let places = places.map_or(SEQUENCE, Dim::Fixed);
-        s.graph().output(x, "last_hidden_state", ElementType::Float, vec![batch(s), places, Dim::Fixed(width)]);
+        s.graph().output(x, "last_hidden_state", ElementType::Float, vec![s.rows(), places, Dim::Fixed(width)]);
     }
     x
 }
 
+/// All places, normed, which are those of patches too, as outputs where they are asked for: `[B, N, D]`.
+fn places(s: &Scope, x: Value, dim: Dim, width: usize) -> Value {
+    let x = hidden(s, x, dim.clone(), width);
+    // One value has one name.
+    let both = s.build().ports.hidden && s.build().ports.patches;
+    patches(s, if both { s.identity(x) } else { x }, dim, width);
+    x
+}
+
+/// The places of patches, normed, as an output where that is asked for: `[B, N, D]`.
+fn patches(s: &Scope, x: Value, places: Dim, width: usize) {
+    if s.build().ports.patches {
+        s.graph().output(x, "patch_tokens", ElementType::Float, vec![s.rows(), places, Dim::Fixed(width)]);
+    }
+}
+
+/// Declares embeddings as an output.
+fn embeds(s: &Scope, embedding: Value, name: &str, config: &ModelConfig) {
+    s.graph().output(embedding, name, ElementType::Float, vec![s.rows(), Dim::Fixed(config.embed_dim)]);
+}
+
 fn finish(s: &Scope, embedding: Value, name: &str, config: &ModelConfig) {
     let embedding = if s.build().normalize { l2_normalize(s, embedding, config.dialect) } else { embedding };
-    s.graph().output(embedding, name, ElementType::Float, vec![batch(s), Dim::Fixed(config.embed_dim)]);
+    embeds(s, embedding, name, config);
 }
 
 /// z / (‖z‖ + 1e-8) as big_vision has it, z / max(‖z‖, 1e-12) as torch's `normalize` does, z / ‖z‖ in

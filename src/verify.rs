@@ -14,6 +14,7 @@ use crate::precision::Precision;
 mod agreement;
 mod engine;
 pub(crate) mod inputs;
+pub mod inside;
 mod onnxruntime;
 pub mod ranking;
 mod reference;
@@ -27,6 +28,7 @@ pub use reference::Reference;
 pub use report::Report;
 pub use tract::panics_are_caught;
 
+use inside::InsideReport;
 use ranking::Ranking;
 use report::{BatchReport, Compared, LogitsReport, TowerReport};
 use tower::{Array, Kind, Tower};
@@ -92,6 +94,10 @@ impl Error {
     }
 }
 
+/// Embeddings of labels, a row each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Labels(pub(crate) Array);
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -102,6 +108,8 @@ pub struct Request {
     pub engines: Vec<Engine>,
     /// Files that tract runs in the place of some of `models`.
     pub stand_ins: Vec<(PathBuf, PathBuf)>,
+    /// Normalised embeddings `[labels, embed_dim]` of the labels that are inside a file.
+    pub labels: Option<Labels>,
     /// float32 towers that those of other precisions are compared with where there is no reference; they
     /// are run, and not reported.
     pub baselines: Vec<PathBuf>,
@@ -165,9 +173,9 @@ pub fn verify(request: &Request, step: &dyn Fn(&str)) -> Result<Report, Error> {
         return Err(missed.swap_remove(at).error);
     }
     let missed = missed.iter().map(|missed: &NotRun| format!("not run: {}", missed.error)).collect();
-    let Found { towers, logits, rankings, notes: of_towers, .. } = found;
+    let Found { towers, inside, logits, rankings, notes: of_towers, .. } = found;
     notes.extend(of_towers);
-    Ok(Report { notes, ..Report::new(reference.as_ref(), towers, logits, rankings, missed) })
+    Ok(Report { notes, ..Report::new(reference.as_ref(), (towers, inside), logits, rankings, missed) })
 }
 
 /// A file that no engine ran.
@@ -195,6 +203,7 @@ impl NotRun {
 #[derive(Default)]
 struct Found {
     towers: Vec<TowerReport>,
+    inside: Vec<InsideReport>,
     logits: Option<LogitsReport>,
     rankings: Vec<Ranking>,
     not_run: Vec<(PathBuf, Error)>,
@@ -230,45 +239,56 @@ impl Found {
             let shown = request.shown_in.as_ref().map_or_else(|| path.clone(), |folder| folder.join(&name));
             let stand_in = request.stand_ins.iter().find(|(of, _)| engine.is_tract() && of == path);
             let file = stand_in.map_or(path, |(_, file)| file);
-            let outcome = Tower::open(file, &shown, engine, None).and_then(|tower| {
+            let outcome = Tower::all(file, &shown, engine, None).and_then(|mut towers| {
                 let seconds = started.elapsed().as_secs_f64();
-                let at = usize::from(tower.kind == Kind::Text);
-                let whole = tower.precision == Precision::Fp32;
-                let baseline = baselines[at].as_ref();
-                let fed = reference.filter(|reference| reference.feeds(&tower));
-                if let (Some(reference), None) = (reference, fed) {
-                    notes.insert(format!(
-                        "{}: {} takes bytes, which the images of {} are not: {}",
-                        engine.name(),
-                        tower.name,
-                        reference.path,
-                        if baseline.is_some() { "compared with the tower of floats" } else { "not compared" }
-                    ));
-                }
-                let job = Job {
-                    engine,
-                    reference: fed,
-                    baseline,
-                    batches: &request.batches,
-                    max_drop: request.max_drop,
-                    step,
-                };
-                let (report, embedded) = job.run(&tower, seconds)?;
-                if reported {
-                    logit_parameters = logit_parameters.or(tower.logits());
-                    // Images of one's own and texts of a reference do not belong together.
-                    if let Some(embedded) = embedded.as_ref().filter(|_| fed.is_some() == reference.is_some()) {
-                        let one = Embedded { found: embedded.found.clone(), expected: embedded.expected.clone() };
-                        pairs.entry(tower.precision).or_default()[at] = Some(one);
+                let (mut reports, mut inputs) = (vec![], vec![]);
+                for tower in &towers {
+                    let at = usize::from(tower.kind == Kind::Text);
+                    let whole = tower.precision == Precision::Fp32;
+                    let baseline = baselines[at].as_ref();
+                    let fed = reference.filter(|reference| reference.feeds(tower));
+                    if let (Some(reference), None) = (reference, fed) {
+                        notes.insert(format!(
+                            "{}: {} takes bytes, which the images of {} are not: {}",
+                            engine.name(),
+                            tower.name,
+                            reference.path,
+                            if baseline.is_some() { "compared with the tower of floats" } else { "not compared" }
+                        ));
                     }
+                    let job = Job {
+                        engine,
+                        reference: fed,
+                        baseline,
+                        batches: &request.batches,
+                        max_drop: request.max_drop,
+                        step,
+                    };
+                    let fed_with = job.inputs(tower)?;
+                    let (report, embedded) = job.run(tower, &fed_with, seconds)?;
+                    if reported {
+                        logit_parameters = logit_parameters.or(tower.logits());
+                        // Images of one's own and texts of a reference do not belong together.
+                        if let Some(embedded) = embedded.as_ref().filter(|_| fed.is_some() == reference.is_some()) {
+                            let one = Embedded { found: embedded.found.clone(), expected: embedded.expected.clone() };
+                            pairs.entry(tower.precision).or_default()[at] = Some(one);
+                        }
+                    }
+                    if whole && baselines[at].is_none() {
+                        baselines[at] = embedded.map(|embedded| embedded.found);
+                    }
+                    inputs.push(fed_with);
+                    reports.push(report);
                 }
-                if whole && baselines[at].is_none() {
-                    baselines[at] = embedded.map(|embedded| embedded.found);
-                }
-                Ok(report)
+                let labels = request.labels.as_ref().map(|labels| &labels.0);
+                let inside = if reported { inside::check(&mut towers, &inputs, labels, engine)? } else { None };
+                Ok((reports, inside))
             });
             match outcome {
-                Ok(report) if reported => self.towers.push(report),
+                Ok((reports, inside)) if reported => {
+                    self.towers.extend(reports);
+                    self.inside.extend(inside);
+                }
                 Ok(_) => {}
                 Err(error @ Error::Engine { .. }) => self.not_run.push((path.clone(), error)),
                 Err(error) => return Err(error),
@@ -305,12 +325,21 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// The rows a tower is run on.
+    fn inputs(&self, tower: &Tower) -> Result<Vec<Array>, Error> {
+        match self.reference {
+            Some(reference) => reference.inputs(tower),
+            None => Ok(inputs::fixed(tower, self.batches.iter().copied().max().unwrap_or(1))),
+        }
+    }
+
     /// Runs a tower at every batch size; gives its embeddings of all rows too.
-    fn run(&self, tower: &Tower, load_seconds: f64) -> Result<(TowerReport, Option<Embedded>), Error> {
-        let inputs = match self.reference {
-            Some(reference) => reference.inputs(tower)?,
-            None => inputs::fixed(tower, self.batches.iter().copied().max().unwrap_or(1)),
-        };
+    fn run(
+        &self,
+        tower: &Tower,
+        inputs: &[Array],
+        load_seconds: f64,
+    ) -> Result<(TowerReport, Option<Embedded>), Error> {
         let rows = inputs[0].shape[0];
         let sizes: Vec<usize> = tower.fixed_batch.map_or_else(|| self.batches.to_vec(), |batch| vec![batch]);
         let largest = sizes.iter().copied().max().unwrap_or(1);
@@ -322,7 +351,7 @@ impl Job<'_> {
         for &batch in &sizes {
             (self.step)(&format!("running {} at batch {batch} with {}", tower.name, self.engine.name()));
             let started = Instant::now();
-            let runnable = tower.at_batch(batch, &inputs)?;
+            let runnable = tower.at_batch(batch, inputs)?;
             // Every row once at the largest batch, the first rows at the others.
             let runs = if batch == largest { rows.div_ceil(batch) } else { 1 };
             let mut out: Option<Array> = None;

@@ -23,29 +23,7 @@ fn folder(case: &str) -> PathBuf {
 }
 
 fn request(case: &str, out: &Path) -> Export {
-    Export {
-        checkpoint: folder(case),
-        out: out.to_owned(),
-        force: false,
-        choice: Choice::default(),
-        image_size: None,
-        layout: clip_onnx::package::layout::Layout::Plain,
-        tokenizer: None,
-        int32_tokens: None,
-        pixels: None,
-        build: Build::default(),
-        precisions: vec![Precision::Fp32],
-        narrowing: precision::Options::default(),
-        calibrate: None,
-        max_drop: None,
-        external_data: ExternalData::Auto,
-        hash: true,
-        engines: Engines::default(),
-        verify: true,
-        bench: false,
-        reference: Some(folder(case).join("reference.npz")),
-        batches: vec![1, 2, 3],
-    }
+    Export { reference: Some(folder(case).join("reference.npz")), ..Export::new(folder(case), out) }
 }
 
 /// A copy of a case to change.

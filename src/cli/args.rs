@@ -7,10 +7,12 @@ use clip_onnx::config::Dialect;
 use clip_onnx::onnx::Target;
 use clip_onnx::onnx::target::{PORTABLE, PROFILES, Profile};
 use clip_onnx::package::layout::Layout;
-use clip_onnx::pipeline::Choice;
+use clip_onnx::pipeline::{Choice, Classes, Extra, Form};
 use clip_onnx::precision::{self, Precision};
 use clip_onnx::towers::{Build, Pixels, Ports};
 use clip_onnx::verify::{self, Engines};
+
+use super::embedding::TEMPLATE;
 
 #[derive(Args)]
 pub struct ChoiceArgs {
@@ -154,6 +156,22 @@ pub struct ExportArgs {
     /// (--image uint8 where nothing is said; opset 18 or later)
     #[arg(long, conflicts_with = "fixed")]
     pub resize: bool,
+    /// Write one model.onnx with both towers instead of two files: logits_per_image, logits_per_text, text_embeds,
+    /// image_embeds, scale and bias inside
+    #[arg(long)]
+    pub combined: bool,
+    /// Write one classifier.onnx instead of the towers, which says how likely each label of this file, one a line,
+    /// is: the text tower is run now, and its outcome, scale and bias become part of the file
+    #[arg(long, value_name = "FILE", conflicts_with = "combined")]
+    pub labels: Option<PathBuf>,
+    /// Sentence around each label, with {} in its place; may be repeated, and the mean embedding is taken
+    #[arg(long, value_name = "TEXT", requires = "labels", default_value = TEMPLATE)]
+    pub template: Vec<String>,
+    /// Outputs besides embeddings: last_hidden_state (of both towers every place of the last block, as transformers
+    /// has it) and patch_tokens (every patch of an image, normed). They switch off the economies of the last block
+    /// and of texts
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',', value_parser = ["last_hidden_state", "patch_tokens"])]
+    pub outputs: Vec<String>,
     #[command(flatten)]
     pub build: BuildArgs,
     #[command(flatten)]
@@ -182,6 +200,22 @@ pub struct ExportArgs {
 }
 
 impl ExportArgs {
+    /// What files there are to be.
+    pub fn form(&self, warn: &dyn Fn(&str)) -> anyhow::Result<Form> {
+        let Some(file) = &self.labels else {
+            return Ok(if self.combined { Form::Combined } else { Form::Towers });
+        };
+        let labels = super::embedding::labels(vec![], Some(file), warn)?;
+        self.template.iter().try_for_each(|template| super::embedding::check_template(template))?;
+        Ok(Form::Classifier(Classes { labels, templates: self.template.clone() }))
+    }
+
+    /// Outputs besides embeddings.
+    pub fn extra(&self) -> Extra {
+        let asked = |name: &str| self.outputs.iter().any(|output| output == name);
+        Extra { hidden: asked("last_hidden_state"), patches: asked("patch_tokens") }
+    }
+
     /// How images come, where that was said.
     pub fn pixels(&self) -> anyhow::Result<Option<Pixels>> {
         let bytes = |last: bool| Some(Pixels::Bytes { last, alpha: true, resize: self.resize });
@@ -206,7 +240,13 @@ impl ExportArgs {
                 "--calibrate and --max-drop run batches of several sizes, and --static takes one; leave out one of them"
             );
         }
-        let runs = !self.no_verify || self.narrow.calibrate.is_some() || self.narrow.max_drop.is_some();
+        if self.build.no_normalize && (self.combined || self.labels.is_some()) {
+            anyhow::bail!("--combined and --labels compare embeddings, which are normalised; leave out --no-normalize");
+        }
+        let runs = !self.no_verify
+            || self.labels.is_some()
+            || self.narrow.calibrate.is_some()
+            || self.narrow.max_drop.is_some();
         if !runs && (self.engines.ort_lib.is_some() || !self.engines.engine.is_empty()) {
             anyhow::bail!("--no-verify runs nothing, so leave out --ort-lib and --engine; or leave out --no-verify");
         }

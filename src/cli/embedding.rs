@@ -14,6 +14,9 @@ use clip_onnx::verify::Engines;
 use super::args::{EngineArgs, parse_precision};
 use super::progress::Bars;
 
+/// The sentence around a label where none is named.
+pub const TEMPLATE: &str = "a photo of a {}";
+
 /// Endings of files that are taken from a folder of photographs.
 const PHOTOGRAPHS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
 
@@ -86,7 +89,7 @@ pub struct ClassifyArgs {
     #[arg(long = "labels", value_name = "FILE")]
     pub labels_file: Option<PathBuf>,
     /// Sentence around each label, with {} in its place
-    #[arg(long, value_name = "TEXT", default_value = "a photo of a {}")]
+    #[arg(long, value_name = "TEXT", default_value = TEMPLATE)]
     pub template: String,
     /// Print JSON
     #[arg(long)]
@@ -203,21 +206,35 @@ fn table(out: &mut impl Write, entries: &[Entry]) -> io::Result<()> {
 /// # Errors
 /// Whatever keeps it from being done.
 pub fn classify(args: ClassifyArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Result<()> {
-    let mut labels: Vec<String> = args.labels.clone();
-    if let Some(file) = &args.labels_file {
-        labels.extend(lines(file)?.into_iter().map(|label| label.trim().to_owned()));
-    }
-    let labels = super::timing::distinct(labels);
-    if labels.iter().any(|label| label.trim().is_empty()) {
-        bail!("a label is blank; leave it out");
-    }
-    if labels.is_empty() {
-        bail!("there is nothing to choose from: name labels, or a file of them with --labels");
-    }
-    if !args.template.contains("{}") {
-        bail!("--template `{}` has no {{}} for the label", args.template);
-    }
     let embedder = args.towers.open()?;
+    let (labels, probabilities) = if args.labels.is_empty() && args.labels_file.is_none() {
+        bars.say("photograph");
+        embedder.classify(&args.image)?
+    } else {
+        let labels = labels(args.labels.clone(), args.labels_file.as_deref(), &|message| bars.warn(message))?;
+        check_template(&args.template)?;
+        let probabilities = of_labels(&args, &labels, &embedder, bars)?;
+        (labels, probabilities)
+    };
+    bars.finish();
+    let mut ranked: Vec<(&String, f64)> = labels.iter().zip(probabilities).collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+    if args.json {
+        let list: Vec<_> =
+            ranked.iter().map(|(label, p)| serde_json::json!({"label": label, "probability": p})).collect();
+        super::told(writeln!(out, "{}", serde_json::to_string_pretty(&list)?));
+        return Ok(());
+    }
+    let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).min(40);
+    for (label, probability) in ranked {
+        let bar = "█".repeat((probability * 40.0).round() as usize);
+        super::told(writeln!(out, "{label:width$}  {probability:9.6}  {bar}"));
+    }
+    Ok(())
+}
+
+/// How likely each label is, by the folder's towers.
+fn of_labels(args: &ClassifyArgs, labels: &[String], embedder: &Embedder, bars: &Bars) -> anyhow::Result<Vec<f64>> {
     bars.say("sentences");
     let mut texts = Vec::new();
     let sentences: Vec<String> = labels.iter().map(|label| args.template.replace("{}", label)).collect();
@@ -231,20 +248,31 @@ pub fn classify(args: ClassifyArgs, bars: &Bars, out: &mut impl Write) -> anyhow
         image = found?;
         Ok(())
     })?;
-    bars.finish();
-    let probabilities = embedder.probabilities(&image, &texts)?;
-    let mut ranked: Vec<(&String, f64)> = labels.iter().zip(probabilities).collect();
-    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-    if args.json {
-        let list: Vec<_> =
-            ranked.iter().map(|(label, p)| serde_json::json!({"label": label, "probability": p})).collect();
-        super::told(writeln!(out, "{}", serde_json::to_string_pretty(&list)?));
-        return Ok(());
+    Ok(embedder.probabilities(&image, &texts)?)
+}
+
+/// Labels that are named, then those of a file; each once.
+pub fn labels(named: Vec<String>, file: Option<&Path>, warn: &dyn Fn(&str)) -> anyhow::Result<Vec<String>> {
+    let mut all = named;
+    if let Some(file) = file {
+        all.extend(lines(file)?.into_iter().map(|label| label.trim().to_owned()));
     }
-    let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).min(40);
-    for (label, probability) in ranked {
-        let bar = "█".repeat((probability * 40.0).round() as usize);
-        super::told(writeln!(out, "{label:width$}  {probability:9.6}  {bar}"));
+    if all.iter().any(|label| label.trim().is_empty()) {
+        bail!("a label is blank; leave it out");
+    }
+    let count = all.len();
+    let labels = super::timing::distinct(all);
+    if labels.len() < count {
+        warn(&format!("{} of {count} labels are there twice, and are taken once", count - labels.len()));
+    }
+    Ok(labels)
+}
+
+/// # Errors
+/// When there is no place for the label.
+pub fn check_template(template: &str) -> anyhow::Result<()> {
+    if !template.contains("{}") {
+        bail!("--template `{template}` has no {{}} for the label");
     }
     Ok(())
 }

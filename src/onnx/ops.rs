@@ -87,6 +87,11 @@ pub trait Ops {
         self.op("Floor", &[x], vec![])
     }
 
+    /// The same under another name.
+    fn identity(&self, x: Value) -> Value {
+        self.op("Identity", &[x], vec![])
+    }
+
     fn abs(&self, x: Value) -> Value {
         self.op("Abs", &[x], vec![])
     }

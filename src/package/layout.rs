@@ -66,7 +66,7 @@ impl Layout {
                 tokens: "text",
                 text_embeds: "embedding",
                 int32: true,
-                hidden: false,
+                ..Ports::PLAIN
             },
             Layout::ImmichUint8 => Ports {
                 pixels: Pixels::Bytes { last: true, alpha: false, resize: false },
@@ -77,8 +77,12 @@ impl Layout {
         }
     }
 
-    /// Where a tower's file goes that is written as `vision_model….onnx` or `text_model….onnx`, or its weights.
+    /// Where a file goes that is written as `vision_model….onnx`, `text_model….onnx`, or what both towers are in,
+    /// or its weights.
     pub fn place(self, file: &str) -> PathBuf {
+        if self == Layout::Hf {
+            return PathBuf::from("onnx").join(file);
+        }
         let (image, rest) = match (file.strip_prefix("vision_model"), file.strip_prefix("text_model")) {
             (Some(rest), _) => (true, rest),
             (_, Some(rest)) => (false, rest),
@@ -87,8 +91,7 @@ impl Layout {
         // Weights beside a model are named in it: they keep their name.
         let is_model = file.ends_with(".onnx");
         match self {
-            Layout::Plain => PathBuf::from(file),
-            Layout::Hf => PathBuf::from("onnx").join(file),
+            Layout::Plain | Layout::Hf => PathBuf::from(file),
             Layout::Immich | Layout::ImmichUint8 => {
                 let folder = PathBuf::from(if image { "visual" } else { "textual" });
                 if is_model { folder.join(format!("model{rest}")) } else { folder.join(file) }

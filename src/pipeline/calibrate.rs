@@ -52,11 +52,12 @@ impl<'a> Bench<'a> {
         self.run(&graph, |tower, inputs| {
             watched = precision::watched(parts);
             let runnable = tower.at_batch(1, inputs)?;
+            let inside: Vec<usize> = (tower.outputs() - watched.len()..tower.outputs()).collect();
             let rows = inputs[0].shape[0];
             for row in 0..rows {
                 progress.start(&format!("measuring {}, row {} of {rows}", parts.name, row + 1), None);
                 let inputs: Vec<Array> = inputs.iter().map(|array| array.rows(&[row])).collect();
-                for ((_, channels), array) in watched.iter_mut().zip(runnable.run_inside(&inputs)?) {
+                for ((_, channels), array) in watched.iter_mut().zip(runnable.run_for(&inputs, &inside)?) {
                     channels.add(&array.shape, &array.values);
                 }
             }

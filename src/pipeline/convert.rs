@@ -58,7 +58,7 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
     fits_open_clip(&loaded.selected.config, path)?;
     // Building the towers checks every name and shape, so that nothing half-right is written.
     // Folded weights are taken from the graph, so their channels must stand in their own order.
-    let image = loaded.build(&Build { plain_depthwise: false, ..Build::default() })?.image;
+    let image = loaded.image(&Build { plain_depthwise: false, ..Build::default() })?;
     let Loaded { checkpoint, mut params, mut selected } = loaded;
 
     let published = selected.config.clone();

@@ -47,11 +47,7 @@ pub fn metadata(
     set("embed_dim", config.embed_dim.to_string());
     set("normalized", request.build.normalize.to_string());
     set("license", config.license.clone().unwrap_or_else(|| "unknown".to_owned()));
-    set("logit_scale", logits.logit_scale.to_string());
-    set("logit_scale_exp", logits.logit_scale_exp.to_string());
-    if let Some(bias) = logits.logit_bias {
-        set("logit_bias", bias.to_string());
-    }
+    out.extend(logits.metadata());
     out
 }
 
@@ -99,7 +95,10 @@ pub fn manifest(
         metadata: all.into_iter().flatten().collect(),
         config: config.to_json(),
         options: BTreeMap::from([
+            ("form", json!(request.form.name())),
             ("layout", json!(request.layout.name())),
+            ("last_hidden_state", json!(request.build.ports.hidden)),
+            ("patch_tokens", json!(request.build.ports.patches)),
             ("static", json!(request.build.batch)),
             ("image", json!(request.build.ports.pixels.name())),
             ("resize", json!(request.build.ports.pixels.resizes())),

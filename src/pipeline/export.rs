@@ -5,25 +5,47 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::describe::{Measured, SOURCE_SHA256, file_name, image_metadata, manifest, metadata, pretty, text_metadata};
+use super::classes::Classes;
+use super::describe::{Measured, SOURCE_SHA256, file_name, manifest, metadata, pretty};
 use super::digest::Digest;
-use super::narrow::{Narrowing, PrecisionReport, Scratch};
+use super::narrow::{Narrowing, PrecisionReport};
 use super::page::page;
+use super::pieces::{Piece, STAND_IN, fed_floats, pieces, stand_ins};
 use super::select::{Choice, Selected};
-use super::{Built, Error, Loaded, Progress, load};
+use super::{Error, Loaded, Progress, load};
 use crate::bench;
 use crate::checkpoint::hex;
-use crate::config::{ModelConfig, VisionCfg};
-use crate::onnx::Target;
+use crate::config::ModelConfig;
 use crate::onnx::write::{Error as WriteError, ExternalData, Options, Written, weight_bytes, write};
 use crate::package::hf;
 use crate::package::layout::Layout;
 use crate::package::{Folder, MANIFEST, PAGE, REPORT};
-use crate::params::Params;
 use crate::precision::{self, Narrowed, Precision};
 use crate::tokenize::{self, Tokenizer};
-use crate::towers::{self, Build, Pixels, Ports};
+use crate::towers::{self, Build, Pixels};
 use crate::verify::{self, Engine, Engines, Report};
+
+/// What files there are to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `vision_model.onnx` and `text_model.onnx`.
+    Towers,
+    /// `model.onnx`, which has both, and their logits.
+    Combined,
+    /// `classifier.onnx`: the image tower, and how likely each of these is.
+    Classifier(Classes),
+}
+
+impl Form {
+    /// What manifests call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Form::Towers => "towers",
+            Form::Combined => "combined",
+            Form::Classifier(_) => "classifier",
+        }
+    }
+}
 
 /// What to export, and how.
 #[derive(Clone, Debug)]
@@ -36,12 +58,16 @@ pub struct Export {
     pub choice: Choice,
     /// Height and width to build for instead of the model's own.
     pub image_size: Option<[usize; 2]>,
+    /// What files there are to be.
+    pub form: Form,
     /// Whose folder it is; names of inputs and outputs are [`Build::ports`].
     pub layout: Layout,
     /// The model's `tokenizer.json`, to go with the towers.
     pub tokenizer: Option<PathBuf>,
     /// Token ids as int32, or as int64; as the layout has them where nothing is said.
     pub int32_tokens: Option<bool>,
+    /// Outputs besides embeddings.
+    pub extra: Extra,
     /// How images come; as the layout has them where nothing is said.
     pub pixels: Option<Pixels>,
     /// How the towers are written down.
@@ -68,60 +94,33 @@ pub struct Export {
 }
 
 impl Export {
-    /// With the names and types that the layout has for a model of this family.
-    fn laid_out(&self, config: &ModelConfig) -> Result<Export, Error> {
-        let refused = |what: String, way_out: &str| {
-            let path = self.checkpoint.display().to_string();
-            Err(Error::Unsupported { path, what, way_out: way_out.to_owned() })
-        };
-        let (layout, model) = (self.layout.name(), &config.model);
-        let mut request = self.clone();
-        let build = &mut request.build;
-        build.ports = self.layout.ports(config.family);
-        build.ports.int32 = self.int32_tokens.unwrap_or(build.ports.int32);
-        build.normalize = self.layout.normalizes().unwrap_or(build.normalize);
-        if let Some(pixels) = self.pixels.filter(|pixels| *pixels != build.ports.pixels) {
-            if self.layout != Layout::Plain {
-                let takes = build.ports.pixels.name();
-                return refused(
-                    format!("{layout} feeds {takes} images, of one size"),
-                    "leave out --image and --resize, or take another --layout",
-                );
-            }
-            build.ports.pixels = pixels;
+    /// Both towers of a checkpoint in float32, verified, and nothing out of the ordinary.
+    pub fn new(checkpoint: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Export {
+        Export {
+            checkpoint: checkpoint.into(),
+            out: out.into(),
+            force: false,
+            choice: Choice::default(),
+            image_size: None,
+            form: Form::Towers,
+            layout: Layout::Plain,
+            extra: Extra::default(),
+            tokenizer: None,
+            int32_tokens: None,
+            pixels: None,
+            build: Build::default(),
+            precisions: vec![Precision::Fp32],
+            narrowing: precision::Options::default(),
+            calibrate: None,
+            max_drop: None,
+            external_data: ExternalData::Auto,
+            hash: true,
+            verify: true,
+            bench: false,
+            engines: Engines::default(),
+            reference: None,
+            batches: verify::BATCHES.to_vec(),
         }
-        if let (Pixels::Bytes { alpha, resize, .. }, Some(_)) = (&mut build.ports.pixels, build.batch) {
-            // Every axis is fixed then.
-            *alpha = false;
-            if *resize {
-                return refused(
-                    "--static fixes every axis, and --resize leaves height and width free".to_owned(),
-                    "leave out one of them",
-                );
-            }
-        }
-        if build.ports.pixels.resizes() && !build.target.can_resize() {
-            return refused(
-                format!("opset {} has no resizing that averages", build.target.opset),
-                "take --opset 18 or a later one",
-            );
-        }
-        if matches!(config.vision_cfg, VisionCfg::NaflexVit(_)) {
-            let frozen = "freeze it with --image-size";
-            if self.layout != Layout::Plain {
-                let what = format!("{model} takes patches, mask and places, which {layout} does not make");
-                return refused(what, &format!("{frozen}, or take another --layout"));
-            }
-            if build.batch.is_some() {
-                let what = format!("{model} takes any number of patches, whatever the batch");
-                return refused(what, &format!("{frozen}, or leave out --static"));
-            }
-            if build.ports.pixels != Pixels::Float {
-                let what = format!("{model} takes patches, no pictures");
-                return refused(what, &format!("{frozen}, or leave out --image and --resize"));
-            }
-        }
-        Ok(request)
     }
 
     /// Whether something has to be run before files are written.
@@ -133,6 +132,16 @@ impl Export {
     pub(super) fn external(&self) -> ExternalData {
         if self.build.target.profile.external_data { ExternalData::Always } else { self.external_data }
     }
+}
+
+/// Outputs besides embeddings. They cost what is saved by computing the last block for one place alone, and,
+/// of texts, by cutting them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extra {
+    /// `last_hidden_state`: of both towers every place of the last block.
+    pub hidden: bool,
+    /// `patch_tokens`: of an image every patch, normed.
+    pub patches: bool,
 }
 
 /// What came of it.
@@ -167,23 +176,28 @@ struct WholeReport<'a> {
 pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Error> {
     let path = &request.checkpoint;
     let folder = Folder::create(&request.out, request.force)?;
-    let engines = if request.verify || request.measures() { request.engines.open()? } else { vec![] };
+    let runs = request.verify || request.measures() || matches!(request.form, Form::Classifier(_));
+    let engines = if runs { request.engines.open()? } else { vec![] };
     for file in request.reference.iter().chain(&request.calibrate) {
         // Read again when it is needed; a wrong one should not cost an export.
         verify::Reference::read(file)?;
     }
     let loaded = load(path, &request.choice, request.image_size, folder.path(), progress)?;
     let request = &request.laid_out(&loaded.selected.config)?;
-    takes_dynamic_text(request, &loaded.selected.config)?;
     let beside = beside(request, &loaded.selected.config, &folder, progress)?;
     let mut digest = request.hash.then(|| Digest::start(&loaded.checkpoint));
-    let Built { image, text, logits } = loaded.build(&request.build)?;
+    let labels = match &request.form {
+        Form::Classifier(classes) => Some(classes.embed(request, &loaded, (&engines, folder.path()), progress)?),
+        Form::Towers | Form::Combined => None,
+    };
+    let pieces = pieces(request, &loaded, labels.as_ref())?;
     let Loaded { checkpoint, params, selected } = loaded;
     let config = &selected.config;
+    let logits = towers::logits(config, &params).map_err(|source| Error::params(path, source))?;
     let mut metadata = metadata(request, config, &checkpoint, &logits);
     let (mut files, mut precisions, mut baselines) = (Vec::new(), Vec::new(), Vec::new());
     let mut measured = Measured::default();
-    for (graph, own) in [(image, image_metadata(config, request.build.ports.pixels)), (text, text_metadata(config))] {
+    for Piece { graph, own } in pieces {
         metadata.iter().chain(&own).for_each(|(key, value)| graph.set_metadata(key, value));
         let mut narrowing = Narrowing::new(request, graph.into_parts(), &engines, folder.path())?;
         for &precision in &request.precisions {
@@ -212,7 +226,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     sealed(&mut metadata, digest.as_mut())?;
     folder.write(MANIFEST, &manifest(request, config, &metadata, (&files, &beside), &measured))?;
     let stand_ins = if engines.iter().any(Engine::is_tract) {
-        stand_ins(request, config, &params, (&engines, folder.path()), progress)?
+        stand_ins(request, (config, &params), labels.as_ref(), (&engines, folder.path()), progress)?
     } else {
         vec![]
     };
@@ -226,6 +240,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
             models: models.collect(),
             engines,
             stand_ins: stand_ins.iter().map(|s| (folder.path().join(file_name(&s.path)), s.path.clone())).collect(),
+            labels: labels.map(|labels| labels.array()),
             baselines: baselines.iter().map(|baseline| baseline.path.clone()).collect(),
             max_drop: request.max_drop,
             notes: stand_ins.iter().take(1).map(|_| STAND_IN.to_owned()).collect(),
@@ -260,7 +275,11 @@ fn beside(
 ) -> Result<Vec<Written>, Error> {
     let mut files: Vec<(PathBuf, String)> =
         request.layout.files(config).into_iter().map(|(path, json)| (path, pretty(&json))).collect();
-    if let Some(place) = request.layout.tokenizer_folder() {
+    if let Form::Classifier(classes) = &request.form {
+        files.push((PathBuf::from("labels.txt"), classes.labels.join("\n") + "\n"));
+    }
+    let texts = !matches!(request.form, Form::Classifier(_));
+    if let Some(place) = request.layout.tokenizer_folder().filter(|_| texts) {
         let carried = request.tokenizer.is_some() || (request.layout != Layout::Plain && tokenize::built_in(config));
         if carried {
             let tokenizer = Tokenizer::new(config, request.tokenizer.as_deref())?;
@@ -322,16 +341,6 @@ fn timed(request: &verify::Request, progress: &dyn Progress) -> Vec<bench::Measu
     out
 }
 
-/// The image tower as it is fed floats, for one that is fed bytes to be compared with.
-fn fed_floats(request: &Export, config: &ModelConfig, params: &Params, folder: &Path) -> Result<Scratch, Error> {
-    let ports = Ports { pixels: Pixels::Float, ..request.build.ports };
-    let build = Build { ports, target: Target::default(), ..request.build };
-    let graph = towers::image(config, params, &build).map_err(|source| Error::params(&request.checkpoint, source))?;
-    image_metadata(config, Pixels::Float).iter().for_each(|(key, value)| graph.set_metadata(key, value));
-    graph.set_metadata("normalized", request.build.normalize.to_string());
-    Scratch::write(request, &graph.into_parts(), "vision_model.onnx", folder)
-}
-
 /// Puts the checkpoint's digest, which takes as long as a file does, in its place.
 fn sealed(metadata: &mut BTreeMap<String, String>, digest: Option<&mut Digest>) -> Result<(), Error> {
     if let Some(digest) = digest {
@@ -349,53 +358,4 @@ pub(super) fn not_written(request: &Export, name: &str, source: WriteError) -> E
             Error::Write(WriteError::NoSpace { path: request.out.join(name).display().to_string(), size })
         }
     }
-}
-
-/// Text of any length makes sense where what stands behind the pooled place is not looked at.
-fn takes_dynamic_text(request: &Export, config: &ModelConfig) -> Result<(), Error> {
-    if !request.build.dynamic_text || config.text_cfg.ends_where_pooled() {
-        return Ok(());
-    }
-    Err(Error::Unsupported {
-        path: request.checkpoint.display().to_string(),
-        what: format!(
-            "{} attends to padding or pools it, so its texts have to be {} long",
-            config.model, config.text_cfg.context_length
-        ),
-        way_out: "leave out --dynamic-text".to_owned(),
-    })
-}
-
-const STAND_IN: &str = "text cut at the batch's last end token, and int4 products beside Attention, are nothing tract can run: it ran the same towers without the cut, in the portable spelling, in their place; the files themselves are for ONNX Runtime to run";
-
-/// Towers as tract can run them: without the cut of texts at the batch's last end token, whose length
-/// depends on data; and int4 products beside decomposed attention, since tract gives wrong numbers for
-/// those with float32 scales beside `Attention`, from the second row on.
-fn stand_ins(
-    request: &Export,
-    config: &ModelConfig,
-    params: &Params,
-    (engines, folder): (&[Engine], &Path),
-    progress: &dyn Progress,
-) -> Result<Vec<Scratch>, Error> {
-    let (cut, target) = (request.build.cuts_text(&config.text_cfg), request.build.target);
-    let wrong = |source| Error::params(&request.checkpoint, source);
-    let mut out = Vec::new();
-    for &precision in &request.precisions {
-        let respelled = precision == Precision::Int4 && target.has_attention();
-        let target = if respelled { Target::default() } else { target };
-        let build = Build { text_cut: false, target, ..request.build };
-        let text = (cut || respelled).then(|| towers::text(config, params, &build)).transpose().map_err(wrong)?;
-        let image = respelled.then(|| towers::image(config, params, &build)).transpose().map_err(wrong)?;
-        for (graph, own) in [(image, image_metadata(config, request.build.ports.pixels)), (text, text_metadata(config))]
-        {
-            let Some(graph) = graph else { continue };
-            own.iter().for_each(|(key, value)| graph.set_metadata(key, value));
-            graph.set_metadata("normalized", request.build.normalize.to_string());
-            let mut narrowing = Narrowing::new(request, graph.into_parts(), engines, folder)?;
-            let (parts, _) = narrowing.parts(precision, progress)?;
-            out.push(Scratch::write(request, &parts, &format!("{}{}.onnx", parts.name, precision.suffix()), folder)?);
-        }
-    }
-    Ok(out)
 }

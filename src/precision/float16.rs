@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::layers::SMALL;
+use super::layers::{LABELS, SMALL};
 use super::packed::Half;
 use super::rewrite::{FLOAT, FLOAT16, Rewrite};
 use super::{LayerReport, Narrowed, Options};
@@ -21,6 +21,9 @@ pub fn weights(parts: &Parts, options: &Options, narrowed: &mut Narrowed) -> Par
         let table = node.op_type == "Gather";
         for at in 0..node.inputs.len() {
             let Some((name, tensor)) = out.weight(node.inputs[at]).filter(|(_, t)| t.len() >= SMALL) else { continue };
+            if name == LABELS {
+                continue;
+            }
             let named = options.keep.iter().any(|pattern| name.contains(pattern.as_str()));
             let bytes = tensor.len() as u64 * if named { 4 } else { 2 };
             if !widened.contains_key(&node.inputs[at]) {

@@ -10,6 +10,9 @@ use crate::tensor::{Error, Tensor};
 /// Weights below this many numbers stay as they are: they are no part worth speaking of.
 pub const SMALL: usize = 1024;
 
+/// Embeddings of labels: what they are multiplied with is shown as it is, so that they stay float32.
+pub const LABELS: &str = "labels.embeds";
+
 /// What a weight is to the node that reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {

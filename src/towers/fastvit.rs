@@ -11,6 +11,7 @@ use super::image::Image;
 use super::layers;
 use super::scope::Scope;
 use crate::config::{Act, AttnNorm, FastVitCfg, ModelConfig, Proj, TokenMixer};
+use crate::onnx::graph::Dim;
 use crate::onnx::{Heads, Ops, Value, attention};
 use crate::params::Error;
 use crate::params::reparam::{Linear, Rescale, columns_interleaved, linear_after};
@@ -74,7 +75,8 @@ pub fn tower(s: &Scope, model: &ModelConfig, c: &FastVitCfg) -> Result<Value, Er
     let d = c.embed_dims[c.embed_dims.len() - 1];
     let wide = d * c.final_expansion as usize;
     let se = Some(squeeze_width(wide, c.se_rd_ratio_final, c.se_rd_divisor_final));
-    let read_next = c.proj == Proj::Linear;
+    let shown = s.build().ports.hidden || s.build().ports.patches;
+    let read_next = c.proj == Proj::Linear && !shown;
     let last = MobileOne {
         d_in: d,
         d_out: wide,
@@ -87,6 +89,12 @@ pub fn tower(s: &Scope, model: &ModelConfig, c: &FastVitCfg) -> Result<Value, Er
         rescale: None,
     };
     let (x, order) = mobile_one(&s.at("final_conv"), (x, 1), &last, c)?;
+    if shown {
+        let places = size[0] * size[1];
+        let tokens = s.at("tokens");
+        let x = tokens.reshape(x, &[-1, wide as i64, places as i64]);
+        super::places(s, tokens.transpose(x, &[0, 2, 1]), Dim::Fixed(places), wide);
+    }
     let x = s.reduce_mean(x, &[2, 3], false); // [B, wide]
     if c.proj == Proj::None {
         return Ok(x);

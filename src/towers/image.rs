@@ -1,8 +1,8 @@
 //! What comes before an image tower's first convolution: floats as preprocessing leaves them, or bytes
 //! as decoders do, of pictures that may have any size.
 
+use super::Pixels;
 use super::scope::Scope;
-use super::{Pixels, batch};
 use crate::config::{Dialect, Interpolation, ModelConfig, PreprocessCfg, ResizeMode};
 use crate::onnx::graph::{Dim, ElementType};
 use crate::onnx::ops::Resample;
@@ -24,13 +24,13 @@ impl Image {
     pub fn input(s: &Scope, size: [usize; 2], model: &ModelConfig, padded: bool) -> Image {
         let (name, [height, width]) = (s.build().ports.image, size.map(Dim::Fixed));
         let Pixels::Bytes { last, alpha, resize } = s.build().ports.pixels else {
-            let dims = vec![batch(s), Dim::Fixed(3), height, width];
+            let dims = vec![s.rows(), Dim::Fixed(3), height, width];
             return Image { value: s.graph().input(name, ElementType::Float, dims), rescale: None };
         };
         let [height, width] = if resize { [Dim::Named("height"), Dim::Named("width")] } else { [height, width] };
         let channels = if alpha { Dim::Named("channels") } else { Dim::Fixed(3) };
         let dims = if last { [height, width, channels] } else { [channels, height, width] };
-        let x = s.graph().input(name, ElementType::Uint8, [vec![batch(s)], dims.to_vec()].concat());
+        let x = s.graph().input(name, ElementType::Uint8, [vec![s.rows()], dims.to_vec()].concat());
 
         let (s, cfg) = (s.at("pixels"), &model.preprocess_cfg);
         let planes = match (last, alpha) {

@@ -2,17 +2,20 @@
 //! Tschannen et al. 2025 (SigLIP 2), §2.4.2; `big_vision/models/proj/image_text/naflex_vit.py`.
 
 use super::scope::Scope;
-use super::{batch, vit};
-use crate::config::VitCfg;
+use super::vit;
+use crate::config::{ModelConfig, VitCfg};
 use crate::onnx::graph::{Dim, ElementType};
 use crate::onnx::{Mask, Ops, Value};
 use crate::params::Error;
 use crate::tensor::Tensor;
 
+/// However many an image has.
+pub const PATCHES: Dim = Dim::Named("num_patches");
+
 /// `patches [B, N, P·P·3]` (y, x, channel), `patch_mask` (1 patch, 0 padding), `patch_y`,
 /// `patch_x` int64 `[B, N]` → embedding `[B, embed_dim]`.
-pub fn tower(s: &Scope, c: &VitCfg, embed_dim: usize) -> Result<Value, Error> {
-    let places = || vec![batch(s), Dim::Named("num_patches")];
+pub fn tower(s: &Scope, c: &VitCfg, model: &ModelConfig) -> Result<Value, Error> {
+    let places = || vec![s.rows(), PATCHES];
     let values = 3 * c.patch_size * c.patch_size;
     let x = s.graph().input("patches", ElementType::Float, [places(), vec![Dim::Fixed(values)]].concat());
     let mask = s.graph().input("patch_mask", ElementType::Int64, places());
@@ -27,7 +30,7 @@ pub fn tower(s: &Scope, c: &VitCfg, embed_dim: usize) -> Result<Value, Error> {
     // then attends evenly instead of giving NaN.
     let hidden = s.mul(s.sub(s.scalar(1.0), mask), s.scalar(f32::MIN));
     let hidden = s.named("padding_mask", s.unsqueeze(hidden, &[1, 2])); // [B, 1, 1, N]
-    vit::encode(s, x, c, embed_dim, None, Some(Mask::Added(hidden)))
+    vit::encode(s, x, c, model, None, Some(Mask::Added(hidden)))
 }
 
 /// The convolution's weights as a matrix over (y, x, channel).

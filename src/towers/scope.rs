@@ -4,6 +4,7 @@
 //! `visual.blocks.3.attn.qkv.weight` and the node `visual/blocks/3/attn/MatMul`.
 
 use super::Build;
+use crate::onnx::graph::Dim;
 use crate::onnx::{Graph, Ops, Value};
 use crate::params::{Error, Params};
 use crate::tensor::Tensor;
@@ -12,6 +13,8 @@ pub struct Scope<'a> {
     graph: &'a Graph,
     params: &'a Params,
     build: &'a Build,
+    /// What the first axis of everything is called.
+    rows: &'static str,
     prefix: String,
     path: String,
 }
@@ -28,7 +31,17 @@ impl Ops for Scope<'_> {
 
 impl<'a> Scope<'a> {
     pub fn root(graph: &'a Graph, params: &'a Params, build: &'a Build, name: &str) -> Scope<'a> {
-        Scope { graph, params, build, prefix: name.to_owned(), path: name.to_owned() }
+        Scope { graph, params, build, rows: "batch_size", prefix: name.to_owned(), path: name.to_owned() }
+    }
+
+    /// With another name for the first axis of everything.
+    pub fn with_rows(self, rows: &'static str) -> Scope<'a> {
+        Scope { rows, ..self }
+    }
+
+    /// The first axis of everything.
+    pub fn rows(&self) -> Dim {
+        self.build.batch.map_or(Dim::Named(self.rows), Dim::Fixed)
     }
 
     /// How the tower is to be written down.

@@ -1,11 +1,11 @@
 //! Text transformer: token and position embeddings, blocks, one pooled place, projection.
 //! Radford et al. 2021; open_clip's `TextTransformer`; SigLIP differs by fields alone.
 
+use super::SEQUENCE;
 use super::fastvit::{self, RepMixer};
 use super::layers::{self, Transformer};
 use super::pool::{self, Place};
 use super::scope::Scope;
-use super::{SEQUENCE, batch};
 use crate::config::{Proj, TextCfg, TextModel, TextPool};
 use crate::onnx::graph::{Dim, ElementType};
 use crate::onnx::{Mask, Ops, Value};
@@ -17,7 +17,7 @@ pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
     let ids = {
         let ports = s.build().ports;
         let element = if ports.int32 { ElementType::Int32 } else { ElementType::Int64 };
-        s.graph().input(ports.tokens, element, vec![batch(s), length])
+        s.graph().input(ports.tokens, element, vec![s.rows(), length])
     };
     let (text, ids) = Text::of(s, ids, c);
 
@@ -44,10 +44,14 @@ pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
         None if c.pool_type == TextPool::First => Place::Fixed(0),
         None => Place::Fixed(c.context_length - 1),
     };
-    if s.build().ports.hidden && c.model_type == TextModel::Transformer {
-        let x = layers::blocks(s, x, &transformer)?;
+    if s.build().ports.hidden {
+        let x = match c.model_type {
+            TextModel::Transformer => layers::blocks(s, x, &transformer)?,
+            TextModel::Mct => mct(s, x, c, &transformer)?,
+        };
         let x = layers::layer_norm(&s.at("norm"), x, c.width, c.norm_eps)?;
-        let x = place.take(&s.at("pool"), super::hidden(s, x, c.width, text.places(c)));
+        let places = text.places(c).map_or(SEQUENCE, Dim::Fixed);
+        let x = place.take(&s.at("pool"), super::hidden(s, x, places, c.width));
         return layers::head(s, x, c.width, embed_dim, c.proj == Proj::Linear, c.proj_bias);
     }
     let x = match c.model_type {

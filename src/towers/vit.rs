@@ -3,9 +3,11 @@
 use super::convs::{Geometry, batch_norm, biased, emit, unbiased};
 use super::image::Image;
 use super::layers::{self, Transformer};
+use super::naflex;
 use super::pool::{self, Place};
 use super::scope::Scope;
 use crate::config::{ConvStemCfg, ModelConfig, Proj, VisionPool, VitCfg};
+use crate::onnx::graph::Dim;
 use crate::onnx::{ConvAttributes, Mask, Ops, Value};
 use crate::params::Error;
 use crate::tensor::Tensor;
@@ -43,7 +45,7 @@ pub fn tower(s: &Scope, model: &ModelConfig, c: &VitCfg) -> Result<Value, Error>
         (s.add(x, s.initializer("pos_embed", positions)), patches)
     };
 
-    encode(s, x, c, model.embed_dim, Some(places), None)
+    encode(s, x, c, model, Some(places), None)
 }
 
 /// Embedded patches → blocks → pooling → projection: all that comes after positions.
@@ -52,7 +54,7 @@ pub fn encode(
     s: &Scope,
     x: Value,
     c: &VitCfg,
-    embed_dim: usize,
+    model: &ModelConfig,
     places: Option<usize>,
     mask: Option<Mask>,
 ) -> Result<Value, Error> {
@@ -71,19 +73,41 @@ pub fn encode(
         true => layers::layer_norm(&s.at("norm"), x, c.width, c.norm_eps),
         false => Ok(x),
     };
+    let dim = places.map_or(naflex::PATCHES, Dim::Fixed);
+    let all = || -> Result<Value, Error> {
+        Ok(super::places(s, norm(layers::blocks(s, x, &transformer)?)?, dim.clone(), c.width))
+    };
     let x = match (c.pool, c.map_heads, c.map_mlp_dim) {
         (VisionPool::Map, Some(heads), Some(mlp_dim)) => {
-            let x = super::hidden(s, norm(layers::blocks(s, x, &transformer)?)?, c.width, places);
-            pool::map_head(&s.at("attn_pool"), x, &transformer, heads, mlp_dim)?
+            pool::map_head(&s.at("attn_pool"), all()?, &transformer, heads, mlp_dim)?
         }
-        (VisionPool::Avg, ..) => {
-            let x = super::hidden(s, norm(layers::blocks(s, x, &transformer)?)?, c.width, places);
-            s.reduce_mean(x, &[1], false)
+        (VisionPool::Avg, ..) => s.reduce_mean(all()?, &[1], false),
+        (VisionPool::Token | VisionPool::Map, ..) if s.build().ports.hidden || s.build().ports.patches => {
+            class_token(s, layers::blocks(s, x, &transformer)?, norm, c, places)?
         }
         // A configuration with `map` and no heads does not pass its check.
         (VisionPool::Token | VisionPool::Map, ..) => norm(pool::blocks(s, x, Place::Fixed(0), &transformer)?)?,
     }; // [B, D]
-    layers::head(s, x, c.width, embed_dim, c.proj == Proj::Linear, c.proj_bias)
+    layers::head(s, x, c.width, model.embed_dim, c.proj == Proj::Linear, c.proj_bias)
+}
+
+/// The class token of all places, normed, `[B, D]`, where the places are asked for too. transformers has
+/// them before the norm.
+fn class_token(
+    s: &Scope,
+    x: Value,
+    norm: impl Fn(Value) -> Result<Value, Error>,
+    c: &VitCfg,
+    places: Option<usize>,
+) -> Result<Value, Error> {
+    let count = places.unwrap_or_default();
+    let x = norm(super::hidden(s, x, Dim::Fixed(count), c.width))?;
+    if s.build().ports.patches {
+        let p = s.at("patches");
+        let rest = p.slice(x, p.ints(&[1]), p.ints(&[count as i64]), 1);
+        super::patches(s, rest, Dim::Fixed(count.saturating_sub(1)), c.width);
+    }
+    Ok(Place::Fixed(0).take(&s.at("pool"), x))
 }
 
 /// Each patch times one matrix, as a convolution whose stride is its kernel.

@@ -103,7 +103,7 @@ impl Model {
 
 impl Plan<'_> {
     /// Runs one batch; gives the outputs of these numbers.
-    pub fn run(&self, inputs: &[Array], wanted: &[usize]) -> Result<Vec<Array>, Error> {
+    pub fn run(&self, inputs: &[&Array], wanted: &[usize]) -> Result<Vec<Array>, Error> {
         match self {
             Plan::Tract(plan) => plan.run(inputs, wanted),
             Plan::OnnxRuntime(plan) => plan.run(inputs, wanted),

@@ -84,9 +84,9 @@ impl Model {
 
 impl Plan<'_> {
     /// Runs one batch; gives the outputs of these numbers.
-    pub fn run(&self, arrays: &[Array], wanted: &[usize]) -> Result<Vec<Array>, Error> {
+    pub fn run(&self, arrays: &[&Array], wanted: &[usize]) -> Result<Vec<Array>, Error> {
         let narrow: Vec<Vec<i32>> = arrays.iter().map(|a| a.ids.iter().map(|&id| id as i32).collect()).collect();
-        let bytes = |(port, array): (&Port, &Array)| -> Vec<u8> {
+        let bytes = |(port, array): (&Port, &&Array)| -> Vec<u8> {
             let taken = port.element_type == "uint8";
             array.values.iter().filter(|_| taken).map(|&v| v as u8).collect()
         };

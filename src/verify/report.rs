@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::inside::InsideReport;
 use super::ranking::Ranking;
 use super::tower::{Array, Kind, Tower};
 use super::{Agreement, BATCH, DROP, EMBEDDING, Engine, LOGITS, Reference, SCALE, UNIT_NORM};
@@ -20,6 +21,9 @@ pub struct Report {
     pub engine: String,
     pub reference: Option<ReferenceReport>,
     pub towers: Vec<TowerReport>,
+    /// What files make of embeddings inside.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub inside: Vec<InsideReport>,
     pub logits: Option<LogitsReport>,
     /// Which text is closest to each image, by precision and engine.
     pub rankings: Vec<Ranking>,
@@ -50,6 +54,9 @@ pub struct TowerReport {
     pub file: String,
     pub engine: String,
     pub tower: &'static str,
+    /// What lines call it: the file, and of one with both towers which it is.
+    #[serde(skip)]
+    pub label: String,
     pub precision: &'static str,
     pub output: String,
     pub normalized: bool,
@@ -126,11 +133,13 @@ impl TowerReport {
         load_seconds: f64,
         batches: Vec<BatchReport>,
     ) -> TowerReport {
+        let name = if tower.kind == Kind::Text { "text" } else { "image" };
         TowerReport {
             file: tower.name.clone(),
             engine: engine.name().to_owned(),
             precision: tower.precision.name(),
-            tower: if tower.kind == Kind::Text { "text" } else { "image" },
+            tower: name,
+            label: if tower.is_alone() { tower.name.clone() } else { format!("{}, {name}", tower.name) },
             allowed_drop: (tower.precision != Precision::Fp32)
                 .then(|| max_drop.unwrap_or(1.0 - tower.precision.least_cosine())),
             allowed_batch_error: tower.precision.batch_bound(),
@@ -144,7 +153,7 @@ impl TowerReport {
 }
 
 /// `value <= bound`, and a line of the report where it is not. A NaN is not.
-fn within(failures: &mut Vec<String>, value: f64, tolerance: super::Tolerance, at: &str) {
+pub(super) fn within(failures: &mut Vec<String>, value: f64, tolerance: super::Tolerance, at: &str) {
     // Asked this way round, what is not a number fails.
     let good = value <= tolerance.bound;
     if !good {
@@ -158,7 +167,7 @@ impl Report {
     /// `missed` are files that nothing ran, which is no pass.
     pub(super) fn new(
         reference: Option<&Reference>,
-        towers: Vec<TowerReport>,
+        (towers, inside): (Vec<TowerReport>, Vec<InsideReport>),
         logits: Option<LogitsReport>,
         rankings: Vec<Ranking>,
         missed: Vec<String>,
@@ -166,9 +175,9 @@ impl Report {
         let (mut failures, missed) = (missed.clone(), missed.len());
         let mut seconds = std::collections::BTreeMap::new();
         for tower in &towers {
-            seconds.insert(format!("load {} with {}", tower.file, tower.engine), tower.load_seconds);
+            seconds.insert(format!("load {} with {}", tower.label, tower.engine), tower.load_seconds);
             for batch in &tower.batches {
-                let at = format!("{} at batch {} with {}", tower.file, batch.batch, tower.engine);
+                let at = format!("{} at batch {} with {}", tower.label, batch.batch, tower.engine);
                 seconds.insert(format!("run {at}"), batch.seconds);
                 if !batch.finite {
                     failures.push(format!("{at}: output is not finite"));
@@ -193,6 +202,7 @@ impl Report {
                 }
             }
         }
+        inside.iter().for_each(|report| report.failure(&mut failures));
         if let Some(logits) = &logits {
             within(&mut failures, logits.over_scale, LOGITS, "logits");
             if let Some(error) = logits.scale_error {
@@ -235,6 +245,7 @@ impl Report {
             engine: engines.join(", "),
             reference: reference.map(|r| ReferenceReport { file: r.file_name.clone(), sha256: r.sha256.clone() }),
             towers,
+            inside,
             logits,
             tolerances: [EMBEDDING, LOGITS, SCALE, UNIT_NORM, BATCH]
                 .map(|t| ToleranceReport { name: t.name, bound: t.bound })
@@ -255,7 +266,7 @@ impl fmt::Display for Report {
         )?;
         for tower in &self.towers {
             for batch in &tower.batches {
-                write!(f, "{:<24} {:<20} {:>5} {:>5} ", tower.file, tower.engine, batch.batch, batch.rows)?;
+                write!(f, "{:<24} {:<20} {:>5} {:>5} ", tower.label, tower.engine, batch.batch, batch.rows)?;
                 match &batch.compared {
                     Some(Compared::Agreement(a)) => writeln!(
                         f,
@@ -271,6 +282,10 @@ impl fmt::Display for Report {
         }
         if let Some(logits) = &self.logits {
             writeln!(f, "{:<57} {:>10.2e} {:>10.2e}", "logits", logits.over_scale, logits.max_abs)?;
+        }
+        for InsideReport { file, engine, output, shape, error, beside, .. } in &self.inside {
+            let (rows, against) = (shape.first().copied().unwrap_or(0), format!("{output}, against {beside}"));
+            writeln!(f, "{file:<24} {engine:<20} {:>5} {rows:>5} {error:>10.2e} {against}", "")?;
         }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;

@@ -1,9 +1,11 @@
 //! One ONNX file as an engine runs it: ours, or any third-party tower.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use super::Error;
 use super::engine::{Engine, Model, Plan};
+use super::inputs;
 use crate::onnx::read::{Port, Summary, summary};
 use crate::precision::Precision;
 
@@ -97,7 +99,11 @@ pub struct Tower {
     pub name: String,
     path: String,
     pub kind: Kind,
-    summary: Summary,
+    summary: Rc<Summary>,
+    /// Which of the file's inputs are its own.
+    inputs: Vec<usize>,
+    /// What the file's other inputs are fed meanwhile, where it holds both towers.
+    others: Vec<(usize, Array)>,
     /// Which output is the embedding.
     output: usize,
     pub output_name: String,
@@ -107,7 +113,7 @@ pub struct Tower {
     pub normalized: Option<bool>,
     /// What the file says its precision is; float32 when it says nothing.
     pub precision: Precision,
-    model: Model,
+    model: Rc<Model>,
 }
 
 /// A tower bound to one batch size.
@@ -118,30 +124,68 @@ pub struct Runnable<'a> {
 
 impl Tower {
     /// Reads the file's own description, then loads it with an engine, `threads` of it, all where that is
-    /// none. Messages call it `shown`.
+    /// none; gives the towers in it, one as a rule. Messages call it `shown`.
     ///
     /// # Errors
     /// [`Error::Onnx`], [`Error::Tower`] or [`Error::Engine`].
-    pub fn open(path: &Path, shown: &Path, engine: &Engine, threads: Option<usize>) -> Result<Tower, Error> {
-        let summary = summary(path)?;
+    pub fn all(path: &Path, shown: &Path, engine: &Engine, threads: Option<usize>) -> Result<Vec<Tower>, Error> {
+        let summary = Rc::new(summary(path)?);
         let path_text = shown.display().to_string();
         let unfit = |reason: String| Error::Tower { path: path_text.clone(), reason };
-        let kind = kind(&summary.inputs).map_err(unfit)?;
-        let output = embedding_output(&summary.outputs).map_err(unfit)?;
-        let fixed_batch = summary.inputs[0].fixed(0);
-        let model = engine.load(path, &path_text, threads)?;
-        Ok(Tower {
-            name: path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
-            path: path_text,
+        let kinds = kinds(&summary.inputs).map_err(unfit)?;
+        let both = kinds.len() > 1;
+        let outputs = kinds.iter().map(|(kind, _)| embedding_output(&summary.outputs, both.then_some(*kind)));
+        let outputs = outputs.collect::<Result<Vec<usize>, String>>().map_err(unfit)?;
+        let model = Rc::new(engine.load(path, &path_text, threads)?);
+        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        let tower = |((kind, inputs), output): ((Kind, Vec<usize>), usize)| Tower {
+            name: name.clone(),
+            path: path_text.clone(),
             kind,
             output,
             output_name: summary.outputs[output].name.clone(),
-            fixed_batch,
+            fixed_batch: summary.inputs[inputs[0]].fixed(0),
             precision: precision(&summary),
             normalized: summary.metadata.get("normalized").map(|v| v == "true"),
-            summary,
-            model,
-        })
+            summary: summary.clone(),
+            inputs,
+            others: vec![],
+            model: model.clone(),
+        };
+        let mut towers: Vec<Tower> = kinds.into_iter().zip(outputs).map(tower).collect();
+        if let [first, second] = &mut towers[..] {
+            let rows = |tower: &Tower| tower.fixed_batch.unwrap_or(1);
+            let (of_first, of_second) = (inputs::fixed(first, rows(first)), inputs::fixed(second, rows(second)));
+            first.beside(second, of_second);
+            second.beside(first, of_first);
+        }
+        Ok(towers)
+    }
+
+    /// The one tower of a file, or its first.
+    ///
+    /// # Errors
+    /// As [`Tower::all`].
+    pub fn open(path: &Path, shown: &Path, engine: &Engine, threads: Option<usize>) -> Result<Tower, Error> {
+        // There is one at least.
+        Ok(Tower::all(path, shown, engine, threads)?.swap_remove(0))
+    }
+
+    /// Has the other tower of the file fed `inputs` whenever this one is run.
+    pub fn beside(&mut self, other: &Tower, inputs: Vec<Array>) {
+        self.others = other.inputs.iter().copied().zip(inputs).collect();
+    }
+
+    /// All inputs of the file, in its order.
+    fn fed<'a>(&'a self, inputs: &'a [Array]) -> Vec<&'a Array> {
+        let own = self.inputs.iter().copied().zip(inputs);
+        let mut all: Vec<(usize, &Array)> = own.chain(self.others.iter().map(|(at, array)| (*at, array))).collect();
+        all.sort_by_key(|(at, _)| *at);
+        all.into_iter().map(|(_, array)| array).collect()
+    }
+
+    fn input(&self, at: usize) -> &Port {
+        &self.summary.inputs[self.inputs[at]]
     }
 
     /// The tower optimised for one batch size; other free axes take their lengths from `inputs`.
@@ -149,22 +193,22 @@ impl Tower {
     /// # Errors
     /// [`Error::Tower`] when an input does not fit, [`Error::Engine`] when the engine fails.
     pub fn at_batch(&self, batch: usize, inputs: &[Array]) -> Result<Runnable<'_>, Error> {
-        let lengths: Vec<Vec<usize>> = inputs.iter().map(|array| [&[batch], &array.shape[1..]].concat()).collect();
-        let misfit = |at: usize| {
-            let input = &self.summary.inputs[at];
-            let found = &inputs[at].shape;
+        let misfit = |input: &Port, found: &[usize]| {
             self.unfit(format!("input `{}` is [{}], the reference has {found:?}", input.name, input.shape.join(", ")))
         };
         // What the file itself fixes is the same for all engines.
-        for (at, (input, lengths)) in self.summary.inputs.iter().zip(&lengths).enumerate() {
+        for (at, array) in inputs.iter().enumerate() {
+            let (input, lengths) = (self.input(at), [&[batch], &array.shape[1..]].concat());
             let fixed = |axis: usize| input.fixed(axis).is_none_or(|n| n == lengths[axis]);
             if input.shape.len() != lengths.len() || !(0..lengths.len()).all(fixed) {
-                return Err(misfit(at));
+                return Err(misfit(input, &array.shape));
             }
         }
+        let mut lengths: Vec<Vec<usize>> = self.fed(inputs).iter().map(|array| array.shape.clone()).collect();
+        self.inputs.iter().for_each(|&at| lengths[at][0] = batch);
         match self.model.at(&lengths, &self.summary.inputs)? {
             Ok(plan) => Ok(Runnable { tower: self, plan }),
-            Err(at) => Err(misfit(at)),
+            Err(at) => Err(misfit(&self.summary.inputs[at], &lengths[at])),
         }
     }
 
@@ -175,11 +219,36 @@ impl Tower {
 
     /// Whether its texts may be of any length up to the context.
     pub fn takes_any_length(&self) -> bool {
-        self.summary.inputs[0].fixed(1).is_none()
+        self.input(0).fixed(1).is_none()
     }
 
     fn metadata<T: std::str::FromStr>(&self, key: &str) -> Option<T> {
         self.summary.metadata.get(key).and_then(|v| v.parse().ok())
+    }
+
+    /// The number of an output.
+    pub fn output_at(&self, name: &str) -> Option<usize> {
+        self.summary.outputs.iter().position(|output| output.name == name)
+    }
+
+    /// How many outputs there are.
+    pub fn outputs(&self) -> usize {
+        self.summary.outputs.len()
+    }
+
+    /// The number of the output that is the embedding.
+    pub fn embedding_at(&self) -> usize {
+        self.output
+    }
+
+    /// Whether the file has no other tower.
+    pub fn is_alone(&self) -> bool {
+        self.others.is_empty()
+    }
+
+    /// What it knows, where labels are inside.
+    pub fn labels(&self) -> Option<Vec<String>> {
+        serde_json::from_str(self.summary.metadata.get("labels")?).ok()
     }
 
     /// `exp(logit_scale)` and the bias, where the file carries them.
@@ -187,9 +256,14 @@ impl Tower {
         Some((self.metadata("logit_scale_exp")?, self.metadata("logit_bias").unwrap_or(0.0)))
     }
 
+    /// The bias of logits, where the model has one.
+    pub fn logit_bias(&self) -> Option<f64> {
+        self.metadata("logit_bias")
+    }
+
     /// Height and width; where the file leaves them free what it says it was made for, else 224.
     pub fn image_size(&self) -> [usize; 2] {
-        let input = &self.summary.inputs[0];
+        let input = self.input(0);
         let first = if self.bytes() == Some(Bytes::Last) { 1 } else { 2 };
         let said: Option<String> = self.metadata("image_size");
         let said = said.as_deref().and_then(|text| text.split_once('x'));
@@ -199,7 +273,7 @@ impl Tower {
 
     /// Where the channels of its images are, if it takes bytes.
     pub fn bytes(&self) -> Option<Bytes> {
-        let input = &self.summary.inputs[0];
+        let input = self.input(0);
         if input.element_type != "uint8" {
             return None;
         }
@@ -245,7 +319,7 @@ impl Tower {
 
     /// Numbers per patch.
     pub fn patch_values(&self) -> usize {
-        self.summary.inputs[0].fixed(2).unwrap_or(768)
+        self.input(0).fixed(2).unwrap_or(768)
     }
 
     /// Interval the tower's pixels lie in, 0..1 where the file says nothing.
@@ -256,7 +330,7 @@ impl Tower {
 
     /// Places in a row of ids.
     pub fn context_length(&self) -> usize {
-        let length = self.summary.inputs[0].fixed(1).or_else(|| self.metadata("context_length"));
+        let length = self.input(0).fixed(1).or_else(|| self.metadata("context_length"));
         length.unwrap_or(64).clamp(1, 1 << 14)
     }
 
@@ -282,13 +356,21 @@ impl Runnable<'_> {
     /// # Errors
     /// [`Error::Engine`], or [`Error::Tower`] when the output is no matrix of floats.
     pub fn run(&self, inputs: &[Array]) -> Result<Array, Error> {
-        let mut arrays = self.plan.run(inputs, &[self.tower.output])?;
+        let mut arrays = self.plan.run(&self.tower.fed(inputs), &[self.tower.output])?;
         let shape = match arrays.pop() {
             Some(array) if array.shape.len() == 2 && array.shape[0] == inputs[0].shape[0] => return Ok(array),
             other => other.map(|array| array.shape).unwrap_or_default(),
         };
         let name = &self.tower.output_name;
         Err(self.tower.unfit(format!("output `{name}` has shape {shape:?}, expected [batch, width]")))
+    }
+
+    /// Runs one batch; gives the outputs of these numbers, which are the file's.
+    ///
+    /// # Errors
+    /// [`Error::Engine`].
+    pub fn run_for(&self, inputs: &[Array], outputs: &[usize]) -> Result<Vec<Array>, Error> {
+        self.plan.run(&self.tower.fed(inputs), outputs)
     }
 }
 
@@ -297,48 +379,49 @@ pub fn precision(summary: &Summary) -> Precision {
     summary.metadata.get("precision").and_then(|name| Precision::parse(name)).unwrap_or(Precision::Fp32)
 }
 
-impl Runnable<'_> {
-    /// Runs one batch; gives every output but the embeddings.
-    ///
-    /// # Errors
-    /// [`Error::Engine`].
-    pub fn run_inside(&self, inputs: &[Array]) -> Result<Vec<Array>, Error> {
-        let all = 0..self.tower.summary.outputs.len();
-        self.plan.run(inputs, &all.filter(|&at| at != self.tower.output).collect::<Vec<_>>())
-    }
-}
-
-pub(crate) fn kind(inputs: &[Port]) -> Result<Kind, String> {
+/// The towers of a file, with the inputs of each: one, or an image's and a text's.
+pub(crate) fn kinds(inputs: &[Port]) -> Result<Vec<(Kind, Vec<usize>)>, String> {
     let is_id = |port: &Port| matches!(port.element_type.as_str(), "int64" | "int32");
+    let is_number = |port: &Port| matches!(port.element_type.as_str(), "float" | "uint8");
     let shapes: Vec<(bool, usize)> = inputs.iter().map(|port| (is_id(port), port.shape.len())).collect();
-    let numbers = |port: &&Port| matches!(port.element_type.as_str(), "float" | "uint8");
-    let floats = inputs.iter().filter(numbers).count();
-    match shapes[..] {
-        [(false, 4)] if floats == 1 => Ok(Kind::Image),
-        [(true, 2)] => Ok(Kind::Text),
-        [(false, 3), (true, 2), (true, 2), (true, 2)] if floats == 1 => Ok(Kind::Naflex),
+    let known = inputs.iter().all(|port| is_id(port) || is_number(port));
+    const IMAGE: (bool, usize) = (false, 4);
+    const TEXT: (bool, usize) = (true, 2);
+    const NAFLEX: [(bool, usize); 4] = [(false, 3), TEXT, TEXT, TEXT];
+    match &shapes[..] {
+        [IMAGE] if known => Ok(vec![(Kind::Image, vec![0])]),
+        [TEXT] => Ok(vec![(Kind::Text, vec![0])]),
+        [IMAGE, TEXT] if known => Ok(vec![(Kind::Image, vec![0]), (Kind::Text, vec![1])]),
+        [TEXT, IMAGE] if known => Ok(vec![(Kind::Image, vec![1]), (Kind::Text, vec![0])]),
+        [patches @ .., TEXT] if known && patches == NAFLEX => {
+            Ok(vec![(Kind::Naflex, vec![0, 1, 2, 3]), (Kind::Text, vec![4])])
+        }
+        shapes if known && *shapes == NAFLEX => Ok(vec![(Kind::Naflex, vec![0, 1, 2, 3])]),
         _ => {
             let found: Vec<String> = inputs
                 .iter()
                 .map(|port| format!("{} {} [{}]", port.name, port.element_type, port.shape.join(", ")))
                 .collect();
             Err(format!(
-                "it takes {}; expected one image of four axes, of floats or bytes, or one row of integer ids",
+                "it takes {}; expected one image of four axes, of floats or bytes, one row of integer ids, or both",
                 found.join(", ")
             ))
         }
     }
 }
 
-/// The embedding among a file's outputs: by name, else the only one with two axes.
-fn embedding_output(outputs: &[Port]) -> Result<usize, String> {
+/// The embedding among a file's outputs: by name, which of a file with both towers is that of the kind asked
+/// for; else the only one with two axes.
+fn embedding_output(outputs: &[Port], kind: Option<Kind>) -> Result<usize, String> {
     let named = |name: &str| {
         let name = name.to_lowercase();
-        ["embed", "pooler_output", "features"].iter().any(|part| name.contains(part))
+        let fits = kind.is_none_or(|kind| name.contains(if kind == Kind::Text { "text" } else { "image" }));
+        fits && ["embed", "pooler_output", "features"].iter().any(|part| name.contains(part))
     };
     let flat: Vec<usize> = (0..outputs.len()).filter(|&at| matches!(outputs[at].shape.len(), 0 | 2)).collect();
     let by_name = flat.iter().copied().find(|&at| named(&outputs[at].name));
-    by_name.or(if let [only] = flat[..] { Some(only) } else { None }).ok_or_else(|| {
+    let only = if let ([only], None) = (&flat[..], kind) { Some(*only) } else { None };
+    by_name.or(only).ok_or_else(|| {
         let names: Vec<&str> = outputs.iter().map(|port| port.name.as_str()).collect();
         format!("none of its outputs ({}) is an embedding [batch, width]", names.join(", "))
     })

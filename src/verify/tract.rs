@@ -103,7 +103,7 @@ impl Model {
 
 impl Plan {
     /// Runs one batch; gives the outputs of these numbers.
-    pub fn run(&self, inputs: &[Array], wanted: &[usize]) -> Result<Vec<Array>, Error> {
+    pub fn run(&self, inputs: &[&Array], wanted: &[usize]) -> Result<Vec<Array>, Error> {
         guarded(&self.path, "run", || {
             let mut values = tvec!();
             for (array, &wanted) in inputs.iter().zip(&self.wanted) {

@@ -3,13 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use clip_onnx::onnx::write::ExternalData;
-use clip_onnx::package::layout::Layout;
 use clip_onnx::pipeline::{Choice, Export};
-use clip_onnx::precision::{self, Precision};
-use clip_onnx::towers::Build;
+use clip_onnx::verify::Report;
 use clip_onnx::verify::report::Compared;
-use clip_onnx::verify::{Engines, Report};
 
 /// A folder of `tests/fixtures`.
 #[derive(Clone, Debug)]
@@ -56,27 +52,10 @@ impl Fixture {
     /// An export of this fixture against its reference.
     pub fn export_to(&self, out: &Path) -> Export {
         Export {
-            checkpoint: self.checkpoint(),
-            out: out.to_owned(),
-            force: false,
             choice: Choice { config: Some(self.config()), ..Choice::default() },
-            image_size: None,
-            layout: Layout::Plain,
-            tokenizer: None,
-            int32_tokens: None,
-            pixels: None,
-            build: Build::default(),
-            precisions: vec![Precision::Fp32],
-            narrowing: precision::Options::default(),
-            calibrate: None,
-            max_drop: None,
-            external_data: ExternalData::Auto,
-            hash: true,
-            engines: Engines::default(),
-            verify: true,
-            bench: false,
             reference: Some(self.reference()),
             batches: vec![1, 2, 3, 7],
+            ..Export::new(self.checkpoint(), out)
         }
     }
 }

@@ -1,0 +1,99 @@
+//! What a layout decides of an export, and what does not go together.
+
+use super::Error;
+use super::export::{Export, Extra, Form};
+use crate::config::{ModelConfig, VisionCfg};
+use crate::package::layout::Layout;
+use crate::towers::{Pixels, Ports};
+
+impl Export {
+    /// With the names and types that the layout has for a model of this family.
+    pub(super) fn laid_out(&self, config: &ModelConfig) -> Result<Export, Error> {
+        let refused = |what: String, way_out: &str| {
+            let path = self.checkpoint.display().to_string();
+            Err(Error::Unsupported { path, what, way_out: way_out.to_owned() })
+        };
+        let (layout, model) = (self.layout.name(), &config.model);
+        let mut request = self.clone();
+        let build = &mut request.build;
+        build.ports = self.layout.ports(config.family);
+        build.ports.int32 = self.int32_tokens.unwrap_or(build.ports.int32);
+        build.normalize = self.layout.normalizes().unwrap_or(build.normalize);
+        if self.form != Form::Towers {
+            let takes = match self.form {
+                Form::Combined => matches!(self.layout, Layout::Plain | Layout::Hf),
+                Form::Classifier(_) | Form::Towers => self.layout == Layout::Plain,
+            };
+            if !takes {
+                let what = format!("{layout} has no place for a {} model", self.form.name());
+                return refused(what, "take another --layout, or leave out --combined and --labels");
+            }
+            if self.form == Form::Combined && self.measures() {
+                return refused(
+                    "what both towers are in cannot be measured as one".to_owned(),
+                    "leave out --combined, or --calibrate and --max-drop",
+                );
+            }
+            build.normalize = true;
+            let Ports { image_embeds, text_embeds, .. } = Ports::PLAIN;
+            build.ports = Ports { image_embeds, text_embeds, hidden: false, ..build.ports };
+        }
+        if self.extra != Extra::default() {
+            if self.form != Form::Towers || !matches!(self.layout, Layout::Plain | Layout::Hf) {
+                let what = format!("a {} model in the layout {layout} has outputs of its own", self.form.name());
+                return refused(what, "leave out --outputs");
+            }
+            build.ports.hidden |= self.extra.hidden;
+            build.ports.patches = self.extra.patches;
+        }
+        if let Some(pixels) = self.pixels.filter(|pixels| *pixels != build.ports.pixels) {
+            if self.layout != Layout::Plain {
+                let takes = build.ports.pixels.name();
+                return refused(
+                    format!("{layout} feeds {takes} images, of one size"),
+                    "leave out --image and --resize, or take another --layout",
+                );
+            }
+            build.ports.pixels = pixels;
+        }
+        if let (Pixels::Bytes { alpha, resize, .. }, Some(_)) = (&mut build.ports.pixels, build.batch) {
+            // Every axis is fixed then.
+            *alpha = false;
+            if *resize {
+                return refused(
+                    "--static fixes every axis, and --resize leaves height and width free".to_owned(),
+                    "leave out one of them",
+                );
+            }
+        }
+        if build.ports.pixels.resizes() && !build.target.can_resize() {
+            return refused(
+                format!("opset {} has no resizing that averages", build.target.opset),
+                "take --opset 18 or a later one",
+            );
+        }
+        if matches!(config.vision_cfg, VisionCfg::NaflexVit(_)) {
+            let frozen = "freeze it with --image-size";
+            if self.layout != Layout::Plain {
+                let what = format!("{model} takes patches, mask and places, which {layout} does not make");
+                return refused(what, &format!("{frozen}, or take another --layout"));
+            }
+            if build.batch.is_some() {
+                let what = format!("{model} takes any number of patches, whatever the batch");
+                return refused(what, &format!("{frozen}, or leave out --static"));
+            }
+            if build.ports.pixels != Pixels::Float {
+                let what = format!("{model} takes patches, no pictures");
+                return refused(what, &format!("{frozen}, or leave out --image and --resize"));
+            }
+        }
+        if build.dynamic_text && !config.text_cfg.ends_where_pooled() {
+            let what = format!(
+                "{model} attends to padding or pools it, so its texts have to be {} long",
+                config.text_cfg.context_length
+            );
+            return refused(what, "leave out --dynamic-text");
+        }
+        Ok(request)
+    }
+}
