@@ -246,8 +246,9 @@ impl Found {
                     let at = usize::from(tower.kind == Kind::Text);
                     let whole = tower.precision == Precision::Fp32;
                     let baseline = baselines[at].as_ref();
-                    let fed = reference.filter(|reference| reference.feeds(tower));
-                    if let (Some(reference), None) = (reference, fed) {
+                    // What others are compared with where a reference does not feed them is not fed from it either.
+                    let fed = reference.filter(|reference| reported && reference.feeds(tower));
+                    if let (Some(reference), None, true) = (reference, fed, reported) {
                         notes.insert(format!(
                             "{}: {} takes bytes, which the images of {} are not: {}",
                             engine.name(),

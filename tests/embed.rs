@@ -6,24 +6,11 @@ mod common;
 #[path = "common/npz.rs"]
 mod npz;
 
-use bench::{Bench, EXPORT};
+use bench::{Bench, EXPORT, tokenizer};
 use ndarray::{Array2, Axis};
 use ndarray_npy::read_npy;
 
 const PICTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pixels");
-
-/// A tokenizer of the fixture's vocabulary of 64: letters, and SigLIP's marks.
-fn tokenizer(bench: &Bench) {
-    let letters = ('a'..='z').map(|letter| serde_json::json!([letter.to_string(), -3.0]));
-    let marks = ["<pad>", "</s>", "<unk>", " "].map(|mark| serde_json::json!([mark, -9.0]));
-    let vocabulary: Vec<_> = marks.into_iter().chain(letters).collect();
-    let json = serde_json::json!({
-        "version": "1.0", "added_tokens": [], "normalizer": {"type": "Lowercase"}, "pre_tokenizer": null,
-        "post_processor": null, "decoder": null, "truncation": null, "padding": null,
-        "model": {"type": "Unigram", "unk_id": 2, "vocab": vocabulary},
-    });
-    std::fs::write(bench.path("tokenizer.json"), json.to_string()).unwrap();
-}
 
 fn json(bench: &Bench, name: &str) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(bench.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))).unwrap()

@@ -9,11 +9,8 @@ use std::path::{Path, PathBuf};
 
 use clip_onnx::checkpoint::Checkpoint;
 use clip_onnx::config::{Act, Dialect, ModelConfig, TextPool};
-use clip_onnx::onnx::write::ExternalData;
 use clip_onnx::pipeline::{Choice, Convert, Export, Silent, convert, export};
-use clip_onnx::precision::{self, Precision};
-use clip_onnx::towers::Build;
-use clip_onnx::verify::{EMBEDDING, Engines};
+use clip_onnx::verify::EMBEDDING;
 use common::{model, root, worst};
 
 const CASES: [&str; 4] = ["clip_eos", "clip_legacy", "siglip", "siglip2_naflex"];

@@ -87,5 +87,18 @@ impl Outcome {
     }
 }
 
+/// A tokenizer of `siglip_tiny`'s vocabulary of 64: letters, and SigLIP's marks.
+pub fn tokenizer(bench: &Bench) {
+    let letters = ('a'..='z').map(|letter| serde_json::json!([letter.to_string(), -3.0]));
+    let marks = ["<pad>", "</s>", "<unk>", " "].map(|mark| serde_json::json!([mark, -9.0]));
+    let vocabulary: Vec<_> = marks.into_iter().chain(letters).collect();
+    let json = serde_json::json!({
+        "version": "1.0", "added_tokens": [], "normalizer": {"type": "Lowercase"}, "pre_tokenizer": null,
+        "post_processor": null, "decoder": null, "truncation": null, "padding": null,
+        "model": {"type": "Unigram", "unk_id": 2, "vocab": vocabulary},
+    });
+    std::fs::write(bench.path("tokenizer.json"), json.to_string()).unwrap();
+}
+
 /// The main job, to which flags are added.
 pub const EXPORT: &str = "export checkpoint.npz --config config.json --out out";
