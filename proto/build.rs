@@ -1,5 +1,5 @@
-//! Build step: the ONNX messages from `onnx.proto` (no protoc to install), and the list of
-//! `models/*.json` that is built into the program.
+//! Build step: the ONNX messages from `onnx.proto` (no protoc to install), the list of
+//! `models/*.json` that is built into the program, and the page of `web/` where that was built before.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -18,7 +18,35 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     println!("cargo:rerun-if-changed=models");
     fs::write(out.join("models.rs"), models(&root.join("models"))?)?;
+
+    // One that is not there would count as changed every time.
+    let page = root.join("web/dist");
+    println!("cargo:rerun-if-changed={}", if page.exists() { "web/dist" } else { "web" });
+    fs::write(out.join("demo.rs"), demo(&page)?)?;
     Ok(())
+}
+
+/// A table of paths in the built page and included bytes, sorted; empty where it was not built.
+fn demo(page: &Path) -> Result<String, Box<dyn std::error::Error>> {
+    let mut paths = Vec::new();
+    for folder in ["", "demo"] {
+        let Ok(entries) = fs::read_dir(page.join(folder)) else { continue };
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                paths.push(Path::new(folder).join(entry.file_name()).display().to_string());
+            }
+        }
+    }
+    paths.sort();
+    let mut text = "static FILES: &[(&str, &[u8])] = &[\n".to_owned();
+    for path in paths {
+        text += &format!(
+            "    ({path:?}, include_bytes!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {:?}))),\n",
+            format!("/web/dist/{path}")
+        );
+    }
+    Ok(text + "];\n")
 }
 
 /// A table of file stems and included texts, sorted by name.

@@ -170,6 +170,7 @@ pub fn run() -> anyhow::Result<bool> {
                 form,
                 layout: args.layout,
                 extra,
+                demo: args.demo,
                 tokenizer: args.tokenizer,
                 int32_tokens: args.tokens.map(|kind| kind == "int32"),
                 pixels,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use tempfile::{NamedTempFile, TempDir};
 
+pub mod demo;
 pub mod hf;
 pub mod layout;
 pub mod open_clip;
@@ -85,14 +86,14 @@ impl Folder {
         self.making.path()
     }
 
-    /// Writes a small text file into the folder, at a path in it.
+    /// Writes a small file into the folder, at a path in it.
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::NoSpace`].
-    pub fn write(&self, name: impl AsRef<Path>, text: &str) -> Result<(), Error> {
+    pub fn write(&self, name: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<(), Error> {
         let path = self.path().join(name);
         path.parent().map_or(Ok(()), fs::create_dir_all).map_err(io_error(&path))?;
-        fs::write(&path, text).map_err(io_error(&path))
+        fs::write(&path, contents).map_err(io_error(&path))
     }
 
     /// Moves a file to another path in the folder.

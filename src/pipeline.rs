@@ -12,6 +12,7 @@ use crate::tensor;
 use crate::towers::{self, Build};
 use crate::verify;
 
+mod beside;
 mod calibrate;
 mod classes;
 mod convert;

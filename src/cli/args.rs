@@ -144,6 +144,10 @@ pub struct ExportArgs {
     /// than `plain` without being named
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
+    /// Add a web page that classifies photographs with the folder it stands in, in the browser (index.html, demo/; serve the
+    /// folder, as with `python3 -m http.server`), and the tokenizer it needs
+    #[arg(long)]
+    pub demo: bool,
     /// Type of token ids: int32 or int64. Default: as the layout has them
     #[arg(long, value_name = "TYPE", value_parser = ["int32", "int64"])]
     pub tokens: Option<String>,
@@ -206,7 +210,6 @@ impl ExportArgs {
             return Ok(if self.combined { Form::Combined } else { Form::Towers });
         };
         let labels = super::embedding::labels(vec![], Some(file), warn)?;
-        self.template.iter().try_for_each(|template| super::embedding::check_template(template))?;
         Ok(Form::Classifier(Classes { labels, templates: self.template.clone() }))
     }
 
@@ -232,6 +235,7 @@ impl ExportArgs {
 
     /// What flags cannot say of one another.
     pub fn check(&self) -> anyhow::Result<()> {
+        self.template.iter().try_for_each(|template| super::embedding::check_template(template))?;
         if self.build.no_normalize && self.layout.normalizes() == Some(true) {
             anyhow::bail!("{} takes normalised embeddings; leave out --no-normalize", self.layout.name());
         }

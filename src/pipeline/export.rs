@@ -1,10 +1,11 @@
 //! `clip-onnx export`: checkpoint → folder of ONNX files, verified.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::beside::beside;
 use super::classes::Classes;
 use super::describe::{Measured, SOURCE_SHA256, file_name, manifest, metadata, pretty};
 use super::digest::Digest;
@@ -14,14 +15,11 @@ use super::pieces::{Piece, STAND_IN, fed_floats, pieces, stand_ins};
 use super::select::{Choice, Selected};
 use super::{Error, Loaded, Progress, load};
 use crate::bench;
-use crate::checkpoint::hex;
 use crate::config::ModelConfig;
 use crate::onnx::write::{Error as WriteError, ExternalData, Options, Written, weight_bytes, write};
-use crate::package::hf;
 use crate::package::layout::Layout;
 use crate::package::{Folder, MANIFEST, PAGE, REPORT};
 use crate::precision::{self, Narrowed, Precision};
-use crate::tokenize::{self, Tokenizer};
 use crate::towers::{self, Build, Pixels};
 use crate::verify::{self, Engine, Engines, Report};
 
@@ -62,6 +60,8 @@ pub struct Export {
     pub form: Form,
     /// Whose folder it is; names of inputs and outputs are [`Build::ports`].
     pub layout: Layout,
+    /// A page that classifies photographs in a browser, to go with the towers, and what it needs.
+    pub demo: bool,
     /// The model's `tokenizer.json`, to go with the towers.
     pub tokenizer: Option<PathBuf>,
     /// Token ids as int32, or as int64; as the layout has them where nothing is said.
@@ -105,6 +105,7 @@ impl Export {
             form: Form::Towers,
             layout: Layout::Plain,
             extra: Extra::default(),
+            demo: false,
             tokenizer: None,
             int32_tokens: None,
             pixels: None,
@@ -224,7 +225,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         baselines.insert(0, fed_floats(request, config, &params, folder.path())?);
     }
     sealed(&mut metadata, digest.as_mut())?;
-    folder.write(MANIFEST, &manifest(request, config, &metadata, (&files, &beside), &measured))?;
+    folder.write(MANIFEST, manifest(request, config, &metadata, (&files, &beside), &measured))?;
     let stand_ins = if engines.iter().any(Engine::is_tract) {
         stand_ins(request, (config, &params), labels.as_ref(), (&engines, folder.path()), progress)?
     } else {
@@ -251,8 +252,8 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         let outcome = verify::verify(&request, &|what| progress.start(what, None))?;
         let timed = if bench { timed(&request, progress) } else { vec![] };
         let whole = WholeReport { verification: &outcome, precisions: &precisions, timed: &timed };
-        folder.write(REPORT, &pretty(&whole))?;
-        folder.write(PAGE, &page(&config.model, &outcome, &precisions, &timed))?;
+        folder.write(REPORT, pretty(&whole))?;
+        folder.write(PAGE, page(&config.model, &outcome, &precisions, &timed))?;
         report = Some(outcome);
     }
     drop((stand_ins, baselines));
@@ -264,44 +265,6 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     }
     folder.commit()?;
     Ok(Exported { selected, normalized: request.build.normalize, files, precisions, report })
-}
-
-/// Writes what stands beside the towers; gives it with its size and, where sums are asked for, its sum.
-fn beside(
-    request: &Export,
-    config: &ModelConfig,
-    folder: &Folder,
-    progress: &dyn Progress,
-) -> Result<Vec<Written>, Error> {
-    let mut files: Vec<(PathBuf, String)> =
-        request.layout.files(config).into_iter().map(|(path, json)| (path, pretty(&json))).collect();
-    if let Form::Classifier(classes) = &request.form {
-        files.push((PathBuf::from("labels.txt"), classes.labels.join("\n") + "\n"));
-    }
-    let texts = !matches!(request.form, Form::Classifier(_));
-    if let Some(place) = request.layout.tokenizer_folder().filter(|_| texts) {
-        let carried = request.tokenizer.is_some() || (request.layout != Layout::Plain && tokenize::built_in(config));
-        if carried {
-            let tokenizer = Tokenizer::new(config, request.tokenizer.as_deref())?;
-            let place = Path::new(place);
-            files.push((place.join("tokenizer.json"), tokenize::json(request.tokenizer.as_deref())?));
-            let [own, special] = hf::tokenizer(config, |id| tokenizer.token(id));
-            files.push((place.join("tokenizer_config.json"), pretty(&own)));
-            files.push((place.join("special_tokens_map.json"), pretty(&special)));
-        } else if request.layout != Layout::Plain {
-            progress.warn(&format!(
-                "{} has a vocabulary that is not built in: the folder lacks its tokenizer; add one with --tokenizer tokenizer.json",
-                config.model
-            ));
-        }
-    }
-    let mut out = Vec::new();
-    for (path, text) in files {
-        folder.write(&path, &text)?;
-        let sha256 = request.hash.then(|| hex(&<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes())));
-        out.push(Written { path, size: text.len() as u64, sha256 });
-    }
-    Ok(out)
 }
 
 /// What the user should know of a file.

@@ -38,6 +38,10 @@ impl Export {
             let Ports { image_embeds, text_embeds, .. } = Ports::PLAIN;
             build.ports = Ports { image_embeds, text_embeds, hidden: false, ..build.ports };
         }
+        if self.demo && self.form != Form::Towers {
+            let what = format!("the page takes two towers, and a {} model is one file", self.form.name());
+            return refused(what, "leave out --demo, or --combined and --labels");
+        }
         if self.extra != Extra::default() {
             if self.form != Form::Towers || !matches!(self.layout, Layout::Plain | Layout::Hf) {
                 let what = format!("a {} model in the layout {layout} has outputs of its own", self.form.name());
@@ -81,6 +85,12 @@ impl Export {
             if build.batch.is_some() {
                 let what = format!("{model} takes any number of patches, whatever the batch");
                 return refused(what, &format!("{frozen}, or leave out --static"));
+            }
+            if self.demo {
+                return refused(
+                    format!("{model} takes patches, which the page does not make"),
+                    &format!("{frozen}, or leave out --demo"),
+                );
             }
             if build.ports.pixels != Pixels::Float {
                 let what = format!("{model} takes patches, no pictures");
