@@ -156,7 +156,7 @@ Examples:
     #[command(after_long_help = "\
 Examples:
   clip-onnx man export | man -l -
-  clip-onnx man --out ~/.local/share/man/man1")]
+  clip-onnx man --out ~/.cargo/share/man/man1")]
     Man {
         /// The command to print the page of; without it, the program's own
         #[arg(conflicts_with = "out")]

@@ -469,11 +469,11 @@ fn the_manual_the_models_and_the_completions_are_there() {
     bench.run("completions bash").succeeded().says(&["complete -F", " clip-onnx"]);
     bench.run("man").succeeded().says(&[
         ".TH clip-onnx 1",
-        r".SH EXAMPLES",
+        ".SH EXAMPLES",
         r"clip\-onnx\-export(1)",
-        ".SH EXIT CODES",
+        r#".SH "EXIT CODES""#,
     ]);
-    bench.run("man export").succeeded().says(&[".TH clip-onnx-export 1", ".SH INPUTS AND OUTPUTS"]);
+    bench.run("man export").succeeded().says(&[".TH clip-onnx-export 1", r#".SH "INPUTS AND OUTPUTS""#]);
     bench.run("man nothing").refused(&["no command `nothing`"]);
     bench.run("man --out checkpoint.npz").refused(&["checkpoint.npz"]);
     assert_eq!(bench.run("export").code, Some(2));

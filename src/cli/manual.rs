@@ -78,11 +78,14 @@ fn text(command: clap::Command, source: &str, see_also: &[&str]) -> io::Result<V
 
 /// `Heading:` begins a section; what is indented under it stays as it is, the rest is prose.
 fn sections(roff: &mut Roff, ending: &str) {
-    let mut literal = false;
+    let (mut literal, mut gap) = (false, false);
     for line in ending.lines() {
+        if line.is_empty() {
+            gap = true;
+            continue;
+        }
         let indented = line.starts_with("  ");
-        // An empty line belongs to whatever stands before it.
-        if !line.is_empty() && literal != indented {
+        if literal != indented {
             roff.control(if indented { "nf" } else { "fi" }, []);
             literal = indented;
         }
@@ -90,13 +93,14 @@ fn sections(roff: &mut Roff, ending: &str) {
             Some(heading) if !indented => {
                 roff.control("SH", [heading.to_uppercase().as_str()]);
             }
-            _ if line.is_empty() => {
-                roff.control("PP", []);
-            }
             _ => {
+                if gap {
+                    roff.control("PP", []);
+                }
                 roff.text([roman(line.strip_prefix("  ").unwrap_or(line))]);
             }
         }
+        gap = false;
     }
     if literal {
         roff.control("fi", []);
