@@ -276,7 +276,10 @@ pub fn run() -> anyhow::Result<bool> {
             // Into memory first: the generator panics where it cannot write.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "clip-onnx", &mut script);
-            told(out.write_all(&script));
+            // clap_complete 4.6.11 takes the hyphen of our name for a command's in bash's labels, and no flag
+            // of a command would be completed.
+            let script = String::from_utf8(script)?.replace("clip__subcmd__onnx", "clip__onnx");
+            told(out.write_all(script.as_bytes()));
             Ok(true)
         }
         Command::Man { command, out: None } => {
