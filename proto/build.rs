@@ -58,7 +58,9 @@ fn models(folder: &Path) -> Result<String, Box<dyn std::error::Error>> {
     let mut text = "const KNOWN: &[(&str, &str)] = &[\n".to_owned();
     for path in files {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        text += &format!("    ({stem:?}, include_str!({:?})),\n", path.display().to_string());
+        // Not the folder's path of today: copies of the sources that share a target folder share this table.
+        let file = format!("/models/{stem}.json");
+        text += &format!("    ({stem:?}, include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {file:?}))),\n");
     }
     Ok(text + "];\n")
 }

@@ -1,6 +1,7 @@
 //! Commands and flags: strings become typed requests, outcomes become text.
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clip_onnx::config::known;
@@ -10,6 +11,7 @@ use clip_onnx::verify::{self, Engines};
 
 mod args;
 mod embedding;
+mod manual;
 mod progress;
 mod show;
 mod timing;
@@ -44,7 +46,10 @@ Examples:
   What a file is:
       clip-onnx inspect siglip/vision_model.onnx
 
-Exit codes: 0 fine; 1 written, but verification failed or something was skipped; 2 could not do it.";
+Exit codes:
+  0  fine
+  1  written, but verification failed or something was skipped
+  2  could not do it";
 
 #[derive(Subcommand)]
 enum Command {
@@ -145,6 +150,21 @@ Examples:
   clip-onnx completions bash > /etc/bash_completion.d/clip-onnx
   clip-onnx completions zsh  > ~/.zfunc/_clip-onnx")]
     Completions { shell: clap_complete::Shell },
+    /// Print a manual page, or write them all
+    ///
+    /// Pages in roff: one of the program and one of each command, made of the words of --help.
+    #[command(after_long_help = "\
+Examples:
+  clip-onnx man export | man -l -
+  clip-onnx man --out ~/.cargo/share/man/man1")]
+    Man {
+        /// The command to print the page of; without it, the program's own
+        #[arg(conflicts_with = "out")]
+        command: Option<String>,
+        /// Write every page into this folder, as clip-onnx.1, clip-onnx-export.1 and so on
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
 }
 
 /// Runs the command line; false when a verification failed.
@@ -261,7 +281,18 @@ pub fn run() -> anyhow::Result<bool> {
             // Into memory first: the generator panics where it cannot write.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "clip-onnx", &mut script);
-            told(out.write_all(&script));
+            // clap_complete 4.6.11 takes the hyphen of our name for a command's in bash's labels, and no flag
+            // of a command would be completed.
+            let script = String::from_utf8(script)?.replace("clip__subcmd__onnx", "clip__onnx");
+            told(out.write_all(script.as_bytes()));
+            Ok(true)
+        }
+        Command::Man { command, out: None } => {
+            told(out.write_all(&manual::page(Cli::command(), command.as_deref())?.text));
+            Ok(true)
+        }
+        Command::Man { out: Some(folder), .. } => {
+            manual::write(Cli::command(), &folder)?;
             Ok(true)
         }
     }

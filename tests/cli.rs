@@ -467,6 +467,51 @@ fn the_manual_the_models_and_the_completions_are_there() {
     let files = std::fs::read_dir(root().join("models")).unwrap().count();
     assert_eq!(listed.len(), files);
     bench.run("completions bash").succeeded().says(&["complete -F", " clip-onnx"]);
+    bench.run("man").succeeded().says(&[
+        ".TH clip-onnx 1",
+        ".SH EXAMPLES",
+        r"clip\-onnx\-export(1)",
+        r#".SH "EXIT CODES""#,
+    ]);
+    bench.run("man export").succeeded().says(&[".TH clip-onnx-export 1", r#".SH "INPUTS AND OUTPUTS""#]);
+    bench.run("man nothing").refused(&["no command `nothing`"]);
+    bench.run("man --out checkpoint.npz").refused(&["checkpoint.npz"]);
     assert_eq!(bench.run("export").code, Some(2));
     assert_eq!(bench.run("export checkpoint.npz --out out --image-size big").code, Some(2));
+}
+
+/// Wheels carry what is committed: it must be what this program would write.
+#[cfg(unix)]
+#[test]
+fn packaged_pages_and_completions_are_those_of_this_program() {
+    let fresh = tempfile::tempdir().unwrap();
+    let made = std::process::Command::new(root().join("scripts/make_packaging.sh"))
+        .arg(assert_cmd::cargo::cargo_bin("clip-onnx"))
+        .arg(fresh.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let (kept, fresh) = (files_of(&root().join("packaging/data")), files_of(fresh.path()));
+    let stale = kept.keys().chain(fresh.keys()).filter(|name| kept.get(*name) != fresh.get(*name));
+    let stale: std::collections::BTreeSet<_> = stale.collect();
+    assert!(stale.is_empty(), "packaging/data is not of this program; run scripts/make_packaging.sh: {stale:?}");
+    assert!(kept.keys().any(|name| name.ends_with("man1/clip-onnx-export.1")), "{:?}", kept.keys());
+}
+
+/// Names, from `folder` on, and contents of everything below it.
+fn files_of(folder: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut files = std::collections::BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(at) = folders.pop() {
+        for entry in std::fs::read_dir(&at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let contents = std::fs::read(&path).unwrap();
+                files.insert(path.strip_prefix(folder).unwrap().to_owned(), contents);
+            }
+        }
+    }
+    files
 }
