@@ -15,7 +15,6 @@ use super::pieces::{Piece, STAND_IN, fed_floats, pieces, stand_ins};
 use super::select::{Choice, Selected};
 use super::{Error, Loaded, Progress, load};
 use crate::bench;
-use crate::config::ModelConfig;
 use crate::onnx::write::{Error as WriteError, ExternalData, Options, Written, weight_bytes, write};
 use crate::package::layout::Layout;
 use crate::package::{Folder, MANIFEST, PAGE, REPORT};

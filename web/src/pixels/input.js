@@ -1,7 +1,10 @@
 // A picture at a tower's size as the numbers the tower takes.
 
 /** Pixels before channels: float towers, and byte towers that were made so. */
-const isChannelsLast = (shape) => shape.length === 4 && shape[3] === 3 && shape[1] !== 3;
+const isChannelsLast = (shape) => {
+  const channels = (axis) => shape[axis] === 3 || shape[axis] === 'channels';
+  return shape.length === 4 && channels(3) && !channels(1);
+};
 
 /**
  * One picture's share of the image tower's input.

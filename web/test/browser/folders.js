@@ -20,6 +20,10 @@ const EXPORTS = [
   { fixture: 'siglip_tiny_rect', file: 'checkpoint.npz', options: ['--static', '2'] },
   { fixture: 'mobileclip_s1_tiny', file: 'checkpoint.pt', options: ['--layout', 'immich', '--external-data'] },
   { fixture: 'mobileclip2_b_tiny', file: 'checkpoint.safetensors', options: ['--dynamic-text', '--precision', 'fp16-weights'] },
+  { fixture: 'openclip_vit_tiny', file: 'checkpoint.pt', options: ['--image', 'uint8'] },
+  { fixture: 'siglip_tiny_rect', file: 'checkpoint.npz', options: ['--image', 'uint8-nchw', '--static', '1'] },
+  { fixture: 'mobileclip_s0_tiny', file: 'checkpoint.pt', options: ['--layout', 'immich-uint8'] },
+  { fixture: 'openclip_siglip_tiny', file: 'checkpoint.safetensors', options: ['--resize', '--outputs', 'last_hidden_state,patch_tokens'] },
   { fixture: 'siglip2_naflex_tiny', file: 'checkpoint.npz', expect: /NaFlex/ },
   { fixture: 'siglip_tiny', file: 'checkpoint.npz', tokenizer: false, expect: /no tokenizer\.json/ },
 ];
@@ -49,30 +53,28 @@ export async function exported(binary, scratch) {
     const folder = join(scratch, `export${out.length}`);
     const named = has ? ['--tokenizer', tokenizer] : [];
     const config = ['--config', join(from, 'config.json')];
-    await run(binary, ['export', join(from, file), ...config, '--out', folder, '--no-verify', ...named, ...options]);
+    const page = expect ? [] : ['--demo'];
+    await run(binary, ['export', join(from, file), ...config, '--out', folder, '--no-verify', ...named, ...page, ...options]);
     out.push({ name, folder, tokenizer, expect });
   }
   return out;
 }
 
 /**
- * What a web server would have for its root: an export's files, and the page.
+ * What a web server would have for its root: an export's files, and the page, which is the export's own where it has
+ * one.
  *
  * @param {string} folder
  * @param {string} place
  */
 export async function withPage(folder, place) {
   await mkdir(place, { recursive: true });
-  for (const name of await readdir(folder)) {
-    if (name !== 'demo' && name !== 'index.html') await symlink(resolve(folder, name), join(place, name));
-  }
-  await cp(join(web, 'dist'), place, { recursive: true });
+  const names = await readdir(folder);
+  for (const name of names) await symlink(resolve(folder, name), join(place, name));
+  if (!names.includes('index.html')) await cp(join(web, 'dist'), place, { recursive: true });
 }
 
-/**
- * What the command-line tool says of the same picture, by label. It is named a tokenizer where the layout
- * puts it elsewhere than the tool looks.
- */
+/** What the command-line tool says of the same picture, by label. */
 export async function classified(binary, { folder, tokenizer }, photo, template, labels) {
   const named = tokenizer ? ['--tokenizer', tokenizer] : [];
   const { stdout } = await run(binary, ['classify', folder, photo, '--json', '--template', template, ...named, '--', ...labels]);

@@ -134,7 +134,7 @@ try {
       check(expect.test(problem), `${name}: the page says: ${problem}`);
       rows.push([name, '', '', '', '', '', problem.replaceAll('\n', ' ').slice(0, 60)]);
     } else {
-      await compare(name, source, place, photos, rows);
+      await compare(name, source, place, photos, rows).catch((error) => failures.push(`${name}: ${error.message}`));
     }
   }
   // Several threads, where the server's headers allow them.

@@ -56,4 +56,6 @@ test('inputs are laid out as the tower takes them', () => {
   assert.deepEqual([last.dims, [...last.data]], [[1, 1, 2, 3], [0, 51, 255, 1, 2, 3]]);
   const first = imageInput(picture, cfg, { type: 'uint8', shape: [1, 3, 1, 2] });
   assert.deepEqual([...first.data], [0, 1, 51, 2, 255, 3]);
+  const free = imageInput(picture, cfg, { type: 'uint8', shape: ['batch_size', 1, 2, 'channels'] });
+  assert.deepEqual([free.dims, [...free.data]], [[1, 1, 2, 3], [...last.data]]);
 });

@@ -49,6 +49,10 @@ int64\t''"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l image -d 'How images come: `float` (float32 [batch_size, 3, H, W], preprocessed), `uint8` (bytes as decoders leave them, [batch_size, H, W, 3 or 4]; alpha is dropped, scale, mean and deviation are in the graph) or `uint8-nchw` ([batch_size, 3 or 4, H, W]). Default: as the layout has them' -r -f -a "float\t''
 uint8\t''
 uint8-nchw\t''"
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l labels -d 'Write one classifier.onnx instead of the towers, which says how likely each label of this file, one a line, is: the text tower is run now, and its outcome, scale and bias become part of the file' -r -F
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l template -d 'Sentence around each label, with {} in its place; may be repeated, and the mean embedding is taken' -r
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l outputs -d 'Outputs besides embeddings: last_hidden_state (of both towers every place of the last block, as transformers has it) and patch_tokens (every patch of an image, normed). They switch off the economies of the last block and of texts' -r -f -a "last_hidden_state\t''
+patch_tokens\t''"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l target -d 'Who the files are for: `portable` (opset 17, loads everywhere) or `onnxruntime` (opset 23, its `Attention`, text cut at the batch\'s last end token, weights beside the model)' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l opset -d 'Version of the operator set, within what the target allows: 17 to 22 for `portable`, 23 or 24 for `onnxruntime`' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l static -d 'Fix the batch to N rows: for NPUs and others that take no free axes' -r
@@ -62,7 +66,9 @@ complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l engine -d
 onnxruntime\t''"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l ort-lib -d 'ONNX Runtime\'s library (libonnxruntime.so, .dylib, .dll; pip\'s onnxruntime has it in capi/), to run files with it too. Default: what ORT_DYLIB_PATH names' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l force -d 'Replace the folder if it is one of clip-onnx\'s'
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l demo -d 'Add a web page that classifies photographs with the folder it stands in, in the browser (index.html, demo/; serve the folder, as with `python3 -m http.server`), and the tokenizer it needs'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l resize -d 'Resize and crop in the graph, as the model\'s preprocessing does it: bytes of any height and width (--image uint8 where nothing is said; opset 18 or later)'
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l combined -d 'Write one model.onnx with both towers instead of two files: logits_per_image, logits_per_text, text_embeds, image_embeds, scale and bias inside'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l no-normalize -d 'Leave embeddings as they come, without L2 normalisation'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l dynamic-text -d 'Take texts of any length up to the context: input_ids [batch_size, sequence_length]. For causal text towers (CLIP, MobileCLIP-B); short texts then cost what they are long'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l no-fold -d 'Leave training-time branches, BatchNorms and layer scales as nodes of the graph, to compare'
