@@ -11,6 +11,7 @@ pub mod demo;
 pub mod hf;
 pub mod layout;
 pub mod open_clip;
+mod timm;
 
 /// What can be wrong with the place of an output.
 #[derive(Debug, thiserror::Error)]

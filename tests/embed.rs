@@ -178,3 +178,35 @@ fn layouts_are_what_their_runtimes_look_for() {
     bench.run(&format!("embed fixed --image {PICTURES} {line}")).succeeded();
     bench.run(&format!("{EXPORT} --layout immich --no-normalize")).refused(&["immich", "--no-normalize"]);
 }
+
+/// A repository that open_clip makes the model of: its weights, and every choice of them in its own words.
+#[test]
+fn a_folder_for_open_clip_has_weights_and_configuration() {
+    let bench = Bench::new("openclip_vit_tiny_quickgelu");
+    let line = format!("{EXPORT} --force --layout open_clip --engine tract --reference reference.npz");
+    bench.run(&line).succeeded();
+    let found = json(&bench, "out/open_clip_config.json");
+    let (own, cfg) = (bench.fixture.config_json(), &found["model_cfg"]);
+    assert_eq!((&cfg["embed_dim"], &cfg["quick_gelu"]), (&own["embed_dim"], &serde_json::json!(true)));
+    for field in ["width", "layers"] {
+        assert_eq!(cfg["vision_cfg"][field], own["vision_cfg"][field], "{field}");
+    }
+    let head = own["vision_cfg"]["width"].as_u64().unwrap() / own["vision_cfg"]["heads"].as_u64().unwrap();
+    assert_eq!(cfg["vision_cfg"]["head_width"], head);
+    assert_eq!(found["preprocess_cfg"]["resize_mode"], "shortest");
+    let manifest = json(&bench, "out/manifest.json");
+    let listed: Vec<&str> =
+        manifest["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap()).collect();
+    let weights = "open_clip_model.safetensors";
+    assert!(listed.contains(&weights) && listed.contains(&"onnx/vision_model.onnx"), "{listed:?}");
+    // The weights are a checkpoint like any other, and give the same.
+    bench.run(&format!("export out/{weights} --out again --reference reference.npz --engine tract")).succeeded();
+    bench.run(&line).succeeded();
+
+    let bench = Bench::new("siglip_tiny");
+    bench.run(&line).refused(&["timm", "64 channels", "--layout"]);
+    let bench = Bench::new("siglip2_naflex_tiny");
+    bench.run(&line).refused(&["--image-size"]);
+    let bench = Bench::new("mobileclip_s0_tiny");
+    bench.run(&line).refused(&["timm", "FastViT"]);
+}

@@ -137,7 +137,8 @@ pub struct ExportArgs {
     /// Whose folder to write: `plain` (two towers side by side), `hf` (transformers.js, optimum, fastembed: onnx/,
     /// config.json, preprocessor_config.json, tokenizer files; SigLIP's outputs last_hidden_state and
     /// pooler_output; embeddings not normalised), `immich` (visual/, textual/, int32 tokens), `immich-uint8` (its
-    /// newer contract: images as bytes), `clip-as-service`
+    /// newer contract: images as bytes), `clip-as-service`, `open_clip` (a repository that open_clip loads from
+    /// local-dir: the weights under its names, open_clip_config.json, and the towers in onnx/)
     #[arg(long, value_name = "NAME", value_parser = parse_layout, default_value = Layout::Plain.name())]
     pub layout: Layout,
     /// The model's tokenizer.json, to go with the towers. CLIP's is built in, and goes with other layouts

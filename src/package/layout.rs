@@ -19,11 +19,13 @@ pub enum Layout {
     ImmichUint8,
     /// Jina's clip-as-service.
     ClipAsService,
+    /// A repository that open_clip loads, with the weights under its names, and the towers beside them.
+    OpenClip,
 }
 
 impl Layout {
-    pub const ALL: [Layout; 5] =
-        [Layout::Plain, Layout::Hf, Layout::Immich, Layout::ImmichUint8, Layout::ClipAsService];
+    pub const ALL: [Layout; 6] =
+        [Layout::Plain, Layout::Hf, Layout::Immich, Layout::ImmichUint8, Layout::ClipAsService, Layout::OpenClip];
 
     /// What flags and manifests call it.
     pub fn name(self) -> &'static str {
@@ -33,6 +35,7 @@ impl Layout {
             Layout::Immich => "immich",
             Layout::ImmichUint8 => "immich-uint8",
             Layout::ClipAsService => "clip-as-service",
+            Layout::OpenClip => "open_clip",
         }
     }
 
@@ -44,7 +47,7 @@ impl Layout {
     /// Whether embeddings are normalised inside, as its runtime expects; either way where nothing is said.
     pub fn normalizes(self) -> Option<bool> {
         match self {
-            Layout::Plain => None,
+            Layout::Plain | Layout::OpenClip => None,
             // They normalise themselves, and `pooler_output` is what the model gives.
             Layout::Hf => Some(false),
             Layout::Immich | Layout::ImmichUint8 => Some(true),
@@ -54,7 +57,7 @@ impl Layout {
 
     pub fn ports(self, family: Family) -> Ports {
         match self {
-            Layout::Plain | Layout::ClipAsService => Ports::PLAIN,
+            Layout::Plain | Layout::ClipAsService | Layout::OpenClip => Ports::PLAIN,
             Layout::Hf if family.is_siglip() => {
                 Ports { image_embeds: "pooler_output", text_embeds: "pooler_output", hidden: true, ..Ports::PLAIN }
             }
@@ -80,7 +83,7 @@ impl Layout {
     /// Where a file goes that is written as `vision_model….onnx`, `text_model….onnx`, or what both towers are in,
     /// or its weights.
     pub fn place(self, file: &str) -> PathBuf {
-        if self == Layout::Hf {
+        if matches!(self, Layout::Hf | Layout::OpenClip) {
             return PathBuf::from("onnx").join(file);
         }
         let (image, rest) = match (file.strip_prefix("vision_model"), file.strip_prefix("text_model")) {
@@ -91,7 +94,7 @@ impl Layout {
         // Weights beside a model are named in it: they keep their name.
         let is_model = file.ends_with(".onnx");
         match self {
-            Layout::Plain | Layout::Hf => PathBuf::from(file),
+            Layout::Plain | Layout::Hf | Layout::OpenClip => PathBuf::from(file),
             Layout::Immich | Layout::ImmichUint8 => {
                 let folder = PathBuf::from(if image { "visual" } else { "textual" });
                 if is_model { folder.join(format!("model{rest}")) } else { folder.join(file) }
@@ -106,7 +109,7 @@ impl Layout {
     /// Where the tokenizer's files go; none where its runtime has its own.
     pub fn tokenizer_folder(self) -> Option<&'static str> {
         match self {
-            Layout::Plain | Layout::Hf => Some(""),
+            Layout::Plain | Layout::Hf | Layout::OpenClip => Some(""),
             Layout::Immich | Layout::ImmichUint8 => Some("textual"),
             Layout::ClipAsService => None,
         }
@@ -116,6 +119,10 @@ impl Layout {
     pub fn files(self, config: &ModelConfig) -> Vec<(PathBuf, serde_json::Value)> {
         match self {
             Layout::Plain | Layout::ClipAsService => vec![],
+            // What open_clip has no model for is refused before.
+            Layout::OpenClip => super::open_clip::hub_config(config)
+                .map(|json| vec![(PathBuf::from("open_clip_config.json"), json)])
+                .unwrap_or_default(),
             Layout::Hf => vec![
                 (PathBuf::from("config.json"), super::hf::config(config)),
                 (PathBuf::from("preprocessor_config.json"), super::hf::preprocessor(config)),

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use super::describe::pretty;
 use super::export::{Export, Form};
-use super::{Error, Progress};
+use super::{Convert, Error, Progress, convert};
 use crate::checkpoint::hex;
 use crate::config::ModelConfig;
-use crate::onnx::write::Written;
+use crate::onnx::write::{Error as WriteError, Written};
 use crate::package::layout::Layout;
 use crate::package::{Folder, demo, hf};
 use crate::tokenize::{self, Tokenizer};
@@ -46,12 +46,38 @@ pub fn beside(
         files.extend(page.iter().map(|(path, bytes)| (PathBuf::from(path), Cow::Borrowed(*bytes))));
     }
     let mut out = Vec::new();
+    if layout == Layout::OpenClip {
+        out.push(weights(request, folder, progress)?);
+    }
     for (path, bytes) in files {
         folder.write(&path, &bytes)?;
         let sha256 = request.hash.then(|| hex(&<sha2::Sha256 as sha2::Digest>::digest(&bytes)));
         out.push(Written { path, size: bytes.len() as u64, sha256 });
     }
     Ok(out)
+}
+
+/// The weights under open_clip's names.
+fn weights(request: &Export, folder: &Folder, progress: &dyn Progress) -> Result<Written, Error> {
+    const NAME: &str = "open_clip_model.safetensors";
+    let path = folder.path().join(NAME);
+    let to = Convert {
+        checkpoint: request.checkpoint.clone(),
+        out: path.clone(),
+        force: false,
+        choice: request.choice.clone(),
+        image_size: request.image_size,
+        reparameterize: false,
+    };
+    convert(&to, progress)?;
+    let failed = |source| Error::Write(WriteError::io(&request.out.join(NAME), 0, source));
+    let size = std::fs::metadata(&path).map_err(failed)?.len();
+    let sum = || -> std::io::Result<String> {
+        let mut sha256 = <sha2::Sha256 as sha2::Digest>::new();
+        std::io::copy(&mut std::fs::File::open(&path)?, &mut sha256)?;
+        Ok(hex(&sha2::Digest::finalize(sha256)))
+    };
+    Ok(Written { path: PathBuf::from(NAME), size, sha256: request.hash.then(sum).transpose().map_err(failed)? })
 }
 
 /// The tokenizer's files, where the layout or the page has a use for them.

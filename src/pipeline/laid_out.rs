@@ -4,6 +4,7 @@ use super::Error;
 use super::export::{Export, Extra, Form};
 use crate::config::{ModelConfig, VisionCfg};
 use crate::package::layout::Layout;
+use crate::package::open_clip;
 use crate::towers::{Pixels, Ports};
 
 impl Export {
@@ -19,9 +20,14 @@ impl Export {
         build.ports = self.layout.ports(config.family);
         build.ports.int32 = self.int32_tokens.unwrap_or(build.ports.int32);
         build.normalize = self.layout.normalizes().unwrap_or(build.normalize);
+        if self.layout == Layout::OpenClip
+            && let Err(what) = open_clip::hub_config(config)
+        {
+            return refused(what, "take another --layout");
+        }
         if self.form != Form::Towers {
             let takes = match self.form {
-                Form::Combined => matches!(self.layout, Layout::Plain | Layout::Hf),
+                Form::Combined => matches!(self.layout, Layout::Plain | Layout::Hf | Layout::OpenClip),
                 Form::Classifier(_) | Form::Towers => self.layout == Layout::Plain,
             };
             if !takes {
@@ -43,7 +49,7 @@ impl Export {
             return refused(what, "leave out --demo, or --combined and --labels");
         }
         if self.extra != Extra::default() {
-            if self.form != Form::Towers || !matches!(self.layout, Layout::Plain | Layout::Hf) {
+            if self.form != Form::Towers || !matches!(self.layout, Layout::Plain | Layout::Hf | Layout::OpenClip) {
                 let what = format!("a {} model in the layout {layout} has outputs of its own", self.form.name());
                 return refused(what, "leave out --outputs");
             }
