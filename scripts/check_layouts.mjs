@@ -2,6 +2,7 @@
 //
 //     npm install @huggingface/transformers
 //     node scripts/check_layouts.mjs FOLDER clip|siglip request.json > embeddings.json
+//     node scripts/check_layouts.mjs FOLDER pipeline request.json > probabilities.json     (of a combined model)
 //
 // request.json: {"images": [paths], "texts": [sentences]}.
 import fs from "node:fs";
@@ -17,6 +18,13 @@ t.env.allowRemoteModels = false;
 t.env.localModelPath = path.dirname(path.resolve(folder));
 const name = path.basename(path.resolve(folder));
 const options = { dtype: "fp32", local_files_only: true };
+if (kind === "pipeline") {
+  const classify = await t.pipeline("zero-shot-image-classification", name, options);
+  const found = [];
+  for (const image of images) found.push(await classify(image, texts, { hypothesis_template: "This is a photo of {}" }));
+  console.log(JSON.stringify({ images: found }));
+  process.exit(0);
+}
 const [Text, Vision] = kind === "clip"
   ? [t.CLIPTextModelWithProjection, t.CLIPVisionModelWithProjection]
   : [t.SiglipTextModel, t.SiglipVisionModel];

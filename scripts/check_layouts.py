@@ -5,9 +5,11 @@
     python scripts/check_layouts.py photos ViT-B-32=b32.safetensors ViT-B-16-SigLIP=siglip.safetensors
 
 `hf`: transformers.js (node), fastembed's processors and tokenizer, transformers' AutoTokenizer and
-AutoImageProcessor, each with the towers on ONNX Runtime. `immich`: Immich cannot be installed alone; its calls
-are made here by the names it uses. `clip-as-service`: the same. Sentences are plain ones: what each consumer's
-cleaning does to others is its own. Figures are least cosines with the embeddings of `clip-onnx embed`.
+AutoImageProcessor, each with the towers on ONNX Runtime; with `--combined` transformers.js' own pipeline for zero-shot
+classification, whose probabilities are compared with `clip-onnx classify`. `immich` and `immich-uint8`: Immich cannot be
+installed alone; its calls are made here by the names it uses. Sentences are plain ones: what each consumer's
+cleaning does to others is its own. Figures are least cosines with the embeddings of `clip-onnx embed`, and of the
+pipeline the largest difference of a probability.
 """
 import argparse
 import json
@@ -21,6 +23,7 @@ from PIL import Image
 
 from check_embed import BINARY, ROOT, trained_tokenizer
 
+LABELS = ["cat", "dog", "bicycle", "night"]
 SENTENCES = ["a photo of a cat", "two dogs on a beach", "the city at night", "a red bicycle near a wall"]
 
 
@@ -42,6 +45,21 @@ def by_transformers_js(folder, siglip, photos, scratch):
     return found["images"], found["texts"]
 
 
+def by_pipeline(folder, photos, tokenizer, scratch):
+    """transformers.js' zero-shot-image-classification on onnx/model.onnx; its largest difference from `classify`."""
+    request = scratch / "request.json"
+    request.write_text(json.dumps({"images": [str(p) for p in photos], "texts": LABELS}))
+    done = subprocess.run(["node", ROOT / "scripts/check_layouts.mjs", folder, "pipeline", request],
+                          check=True, capture_output=True, text=True)
+    worst = 0.0
+    for photo, found in zip(photos, json.loads(done.stdout.splitlines()[-1])["images"]):
+        line = [BINARY, "classify", folder, photo, *LABELS, "--json", "--template", "This is a photo of {}", "--engine", "tract", *tokenizer]
+        expected = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
+        expected = {entry["label"]: entry["probability"] for entry in expected}
+        worst = max(worst, *(abs(entry["score"] - expected[entry["label"]]) for entry in found))
+    return worst
+
+
 def by_transformers(folder, photos):
     from transformers import AutoImageProcessor, AutoTokenizer
 
@@ -57,9 +75,6 @@ def by_fastembed(folder, photos):
     tokenizer, _ = load_tokenizer(folder)
     processor = load_preprocessor(folder)
     ids = np.array([encoding.ids for encoding in tokenizer.encode_batch(SENTENCES)])
-    length = session(folder / "onnx/text_model.onnx").get_inputs()[0].shape[1]
-    pad = tokenizer.padding["pad_id"]
-    ids = np.pad(ids, ((0, 0), (0, length - ids.shape[1])), constant_values=pad)
     pixels = processor([Image.open(p).convert("RGB") for p in photos])
     return towers(folder, np.stack(pixels), ids)
 
@@ -87,9 +102,14 @@ def by_immich(folder, photos):
         scale = size / min(image.size)
         image = image.resize([round(side * scale) for side in image.size], getattr(Image.Resampling, cfg["interpolation"].upper()))
         left, top = int(image.width / 2 - size / 2), int(image.height / 2 - size / 2)
-        values = np.asarray(image.crop((left, top, left + size, top + size)), np.float32) / 255
+        values = np.asarray(image.crop((left, top, left + size, top + size)))
+        tower = session(folder / "visual/model.onnx")
+        if tower.get_inputs()[0].type == "tensor(uint8)":
+            images.append(tower.run(["image_embedding"], {"image": values[None]})[0][0])
+            continue
+        values = np.asarray(values, np.float32) / 255
         values = (values - np.array(cfg["mean"], np.float32)) / np.array(cfg["std"], np.float32)
-        images.append(session(folder / "visual/model.onnx").run(None, {"image": values.transpose(2, 0, 1)[None]})[0][0])
+        images.append(tower.run(None, {"image": values.transpose(2, 0, 1)[None]})[0][0])
     tokenizer = Tokenizer.from_file(str(folder / "textual/tokenizer.json"))
     pad = json.loads((folder / "textual/tokenizer_config.json").read_text())["pad_token"]
     length = config["text_cfg"].get("context_length", 77)
@@ -124,14 +144,16 @@ def main():
             if siglip:
                 text = config["text_cfg"]
                 more = ["--tokenizer", trained_tokenizer(scratch, text["vocab_size"], text["eot_id"], text["pad_id"])]
-            for layout in ("hf", "immich"):
+            for folder, flags in (("hf", []), ("immich", []), ("immich-uint8", []), ("combined", ["--combined"])):
+                layout = "hf" if folder == "combined" else folder
                 subprocess.run([BINARY, "export", checkpoint, "--model", name, "--dialect", "open_clip", "--layout", layout,
-                                "--out", scratch / layout, "--no-verify", "--no-hash", *more], check=True, capture_output=True)
+                                "--out", scratch / folder, "--no-verify", "--no-hash", *flags, *more], check=True, capture_output=True)
             expected = embedded(scratch / "hf", photos, scratch)
             for consumer, run in (("transformers.js", lambda: by_transformers_js(scratch / "hf", siglip, photos, scratch)),
                                   ("transformers", lambda: by_transformers(scratch / "hf", photos)),
                                   ("fastembed", lambda: by_fastembed(scratch / "hf", photos)),
-                                  ("Immich's calls", lambda: by_immich(scratch / "immich", photos))):
+                                  ("Immich's calls", lambda: by_immich(scratch / "immich", photos)),
+                                  ("Immich's newer calls", lambda: by_immich(scratch / "immich-uint8", photos))):
                 try:
                     images, texts = run()
                     print(f"{name}, {consumer}: images {least(images, expected[0]):.6f}, "
@@ -140,6 +162,13 @@ def main():
                     bad = True
                     told = error.stderr[-300:] if isinstance(error, subprocess.CalledProcessError) else error
                     print(f"{name}, {consumer}: FAILED: {told}", flush=True)
+            try:
+                worst = by_pipeline(scratch / "combined", photos, more, scratch)
+                print(f"{name}, transformers.js' pipeline: probabilities within {worst:.1e}", flush=True)
+            except Exception as error:  # noqa: BLE001
+                bad = True
+                told = error.stderr[-300:] if isinstance(error, subprocess.CalledProcessError) else error
+                print(f"{name}, transformers.js' pipeline: FAILED: {told}", flush=True)
     raise SystemExit(1 if bad else 0)
 
 

@@ -114,7 +114,8 @@ pub struct Build {
     /// Causal text is cut in the graph behind the batch's last pooled place, where the target allows
     /// lengths that depend on data.
     pub text_cut: bool,
-    /// Causal text of any length up to the context is taken: `input_ids [batch_size, sequence_length]`.
+    /// Text of any length up to the context is taken: `input_ids [batch_size, sequence_length]`. Where padding
+    /// is looked at, it is filled up inside.
     pub dynamic_text: bool,
     /// Depthwise convolutions of several outputs a channel become plain ones over repeated channels.
     pub plain_depthwise: bool,

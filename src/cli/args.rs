@@ -50,8 +50,9 @@ pub struct BuildArgs {
     /// Fix the batch to N rows: for NPUs and others that take no free axes
     #[arg(long = "static", value_name = "N", value_parser = parse_batch, conflicts_with = "dynamic_text")]
     pub fixed: Option<usize>,
-    /// Take texts of any length up to the context: input_ids [batch_size, sequence_length]. For causal
-    /// text towers (CLIP, MobileCLIP-B); short texts then cost what they are long
+    /// Take texts of any length up to the context: input_ids [batch_size, sequence_length], as `hf` does without
+    /// being asked. With causal text towers (CLIP, MobileCLIP-B) short texts cost what they are long; others fill
+    /// them up inside
     #[arg(long)]
     pub dynamic_text: bool,
     /// Leave training-time branches, BatchNorms and layer scales as nodes of the graph, to compare

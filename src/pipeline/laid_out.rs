@@ -56,6 +56,8 @@ impl Export {
             build.ports.hidden |= self.extra.hidden;
             build.ports.patches = self.extra.patches;
         }
+        // Its runtimes pad CLIP's texts to the longest of a batch.
+        build.dynamic_text |= self.layout == Layout::Hf && build.batch.is_none();
         if let Some(pixels) = self.pixels.filter(|pixels| *pixels != build.ports.pixels) {
             if self.layout != Layout::Plain {
                 let takes = build.ports.pixels.name();
@@ -102,13 +104,6 @@ impl Export {
                 let what = format!("{model} takes patches, no pictures");
                 return refused(what, &format!("{frozen}, or leave out --image and --resize"));
             }
-        }
-        if build.dynamic_text && !config.text_cfg.ends_where_pooled() {
-            let what = format!(
-                "{model} attends to padding or pools it, so its texts have to be {} long",
-                config.text_cfg.context_length
-            );
-            return refused(what, "leave out --dynamic-text");
         }
         Ok(request)
     }

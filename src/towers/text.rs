@@ -19,6 +19,7 @@ pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
         let element = if ports.int32 { ElementType::Int32 } else { ElementType::Int64 };
         s.graph().input(ports.tokens, element, vec![s.rows(), length])
     };
+    let ids = if s.build().dynamic_text && !c.ends_where_pooled() { filled_up(s, ids, c) } else { ids };
     let (text, ids) = Text::of(s, ids, c);
 
     let embedding = s.at("token_embedding");
@@ -62,6 +63,17 @@ pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
     layers::head(s, x, c.width, embed_dim, c.proj == Proj::Linear, c.proj_bias)
 }
 
+/// Ids of any number as `[B, L]`, with padding behind them: where padding is attended to or pooled, texts have
+/// their meaning at full length alone. In operators that know no lengths.
+fn filled_up(s: &Scope, ids: Value, c: &TextCfg) -> Value {
+    let s = s.at("fill");
+    let pad = s.ints(&[c.pad_id]);
+    let pad = if s.build().ports.int32 { s.cast_int32(pad) } else { pad };
+    let first = s.gather(ids, s.ints(&vec![0; c.context_length]), 1); // [B, L]
+    let padding = s.add(s.sub(first, first), pad);
+    s.slice(s.concat(&[ids, padding], 1), s.ints(&[0]), s.ints(&[c.context_length as i64]), 1)
+}
+
 /// What the ids of a batch say: where each row ends, and how long the longest is.
 ///
 /// Where every place sees only those before it, nothing behind a row's pooled place matters. So the
@@ -100,7 +112,8 @@ impl Text {
             let ids = text.cut(s, ids, 1);
             return (text, ids);
         }
-        let length = s.build().dynamic_text.then(|| s.at("cut").length(ids, 1));
+        let free = s.build().dynamic_text && c.ends_where_pooled();
+        let length = free.then(|| s.at("cut").length(ids, 1));
         (Text { place, length }, ids)
     }
 
