@@ -128,11 +128,16 @@ impl Default for Build {
 }
 
 impl Build {
+    /// Rows of every input and output: as said, or one where the target fixes every axis.
+    pub fn rows(&self) -> Option<usize> {
+        self.batch.or(self.target.profile.static_batch.then_some(1))
+    }
+
     /// Whether the text tower's length depends on the ids.
     pub fn cuts_text(&self, text: &TextCfg) -> bool {
         self.text_cut
             && !self.ports.hidden
-            && self.batch.is_none()
+            && self.rows().is_none()
             && self.target.profile.data_dependent_shapes
             && text.ends_where_pooled()
     }
@@ -208,12 +213,13 @@ pub fn logits(config: &ModelConfig, params: &Params) -> Result<Logits, Error> {
 
 /// The first axis of everything.
 fn batch(s: &Scope) -> Dim {
-    s.build().batch.map_or(Dim::Named("batch_size"), Dim::Fixed)
+    s.build().rows().map_or(Dim::Named("batch_size"), Dim::Fixed)
 }
 
 /// Every place of the last block, normed, as an output where that is asked for: `[B, N, D]`.
 fn hidden(s: &Scope, x: Value, width: usize, places: Option<usize>) -> Value {
     if s.build().ports.hidden {
+        let x = layers::places(s, x, places, width);
         let places = places.map_or(SEQUENCE, Dim::Fixed);
         s.graph().output(x, "last_hidden_state", ElementType::Float, vec![batch(s), places, Dim::Fixed(width)]);
     }
@@ -221,17 +227,17 @@ fn hidden(s: &Scope, x: Value, width: usize, places: Option<usize>) -> Value {
 }
 
 fn finish(s: &Scope, embedding: Value, name: &str, config: &ModelConfig) {
-    let embedding = if s.build().normalize { l2_normalize(s, embedding, config.dialect) } else { embedding };
+    let embedding = if s.build().normalize { l2_normalize(s, embedding, config) } else { embedding };
     s.graph().output(embedding, name, ElementType::Float, vec![batch(s), Dim::Fixed(config.embed_dim)]);
 }
 
 /// z / (‖z‖ + 1e-8) as big_vision has it, z / max(‖z‖, 1e-12) as torch's `normalize` does, z / ‖z‖ in
 /// transformers.
-fn l2_normalize(s: &Scope, z: Value, dialect: Dialect) -> Value {
-    let norm = s.reduce_l2(z, &[-1]);
-    let norm = match dialect {
+fn l2_normalize(s: &Scope, z: Value, config: &ModelConfig) -> Value {
+    let norm = s.l2_norm(z, config.embed_dim);
+    let norm = match config.dialect {
         Dialect::Original => s.add(norm, s.scalar(1e-8)),
-        Dialect::OpenClip => s.max(norm, s.scalar(1e-12)),
+        Dialect::OpenClip => s.at_least(norm, 1e-12),
         Dialect::Transformers => norm,
     };
     s.div(z, norm)

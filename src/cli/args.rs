@@ -34,12 +34,14 @@ impl From<ChoiceArgs> for Choice {
 
 #[derive(Args)]
 pub struct BuildArgs {
-    /// Who the files are for: `portable` (opset 17, loads everywhere) or `onnxruntime` (opset 23, its
-    /// `Attention`, text cut at the batch's last end token, weights beside the model)
+    /// Who the files are for: `portable` (opset 17, loads everywhere), `onnxruntime` (opset 23, its
+    /// `Attention`, text cut at the batch's last end token, weights beside the model), or providers of ONNX
+    /// Runtime: `mobile` (NNAPI, XNNPACK), `coreml` (ML Program), `qnn` (HTP), all of a fixed batch, 1 where
+    /// nothing is said, and `web` (WebGPU; WebNN with --static)
     #[arg(long, value_name = "NAME", value_parser = parse_profile, default_value = PORTABLE.name)]
     pub target: &'static Profile,
     /// Version of the operator set, within what the target allows: 17 to 22 for `portable`, 23 or 24
-    /// for `onnxruntime`
+    /// for `onnxruntime`, 17 to 19 for `mobile`, 20 to 22 for `coreml` and `qnn`, 20 or 21 for `web`
     #[arg(long, value_name = "N")]
     pub opset: Option<i64>,
     /// Leave embeddings as they come, without L2 normalisation
@@ -142,7 +144,7 @@ pub struct ExportArgs {
     /// than `plain` without being named
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
-    /// Type of token ids: int32 or int64. Default: as the layout has them
+    /// Type of token ids: int32 or int64. Default: as the layout has them, and for `plain` the target
     #[arg(long, value_name = "TYPE", value_parser = ["int32", "int64"])]
     pub tokens: Option<String>,
     /// How images come: `float` (float32 [batch_size, 3, H, W], preprocessed), `uint8` (bytes as decoders leave
@@ -201,10 +203,20 @@ impl ExportArgs {
         if self.build.no_normalize && self.layout.normalizes() == Some(true) {
             anyhow::bail!("{} takes normalised embeddings; leave out --no-normalize", self.layout.name());
         }
-        if self.build.fixed.is_some() && (self.narrow.calibrate.is_some() || self.narrow.max_drop.is_some()) {
-            anyhow::bail!(
-                "--calibrate and --max-drop run batches of several sizes, and --static takes one; leave out one of them"
-            );
+        let target = self.build.target;
+        let fixed = match self.build.fixed {
+            Some(_) => Some("--static".to_owned()),
+            None => target.static_batch.then(|| format!("--target {}", target.name)),
+        };
+        if let Some(fixed) = fixed {
+            if self.narrow.calibrate.is_some() || self.narrow.max_drop.is_some() {
+                anyhow::bail!(
+                    "--calibrate and --max-drop run batches of several sizes, and {fixed} takes one; leave out one of them"
+                );
+            }
+            if self.build.dynamic_text {
+                anyhow::bail!("{fixed} fixes every axis, and --dynamic-text leaves one free; leave out one of them");
+            }
         }
         let runs = !self.no_verify || self.narrow.calibrate.is_some() || self.narrow.max_drop.is_some();
         if !runs && (self.engines.ort_lib.is_some() || !self.engines.engine.is_empty()) {
@@ -387,7 +399,7 @@ fn parse_layout(text: &str) -> Result<Layout, String> {
 
 fn parse_profile(text: &str) -> Result<&'static Profile, String> {
     let found = PROFILES.into_iter().find(|profile| profile.name == text);
-    found.ok_or_else(|| "expected `portable` or `onnxruntime`".to_owned())
+    found.ok_or_else(|| format!("expected {}", PROFILES.map(|profile| profile.name).join(", ")))
 }
 
 fn parse_dialect(text: &str) -> Result<Dialect, String> {

@@ -37,13 +37,29 @@ pub fn tower(s: &Scope, model: &ModelConfig, c: &VitCfg) -> Result<Value, Error>
             table.splice(..0, token);
         }
         let table = Tensor::from_f32("class token and positions", &[1, patches + 1, c.width], &table);
-        let x = s.pad_front(x, 3, 1);
-        (s.add(x, s.initializer("pos_embed", table)), patches + 1)
+        let rows = s.build().rows().filter(|_| s.graph().target().avoids("Pad"));
+        (with_class_token(s, x, &table, rows)?, patches + 1)
     } else {
         (s.add(x, s.initializer("pos_embed", positions)), patches)
     };
+    let x = layers::rows(s, x, c.width);
 
     encode(s, x, c, model.embed_dim, Some(places), None)
+}
+
+/// Patches `[B, N, D]` with what `table [1, N + 1, D]` has for their places, behind its first row: a row of
+/// noughts in front gets it by the sum, or it is joined on, once for each of a known number of rows.
+fn with_class_token(s: &Scope, x: Value, table: &Tensor, rows: Option<usize>) -> Result<Value, Error> {
+    let Some(rows) = rows else {
+        let x = s.pad_front(x, 3, 1);
+        return Ok(s.add(x, s.initializer("pos_embed", table.clone())));
+    };
+    let [places, width] = [1, 2].map(|axis| table.shape()[axis]);
+    let numbers = table.to_f32()?;
+    let token = Tensor::from_f32("class token", &[rows, 1, width], &numbers[..width].repeat(rows));
+    let positions = Tensor::from_f32("positions", &[1, places - 1, width], &numbers[width..]);
+    let x = s.add(x, s.initializer("pos_embed", positions));
+    Ok(s.concat(&[s.initializer("cls_token", token), x], 1))
 }
 
 /// Embedded patches → blocks → pooling → projection: all that comes after positions.
@@ -78,7 +94,7 @@ pub fn encode(
         }
         (VisionPool::Avg, ..) => {
             let x = super::hidden(s, norm(layers::blocks(s, x, &transformer)?)?, c.width, places);
-            s.reduce_mean(x, &[1], false)
+            s.reduce_mean(layers::places(s, x, places, c.width), &[1], false)
         }
         // A configuration with `map` and no heads does not pass its check.
         (VisionPool::Token | VisionPool::Map, ..) => norm(pool::blocks(s, x, Place::Fixed(0), &transformer)?)?,
