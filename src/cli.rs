@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clip_onnx::config::known;
+use clip_onnx::onnx::providers;
 use clip_onnx::onnx::write::ExternalData;
-use clip_onnx::pipeline::{Convert, Export, Progress, convert, export, inspect};
+use clip_onnx::pipeline::{Convert, Export, Inspected, Progress, convert, export, inspect};
 use clip_onnx::verify::{self, Engines};
 
 mod args;
@@ -261,10 +262,22 @@ pub fn run() -> anyhow::Result<bool> {
         }
         Command::Inspect(args) => {
             let inspected = inspect(&args.file, &args.choice.into())?;
+            let taken = match &inspected {
+                Inspected::Onnx(_) => providers::check(&args.file, &args.provider)?,
+                Inspected::Checkpoint(_) if args.provider.is_empty() => vec![],
+                Inspected::Checkpoint(_) => {
+                    anyhow::bail!("{} is a checkpoint; --provider is for ONNX files", args.file.display())
+                }
+            };
             if args.json {
-                told(writeln!(out, "{}", serde_json::to_string_pretty(&inspected)?));
+                let mut json = serde_json::to_value(&inspected)?;
+                if !args.provider.is_empty() {
+                    json["providers"] = serde_json::to_value(&taken)?;
+                }
+                told(writeln!(out, "{}", serde_json::to_string_pretty(&json)?));
             } else {
                 told(show::inspected(&mut out, &inspected, args.tensors.as_deref()));
+                told(show::taken(&mut out, &taken));
             }
             Ok(true)
         }

@@ -2,15 +2,18 @@
 //!
 //! Knows tensors, not models; it could be a crate of its own.
 
+mod apart;
 mod attention;
 pub(crate) mod encode;
 pub mod graph;
 pub mod ops;
 pub mod proto;
+pub mod providers;
 pub mod read;
 pub mod target;
 pub mod write;
 
+pub use apart::norms_apart;
 pub use attention::{Heads, Mask, attention};
 pub use graph::{Dim, Graph, Value};
 pub use ops::{ConvAttributes, Ops};

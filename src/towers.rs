@@ -139,11 +139,16 @@ impl Default for Build {
 }
 
 impl Build {
+    /// Rows of every input and output: as said, or one where the target fixes every axis.
+    pub fn rows(&self) -> Option<usize> {
+        self.batch.or(self.target.profile.static_batch.then_some(1))
+    }
+
     /// Whether the text tower's length depends on the ids.
     pub fn cuts_text(&self, text: &TextCfg) -> bool {
         self.text_cut
             && !self.ports.hidden
-            && self.batch.is_none()
+            && self.rows().is_none()
             && self.target.profile.data_dependent_shapes
             && text.ends_where_pooled()
     }
@@ -194,10 +199,10 @@ pub fn combined(config: &ModelConfig, params: &Params, build: &Build) -> Result<
     let graph = Graph::new("model", build.target);
     let root = |name: &str| Scope::root(&graph, params, build, name);
     let visual = root("visual").with_rows("image_batch_size");
-    let image = l2_normalize(&visual, image_embedding(&visual, config)?, config.dialect);
+    let image = l2_normalize(&visual, image_embedding(&visual, config)?, config);
     let textual = root("text").with_rows("text_batch_size");
     let text = text::tower(&textual, &config.text_cfg, config.embed_dim)?;
-    let text = l2_normalize(&textual, text, config.dialect);
+    let text = l2_normalize(&textual, text, config);
 
     let s = root("logits");
     let per_image = s.matmul(image, s.transpose(text, &[1, 0]));
@@ -221,7 +226,7 @@ pub fn combined(config: &ModelConfig, params: &Params, build: &Build) -> Result<
 pub fn classifier(config: &ModelConfig, params: &Params, build: &Build, labels: &Tensor) -> Result<Graph, Error> {
     let graph = Graph::new("classifier", build.target);
     let visual = Scope::root(&graph, params, build, "visual");
-    let image = l2_normalize(&visual, image_embedding(&visual, config)?, config.dialect);
+    let image = l2_normalize(&visual, image_embedding(&visual, config)?, config);
 
     let s = Scope::root(&graph, params, build, "labels");
     let Logits { logit_scale_exp, logit_bias, .. } = logits(config, params)?;
@@ -291,7 +296,9 @@ pub fn logits(config: &ModelConfig, params: &Params) -> Result<Logits, Error> {
 /// Every place of the last block as an output, where that is asked for: `[B, N, D]`.
 fn hidden(s: &Scope, x: Value, places: Dim, width: usize) -> Value {
     if s.build().ports.hidden {
+        let x = apart(s, x, &places, width);
         s.graph().output(x, "last_hidden_state", ElementType::Float, vec![s.rows(), places, Dim::Fixed(width)]);
+        return x;
     }
     x
 }
@@ -305,9 +312,16 @@ fn places(s: &Scope, x: Value, dim: Dim, width: usize) -> Value {
     x
 }
 
+/// Rows of all places as places again, where they were put together.
+fn apart(s: &Scope, x: Value, places: &Dim, width: usize) -> Value {
+    let places = if let Dim::Fixed(places) = places { Some(*places) } else { None };
+    layers::places(s, x, places, width)
+}
+
 /// The places of patches, normed, as an output where that is asked for: `[B, N, D]`.
 fn patches(s: &Scope, x: Value, places: Dim, width: usize) {
     if s.build().ports.patches {
+        let x = apart(s, x, &places, width);
         s.graph().output(x, "patch_tokens", ElementType::Float, vec![s.rows(), places, Dim::Fixed(width)]);
     }
 }
@@ -318,17 +332,17 @@ fn embeds(s: &Scope, embedding: Value, name: &str, config: &ModelConfig) {
 }
 
 fn finish(s: &Scope, embedding: Value, name: &str, config: &ModelConfig) {
-    let embedding = if s.build().normalize { l2_normalize(s, embedding, config.dialect) } else { embedding };
+    let embedding = if s.build().normalize { l2_normalize(s, embedding, config) } else { embedding };
     embeds(s, embedding, name, config);
 }
 
 /// z / (‖z‖ + 1e-8) as big_vision has it, z / max(‖z‖, 1e-12) as torch's `normalize` does, z / ‖z‖ in
 /// transformers.
-fn l2_normalize(s: &Scope, z: Value, dialect: Dialect) -> Value {
-    let norm = s.reduce_l2(z, &[-1]);
-    let norm = match dialect {
+fn l2_normalize(s: &Scope, z: Value, config: &ModelConfig) -> Value {
+    let norm = s.l2_norm(z, config.embed_dim);
+    let norm = match config.dialect {
         Dialect::Original => s.add(norm, s.scalar(1e-8)),
-        Dialect::OpenClip => s.max(norm, s.scalar(1e-12)),
+        Dialect::OpenClip => s.at_least(norm, 1e-12),
         Dialect::Transformers => norm,
     };
     s.div(z, norm)

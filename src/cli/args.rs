@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clip_onnx::config::Dialect;
 use clip_onnx::onnx::Target;
+use clip_onnx::onnx::providers::Provider;
 use clip_onnx::onnx::target::{PORTABLE, PROFILES, Profile};
 use clip_onnx::package::layout::Layout;
 use clip_onnx::pipeline::{Choice, Classes, Extra, Form};
@@ -36,12 +37,14 @@ impl From<ChoiceArgs> for Choice {
 
 #[derive(Args)]
 pub struct BuildArgs {
-    /// Who the files are for: `portable` (opset 17, loads everywhere) or `onnxruntime` (opset 23, its
-    /// `Attention`, text cut at the batch's last end token, weights beside the model)
+    /// Who the files are for: `portable` (opset 17, loads everywhere), `onnxruntime` (opset 23, its
+    /// `Attention`, text cut at the batch's last end token, weights beside the model), or providers of ONNX
+    /// Runtime: `mobile` (NNAPI, XNNPACK), `coreml` (ML Program), `qnn` (HTP), all of a fixed batch, 1 where
+    /// nothing is said, and `web` (WebGPU; WebNN with --static)
     #[arg(long, value_name = "NAME", value_parser = parse_profile, default_value = PORTABLE.name)]
     pub target: &'static Profile,
     /// Version of the operator set, within what the target allows: 17 to 22 for `portable`, 23 or 24
-    /// for `onnxruntime`
+    /// for `onnxruntime`, 17 to 19 for `mobile`, 20 to 22 for `coreml` and `qnn`, 20 or 21 for `web`
     #[arg(long, value_name = "N")]
     pub opset: Option<i64>,
     /// Leave embeddings as they come, without L2 normalisation
@@ -150,7 +153,7 @@ pub struct ExportArgs {
     /// folder, as with `python3 -m http.server`), and the tokenizer it needs
     #[arg(long)]
     pub demo: bool,
-    /// Type of token ids: int32 or int64. Default: as the layout has them
+    /// Type of token ids: int32 or int64. Default: as the layout has them, and for `plain` the target
     #[arg(long, value_name = "TYPE", value_parser = ["int32", "int64"])]
     pub tokens: Option<String>,
     /// How images come: `float` (float32 [batch_size, 3, H, W], preprocessed), `uint8` (bytes as decoders leave
@@ -241,10 +244,20 @@ impl ExportArgs {
         if self.build.no_normalize && self.layout.normalizes() == Some(true) {
             anyhow::bail!("{} takes normalised embeddings; leave out --no-normalize", self.layout.name());
         }
-        if self.build.fixed.is_some() && (self.narrow.calibrate.is_some() || self.narrow.max_drop.is_some()) {
-            anyhow::bail!(
-                "--calibrate and --max-drop run batches of several sizes, and --static takes one; leave out one of them"
-            );
+        let target = self.build.target;
+        let fixed = match self.build.fixed {
+            Some(_) => Some("--static".to_owned()),
+            None => target.static_batch.then(|| format!("--target {}", target.name)),
+        };
+        if let Some(fixed) = fixed {
+            if self.narrow.calibrate.is_some() || self.narrow.max_drop.is_some() {
+                anyhow::bail!(
+                    "--calibrate and --max-drop run batches of several sizes, and {fixed} takes one; leave out one of them"
+                );
+            }
+            if self.build.dynamic_text {
+                anyhow::bail!("{fixed} fixes every axis, and --dynamic-text leaves one free; leave out one of them");
+            }
         }
         if self.build.no_normalize && (self.combined || self.labels.is_some()) {
             anyhow::bail!("--combined and --labels compare embeddings, which are normalised; leave out --no-normalize");
@@ -399,6 +412,10 @@ pub struct InspectArgs {
     pub file: PathBuf,
     #[command(flatten)]
     pub choice: ChoiceArgs,
+    /// Of an ONNX file, say which nodes these execution providers of ONNX Runtime would not take, and why: coreml
+    /// (ML Program), nnapi, qnn (HTP), xnnpack, webgpu, webnn, cpu. A prediction; nothing is run
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',', value_parser = parse_provider)]
+    pub provider: Vec<Provider>,
     /// List tensors whose name contains TEXT; all without it
     #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = "")]
     pub tensors: Option<String>,
@@ -426,6 +443,11 @@ fn parse_drop(text: &str) -> Result<f64, String> {
     drop.ok_or_else(|| "expected how far a cosine may fall below 1, such as 0.01".to_owned())
 }
 
+fn parse_provider(text: &str) -> Result<Provider, String> {
+    let names: Vec<String> = Provider::ALL.iter().map(|provider| provider.name().to_lowercase()).collect();
+    Provider::parse(text).ok_or_else(|| format!("expected {}", names.join(", ")))
+}
+
 fn parse_layout(text: &str) -> Result<Layout, String> {
     let names: Vec<&str> = Layout::ALL.iter().map(|layout| layout.name()).collect();
     Layout::parse(text).ok_or_else(|| format!("expected {}", names.join(", ")))
@@ -433,7 +455,7 @@ fn parse_layout(text: &str) -> Result<Layout, String> {
 
 fn parse_profile(text: &str) -> Result<&'static Profile, String> {
     let found = PROFILES.into_iter().find(|profile| profile.name == text);
-    found.ok_or_else(|| "expected `portable` or `onnxruntime`".to_owned())
+    found.ok_or_else(|| format!("expected {}", PROFILES.map(|profile| profile.name).join(", ")))
 }
 
 fn parse_dialect(text: &str) -> Result<Dialect, String> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use clip_onnx::config::known;
+use clip_onnx::onnx::providers::{Refused, Taken};
 use clip_onnx::onnx::read::{Port, Summary};
 use clip_onnx::pipeline::{CheckpointReport, Convert, Converted, Exported, Folding, Inspected};
 
@@ -25,6 +26,9 @@ pub fn exported(out: &mut impl Write, exported: &Exported) -> io::Result<()> {
     )?;
     for file in &exported.files {
         writeln!(out, "  {} ({})", file.path.display(), size(file.size))?;
+    }
+    for (file, taken) in &exported.taken {
+        writeln!(out, "  {}: {taken}", file.display())?;
     }
     match &exported.report {
         Some(report) => writeln!(out, "\n{report}"),
@@ -50,6 +54,18 @@ pub fn inspected(out: &mut impl Write, inspected: &Inspected, filter: Option<&st
         Inspected::Checkpoint(report) => checkpoint(out, report, filter),
         Inspected::Onnx(summary) => onnx(out, summary),
     }
+}
+
+/// What execution providers take, and what they do not, by operator and reason.
+pub fn taken(out: &mut impl Write, all: &[Taken]) -> io::Result<()> {
+    for taken in all {
+        writeln!(out, "{taken} ({:.1} %)", 100.0 * taken.share())?;
+        for Refused { operator, count, why, first } in &taken.refused {
+            let more = if *count > first.len() { ", …" } else { "" };
+            writeln!(out, "  {count:>4} {operator}: {why} ({}{more})", first.join(", "))?;
+        }
+    }
+    Ok(())
 }
 
 /// A number of parameters as a person reads it.

@@ -67,7 +67,10 @@ fn decomposed(s: &impl Ops, [q, k, v]: [Value; 3], c: &Heads) -> Value {
         None => scores,
     };
     let y = s.matmul(s.named("weights", s.softmax(scores, -1)), v); // [B, H, N, D/H]
-    s.reshape(s.transpose(y, &[0, 2, 1, 3]), &places_shape(queries, &[c.width])) // [B, N, D]
+    let rows = [-1, c.width as i64]; // [B·N, D]
+    let together =
+        if s.graph().target().profile.equal_ranks { rows.to_vec() } else { places_shape(queries, &[c.width]) };
+    s.reshape(s.transpose(y, &[0, 2, 1, 3]), &together) // [B, N, D]
 }
 
 /// A reshape target that keeps the batch and the places: constant but for one -1 where the

@@ -78,6 +78,19 @@ pub trait Ops {
         self.op("Max", &[a, b], vec![])
     }
 
+    /// The larger of each and a number.
+    fn at_least(&self, x: Value, least: f32) -> Value {
+        let least = self.scalar(least);
+        if self.graph().target().avoids("Max") {
+            return self.op("Clip", &[x, least], vec![]);
+        }
+        self.max(x, least)
+    }
+
+    fn sqrt(&self, x: Value) -> Value {
+        self.op("Sqrt", &[x], vec![])
+    }
+
     /// To whole numbers, halves to even ones.
     fn round(&self, x: Value) -> Value {
         self.op("Round", &[x], vec![])
@@ -247,8 +260,27 @@ pub trait Ops {
         self.op("ReduceSum", &[x, axes], vec![])
     }
 
-    fn reduce_l2(&self, x: Value, axes: &[i64]) -> Value {
-        reduce(self, "ReduceL2", x, axes, true)
+    /// √Σx² over the last axis, of `width`, which stays as one of length 1.
+    fn l2_norm(&self, x: Value, width: usize) -> Value {
+        let target = self.graph().target();
+        if !target.avoids("ReduceL2") {
+            return reduce(self, "ReduceL2", x, &[-1], true);
+        }
+        let squares = self.mul(x, x);
+        if !target.avoids("ReduceSum") {
+            return self.sqrt(self.reduce_sum(squares, &[-1]));
+        }
+        let mean = self.reduce_mean(squares, &[-1], true);
+        self.sqrt(self.mul(mean, self.scalar(width as f32)))
+    }
+
+    /// The largest number of each row: `[B, N]` → `[B, 1]`.
+    fn row_max(&self, x: Value) -> Value {
+        if !self.graph().target().avoids("ReduceMax") {
+            return self.reduce_max(x, &[1], true);
+        }
+        let largest = self.op("GlobalMaxPool", &[self.unsqueeze(x, &[1, 2])], vec![]);
+        self.squeeze(largest, &[2, 3])
     }
 
     /// Over the last axis, with gain and bias.

@@ -80,16 +80,25 @@ pub struct Summary {
     pub runtimes: Option<&'static str>,
 }
 
+/// The file at `path` and its size, its weights mapped.
+///
+/// # Errors
+/// When the file cannot be opened or is no ONNX model.
+pub(super) fn model(path: &Path) -> Result<(u64, ModelProto), Error> {
+    let name = || path.display().to_string();
+    let file = map(path).map_err(|source| Error::Open { path: name(), source })?;
+    let size = file.len() as u64;
+    let model = ModelProto::decode(file).map_err(|e| Error::Parse { path: name(), reason: e.to_string() })?;
+    Ok((size, model))
+}
+
 /// Reads the file at `path`; external data is measured, not read.
 ///
 /// # Errors
 /// When the file cannot be opened or is no ONNX model.
 pub fn summary(path: &Path) -> Result<Summary, Error> {
-    let name = path.display().to_string();
-    let file = map(path).map_err(|source| Error::Open { path: name.clone(), source })?;
-    let size = file.len() as u64;
-    let parse = |reason: String| Error::Parse { path: name.clone(), reason };
-    let model = ModelProto::decode(file).map_err(|e| parse(e.to_string()))?;
+    let parse = |reason: String| Error::Parse { path: path.display().to_string(), reason };
+    let (size, model) = model(path)?;
     let graph = model.graph.ok_or_else(|| parse("it has no graph".to_owned()))?;
     let mut opsets = BTreeMap::new();
     for import in &model.opset_import {

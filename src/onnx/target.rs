@@ -5,6 +5,20 @@
 
 use std::ops::RangeInclusive;
 
+use super::providers::Provider;
+
+/// How the place of each text that is pooled is found and taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowPlace {
+    /// By `ArgMax`, and `GatherND` below the batch.
+    GatherNd,
+    /// By `ArgMax` and one `Gather` from the rows of all texts. Ids stay whole numbers, which float16 does not
+    /// hold.
+    Rows,
+    /// As a row of noughts and a one, times what it is taken from; all of it in floats, ids from a table.
+    OneHot,
+}
+
 /// Who a file is for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Profile {
@@ -15,6 +29,19 @@ pub struct Profile {
     pub data_dependent_shapes: bool,
     /// Whether weights go beside the model whatever its size, from where a runtime can map them.
     pub external_data: bool,
+    /// Whether every axis is fixed: batches are of one row where no other number is asked for.
+    pub static_batch: bool,
+    /// Whether token ids are int32 where nothing else is asked for.
+    pub int32_tokens: bool,
+    /// Operators that are written as others.
+    pub avoids: &'static [&'static str],
+    /// Whether factors of products have as many axes as one another, and the same leading ones.
+    pub equal_ranks: bool,
+    /// Whether float32 may be reckoned in float16, so that numbers stay within its range.
+    pub half_range: bool,
+    pub row_place: RowPlace,
+    /// Providers of ONNX Runtime that are to take as many nodes as they can.
+    pub providers: &'static [Provider],
     /// The runtimes, for people.
     pub runtimes: &'static str,
 }
@@ -25,6 +52,13 @@ pub const PORTABLE: Profile = Profile {
     opsets: 17..=22,
     data_dependent_shapes: false,
     external_data: false,
+    static_batch: false,
+    int32_tokens: false,
+    avoids: &[],
+    equal_ranks: false,
+    half_range: false,
+    row_place: RowPlace::GatherNd,
+    providers: &[],
     runtimes: "ONNX Runtime, its web build, OpenVINO, TensorRT, tract",
 };
 
@@ -35,10 +69,66 @@ pub const ONNX_RUNTIME: Profile = Profile {
     data_dependent_shapes: true,
     external_data: true,
     runtimes: "ONNX Runtime from 1.23",
+    ..PORTABLE
+};
+
+/// Android's NNAPI, which multiplies matrices alone and knows no normalisation; XNNPACK and ONNX Runtime's own
+/// kernels take the same files, and put LayerNormalization together again.
+pub const MOBILE: Profile = Profile {
+    name: "mobile",
+    opsets: 17..=19,
+    static_batch: true,
+    int32_tokens: true,
+    avoids: &["LayerNormalization", "ReduceL2", "ReduceMax", "ReduceSum"],
+    equal_ranks: true,
+    half_range: true,
+    row_place: RowPlace::OneHot,
+    providers: &[Provider::Nnapi, Provider::Xnnpack],
+    runtimes: "ONNX Runtime on Android and iOS: NNAPI, XNNPACK, CPU",
+    ..PORTABLE
+};
+
+/// Apple's CoreML, as an ML Program. Its provider's list has no Pad, though it has a builder.
+pub const COREML: Profile = Profile {
+    name: "coreml",
+    opsets: 20..=22,
+    static_batch: true,
+    int32_tokens: true,
+    avoids: &["Pad", "ReduceL2"],
+    half_range: true,
+    row_place: RowPlace::OneHot,
+    providers: &[Provider::CoreMl],
+    runtimes: "ONNX Runtime from 1.17: CoreML (ML Program)",
+    ..PORTABLE
+};
+
+/// Qualcomm's HTP, which reckons float32 in float16.
+pub const QNN: Profile = Profile {
+    name: "qnn",
+    opsets: 20..=22,
+    static_batch: true,
+    int32_tokens: true,
+    half_range: true,
+    row_place: RowPlace::Rows,
+    providers: &[Provider::Qnn],
+    runtimes: "ONNX Runtime from 1.17: QNN (HTP)",
+    ..PORTABLE
+};
+
+/// Browsers: WebGPU, which has no int64, and no Max in its older form; WebNN, where batches are fixed.
+pub const WEB: Profile = Profile {
+    name: "web",
+    opsets: 20..=21,
+    int32_tokens: true,
+    avoids: &["Max"],
+    row_place: RowPlace::OneHot,
+    providers: &[Provider::WebGpu, Provider::WebNn],
+    runtimes: "ONNX Runtime's web build from 1.17: WebGPU, WebNN, wasm",
+    ..PORTABLE
 };
 
 /// All profiles.
-pub const PROFILES: [&Profile; 2] = [&PORTABLE, &ONNX_RUNTIME];
+pub const PROFILES: [&Profile; 6] = [&PORTABLE, &ONNX_RUNTIME, &MOBILE, &COREML, &QNN, &WEB];
 
 /// A profile and the operator set chosen for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +164,11 @@ impl Target {
             23 => 11,
             _ => 12,
         }
+    }
+
+    /// Whether an operator is to be written as others.
+    pub fn avoids(self, op_type: &str) -> bool {
+        self.profile.avoids.contains(&op_type)
     }
 
     /// Reductions take their axes as an input from opset 18 on.

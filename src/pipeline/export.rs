@@ -15,6 +15,7 @@ use super::pieces::{Piece, STAND_IN, fed_floats, pieces, stand_ins};
 use super::select::{Choice, Selected};
 use super::{Error, Loaded, Progress, load};
 use crate::bench;
+use crate::onnx::providers::{self, Taken};
 use crate::onnx::write::{Error as WriteError, ExternalData, Options, Written, weight_bytes, write};
 use crate::package::layout::Layout;
 use crate::package::{Folder, MANIFEST, PAGE, REPORT};
@@ -151,6 +152,8 @@ pub struct Exported {
     /// Whether embeddings are normalised inside.
     pub normalized: bool,
     pub files: Vec<Written>,
+    /// What the providers that the target is for would take of each file.
+    pub taken: Vec<(PathBuf, Taken)>,
     /// Of precisions other than float32.
     pub precisions: Vec<PrecisionReport>,
     /// None when no verification was asked for.
@@ -163,6 +166,9 @@ struct WholeReport<'a> {
     #[serde(flatten)]
     verification: &'a Report,
     precisions: &'a [PrecisionReport],
+    /// What execution providers would take, by file, where the target is for some.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    providers: BTreeMap<String, Vec<&'a Taken>>,
     /// Where it was asked for.
     #[serde(skip_serializing_if = "<[bench::Measured]>::is_empty")]
     timed: &'a [bench::Measured],
@@ -230,6 +236,12 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     } else {
         vec![]
     };
+    let mut taken = Vec::new();
+    for file in files.iter().filter(|file| file.path.extension().is_some_and(|e| e == "onnx")) {
+        let found =
+            providers::check(&file.path, request.build.target.profile.providers).map_err(verify::Error::from)?;
+        taken.extend(found.into_iter().map(|found| (PathBuf::from(file_name(&file.path)), found)));
+    }
     // What was read is not needed to prove what was written: let go of the mapped file.
     drop((params, checkpoint));
 
@@ -250,7 +262,9 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         };
         let outcome = verify::verify(&request, &|what| progress.start(what, None))?;
         let timed = if bench { timed(&request, progress) } else { vec![] };
-        let whole = WholeReport { verification: &outcome, precisions: &precisions, timed: &timed };
+        let mut providers: BTreeMap<String, Vec<&Taken>> = BTreeMap::new();
+        taken.iter().for_each(|(file, found)| providers.entry(file_name(file)).or_default().push(found));
+        let whole = WholeReport { verification: &outcome, precisions: &precisions, providers, timed: &timed };
         folder.write(REPORT, pretty(&whole))?;
         folder.write(PAGE, page(&config.model, &outcome, &precisions, &timed))?;
         report = Some(outcome);
@@ -263,7 +277,10 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         file.path = request.out.join(place);
     }
     folder.commit()?;
-    Ok(Exported { selected, normalized: request.build.normalize, files, precisions, report })
+    for (file, _) in &mut taken {
+        *file = request.layout.place(&file_name(file));
+    }
+    Ok(Exported { selected, normalized: request.build.normalize, files, taken, precisions, report })
 }
 
 /// What the user should know of a file.

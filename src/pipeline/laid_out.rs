@@ -18,7 +18,11 @@ impl Export {
         let mut request = self.clone();
         let build = &mut request.build;
         build.ports = self.layout.ports(config.family);
-        build.ports.int32 = self.int32_tokens.unwrap_or(build.ports.int32);
+        build.batch = build.rows();
+        // What the user can leave out to have axes free.
+        let fixed = if self.build.batch.is_some() { "--static" } else { "--target" };
+        let of_target = self.layout == Layout::Plain && build.target.profile.int32_tokens;
+        build.ports.int32 = self.int32_tokens.unwrap_or(build.ports.int32 || of_target);
         build.normalize = self.layout.normalizes().unwrap_or(build.normalize);
         if self.layout == Layout::OpenClip
             && let Err(what) = open_clip::hub_config(config)
@@ -73,7 +77,7 @@ impl Export {
             *alpha = false;
             if *resize {
                 return refused(
-                    "--static fixes every axis, and --resize leaves height and width free".to_owned(),
+                    format!("{fixed} fixes every axis, and --resize leaves height and width free"),
                     "leave out one of them",
                 );
             }
@@ -92,7 +96,8 @@ impl Export {
             }
             if build.batch.is_some() {
                 let what = format!("{model} takes any number of patches, whatever the batch");
-                return refused(what, &format!("{frozen}, or leave out --static"));
+                let other = if fixed == "--static" { "leave out --static" } else { "take another --target" };
+                return refused(what, &format!("{frozen}, or {other}"));
             }
             if self.demo {
                 return refused(

@@ -9,6 +9,7 @@ use super::describe::{Measured, file_name};
 use super::export::{Export, not_written};
 use super::{Error, Progress};
 use crate::onnx::graph::Parts;
+use crate::onnx::norms_apart;
 use crate::onnx::write::{Error as WriteError, ExternalData, Options, Written, write};
 use crate::precision::{self, LayerReport, Narrowed, Precision, Study};
 use crate::tensor;
@@ -127,7 +128,8 @@ impl<'a> Narrowing<'a> {
             }
         }
         parts.metadata.insert("precision".to_owned(), precision.name().to_owned());
-        Ok((parts, narrowed))
+        let apart = matches!(precision, Precision::Fp32 | Precision::Fp16Weights | Precision::Int8Weights);
+        Ok((if apart { norms_apart(parts) } else { parts }, narrowed))
     }
 
     /// Sees to it that what whole numbers need is known.

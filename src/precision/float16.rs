@@ -19,6 +19,10 @@ pub fn weights(parts: &Parts, options: &Options, narrowed: &mut Narrowed) -> Par
     let mut widened: HashMap<Value, Value> = HashMap::new();
     for mut node in nodes {
         let table = node.op_type == "Gather";
+        if looks_up_whole_numbers(&node, &out) {
+            out.keep(node);
+            continue;
+        }
         for at in 0..node.inputs.len() {
             let Some((name, tensor)) = out.weight(node.inputs[at]).filter(|(_, t)| t.len() >= SMALL) else { continue };
             if name == LABELS {
@@ -71,6 +75,12 @@ fn prepares_bytes(node: &Node, bytes: &HashSet<Value>, images: &HashSet<Value>) 
     reads(bytes) || (matches!(node.op_type, "Cast" | "Resize" | "Floor" | "Slice") && reads(images))
 }
 
+/// Whether a node reads one number for each of its indices, which may be too large a one for float16.
+fn looks_up_whole_numbers(node: &Node, graph: &Rewrite) -> bool {
+    let table = node.inputs.first().filter(|_| node.op_type == "Gather");
+    table.and_then(|&table| graph.weight(table)).is_some_and(|(_, table)| table.shape().len() == 1)
+}
+
 /// All arithmetic in float16, inputs and outputs in float32. What is computed from whole numbers alone,
 /// such as NaFlex's positions, and what is not safe in float16 stays in float32; LayerNormalization takes
 /// its mean and variance in float32 by its definition.
@@ -104,7 +114,9 @@ pub fn arithmetic(parts: &Parts, narrowed: &mut Narrowed) -> Parts {
         let unsafe_in_half = WIDE.contains(&node.op_type) && (node.op_type != "Div" || computed.len() > 1);
         // Its scales are float16 already.
         let in_blocks = node.domain == MICROSOFT;
-        let wide = widens || (all_wide && !in_blocks) || unsafe_in_half;
+        let squares = node.op_type == "Mul" && node.inputs.first() == node.inputs.get(1);
+        let wide =
+            widens || squares || looks_up_whole_numbers(&node, &out) || (all_wide && !in_blocks) || unsafe_in_half;
         let kind = if wide { Kind::Wide } else { Kind::Half };
         if !floats && !widens || matches!(node.op_type, "ArgMax" | "Shape" | "Equal") {
             out.keep(node);

@@ -231,7 +231,10 @@ fn attention_block(
 ) -> Result<Value, Error> {
     let (places, head_dim, fold) = (height * width, c.head_dim, s.build().fold);
     let a = s.at("token_mixer");
-    let flat = |x: Value| a.transpose(a.reshape(x, &[-1, d as i64, places as i64]), &[0, 2, 1]); // [B, N, D]
+    let flat = |x: Value| {
+        let x = a.transpose(a.reshape(x, &[-1, d as i64, places as i64]), &[0, 2, 1]);
+        layers::rows(&a, x, d) // [B, N, D]
+    };
     let qkv = a.at("qkv");
     let weight = qkv.param("weight", &[3 * d, d])?;
     // 1/√head_dim goes into the query's rows.
@@ -266,7 +269,7 @@ fn attention_block(
     } else {
         (weight, bias)
     };
-    let y = layers::affine(&proj, y, &weight, Some(bias));
+    let y = layers::places(&a, layers::affine(&proj, y, &weight, Some(bias)), places, d);
     let y = a.reshape(a.transpose(y, &[0, 2, 1]), &[-1, d as i64, height as i64, width as i64]);
     let scale = s.at("layer_scale_1");
     let y = if fold { y } else { scale.mul(y, scale.initializer("gamma", gamma)) };

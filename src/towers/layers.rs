@@ -1,4 +1,6 @@
 //! The layers towers are made of. `[B, N, D]` are batch, places and width; H heads.
+//!
+//! For targets that multiply matrices alone, what is `[B, N, D]` here is `[B·N, D]`: see [`rows`].
 
 use super::scope::Scope;
 use crate::config::Act;
@@ -18,6 +20,17 @@ pub struct Transformer {
     /// Number of places, where it is known at export.
     pub places: Option<usize>,
     pub mask: Option<Mask>,
+}
+
+/// `[B, N, D]` as `[B·N, D]`, for targets whose products take a matrix with a matrix.
+pub fn rows(s: &Scope, x: Value, width: usize) -> Value {
+    if s.graph().target().profile.equal_ranks { s.reshape(x, &[-1, width as i64]) } else { x }
+}
+
+/// What [`rows`] gave, as `[B, N, D]`. Such targets know the number of places.
+pub fn places(s: &Scope, x: Value, places: Option<usize>, width: usize) -> Value {
+    let (equal_ranks, width) = (s.graph().target().profile.equal_ranks, width as i64);
+    places.filter(|_| equal_ranks).map_or(x, |places| s.reshape(x, &[-1, places as i64, width]))
 }
 
 /// All blocks, in order.
@@ -98,10 +111,12 @@ pub fn layer_norm(s: &Scope, x: Value, width: usize, eps: f32) -> Result<Value, 
     Ok(s.layer_normalization(x, weight, bias, eps))
 }
 
-/// `[N, N]`, zero where place j ≤ i may be seen from i and the least float32 elsewhere.
+/// `[N, N]`, zero where place j ≤ i may be seen from i, and elsewhere a number far below all scores: the least
+/// float32, or, where that may become infinite, one that float16 holds.
 pub fn causal_mask(s: &Scope, places: usize) -> Value {
+    let unseen = if s.graph().target().profile.half_range { -3e4 } else { f32::MIN };
     let values: Vec<f32> =
-        (0..places * places).map(|at| if at % places <= at / places { 0.0 } else { f32::MIN }).collect();
+        (0..places * places).map(|at| if at % places <= at / places { 0.0 } else { unseen }).collect();
     s.initializer("causal_mask", Tensor::from_f32("causal mask", &[places, places], &values))
 }
 

@@ -72,7 +72,7 @@ fn axis_weights(s: &Scope, place: Value, mask: Value, grid: usize) -> Value {
     let lines: Vec<f32> = (0..grid).map(|i| i as f32).collect();
     let lines = s.initializer("lines", Tensor::from_f32("grid lines", &[grid], &lines));
     let distance = s.abs(s.sub(s.unsqueeze(centre, &[2]), lines)); // [B, N, g]
-    let reach = s.unsqueeze(s.max(s.div(g, n), one), &[2]); // [B, 1, 1]
-    let weight = s.max(s.sub(one, s.div(distance, reach)), s.scalar(0.0));
+    let reach = s.unsqueeze(s.at_least(s.div(g, n), 1.0), &[2]); // [B, 1, 1]
+    let weight = s.at_least(s.sub(one, s.div(distance, reach)), 0.0);
     s.div(weight, s.reduce_sum(weight, &[2]))
 }

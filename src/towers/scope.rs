@@ -41,7 +41,7 @@ impl<'a> Scope<'a> {
 
     /// The first axis of everything.
     pub fn rows(&self) -> Dim {
-        self.build.batch.map_or(Dim::Named(self.rows), Dim::Fixed)
+        self.build.rows().map_or(Dim::Named(self.rows), Dim::Fixed)
     }
 
     /// How the tower is to be written down.

@@ -8,8 +8,10 @@ use super::pool::{self, Place};
 use super::scope::Scope;
 use crate::config::{Proj, TextCfg, TextModel, TextPool};
 use crate::onnx::graph::{Dim, ElementType};
+use crate::onnx::target::RowPlace;
 use crate::onnx::{Mask, Ops, Value};
 use crate::params::Error;
+use crate::tensor::Tensor;
 
 /// `input_ids` int64 `[B, L]` → embedding `[B, embed_dim]`.
 pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
@@ -26,7 +28,7 @@ pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
     let table = embedding.param("weight", &[c.vocab_size, c.width])?;
     let x = embedding.gather(embedding.initializer("weight", table), ids, 0); // [B, L, D]
     let positions = s.initializer("pos_embed", s.param("pos_embed", &[c.context_length, c.width])?);
-    let x = s.add(x, text.cut(s, positions, 0));
+    let x = layers::rows(s, s.add(x, text.cut(s, positions, 0)), c.width);
 
     let causal = (!c.no_causal_mask).then(|| layers::causal_mask(s, c.context_length)); // [L, L]
     let causal = causal.map(|mask| text.cut(s, mask, 1));
@@ -41,7 +43,7 @@ pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
         mask: causal.map(|mask| Mask::Causal(text.cut(s, mask, 0))),
     };
     let place = match text.place {
-        Some(place) => Place::OfRow { place, mask: causal.map(|mask| s.gather(mask, place, 0)) },
+        Some(place) => text.place_of_row(s, place, causal, c),
         None if c.pool_type == TextPool::First => Place::Fixed(0),
         None => Place::Fixed(c.context_length - 1),
     };
@@ -52,12 +54,13 @@ pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
         };
         let x = layers::layer_norm(&s.at("norm"), x, c.width, c.norm_eps)?;
         let places = text.places(c).map_or(SEQUENCE, Dim::Fixed);
-        let x = place.take(&s.at("pool"), super::hidden(s, x, places, c.width));
+        let x = layers::rows(s, super::hidden(s, x, places, c.width), c.width);
+        let x = place.take(&s.at("pool"), x, &transformer);
         return layers::head(s, x, c.width, embed_dim, c.proj == Proj::Linear, c.proj_bias);
     }
     let x = match c.model_type {
         TextModel::Transformer => pool::blocks(s, x, place, &transformer)?,
-        TextModel::Mct => place.take(&s.at("pool"), mct(s, x, c, &transformer)?),
+        TextModel::Mct => place.take(&s.at("pool"), mct(s, x, c, &transformer)?, &transformer),
     }; // [B, D]
     let x = layers::layer_norm(&s.at("norm"), x, c.width, c.norm_eps)?;
     layers::head(s, x, c.width, embed_dim, c.proj == Proj::Linear, c.proj_bias)
@@ -79,7 +82,8 @@ fn filled_up(s: &Scope, ids: Value, c: &TextCfg) -> Value {
 /// Where every place sees only those before it, nothing behind a row's pooled place matters. So the
 /// batch may be cut behind its last one, which is exact, and short texts take a fraction of the time.
 struct Text {
-    /// Pooled place of each row, `[B, 1]`; None where it is the same in all.
+    /// Pooled place of each row, `[B, 1]`, or a one there among noughts, `[B, L]` ([`RowPlace::OneHot`]); None
+    /// where it is the same in all.
     place: Option<Value>,
     /// Number of places, where it depends on the input.
     length: Option<Value>,
@@ -91,6 +95,11 @@ impl Text {
         let (pool, int32) = (s.at("pool"), s.build().ports.int32);
         let place = match c.pool_type {
             TextPool::Last | TextPool::First => None,
+            _ if row_place(s, c) == RowPlace::Rows => Some(largest_rank(&pool, ids, c)),
+            _ if row_place(s, c) == RowPlace::OneHot => {
+                let text = Text { place: None, length: free_length(s, ids, c) };
+                return (Text { place: Some(text.one_hot(&pool, ids, c)), ..text }, ids);
+            }
             // The end token has the largest id. ONNX Runtime 1.14 has no ArgMax of int64.
             TextPool::Argmax => Some(pool.arg_max(if int32 { ids } else { pool.cast_int32(ids) }, 1, true)),
             // ArgMax takes the first of equals.
@@ -112,9 +121,7 @@ impl Text {
             let ids = text.cut(s, ids, 1);
             return (text, ids);
         }
-        let free = s.build().dynamic_text && c.ends_where_pooled();
-        let length = free.then(|| s.at("cut").length(ids, 1));
-        (Text { place, length }, ids)
+        (Text { place, length: free_length(s, ids, c) }, ids)
     }
 
     /// The first places of an axis: as many as there are in the text.
@@ -123,9 +130,70 @@ impl Text {
         self.length.map_or(x, |length| cut.slice(x, cut.ints(&[0]), length, axis))
     }
 
+    /// A one at the pooled place among noughts, `[B, L]`. Ids become floats by a table, which more providers
+    /// take than a cast; of equal ids the first counts. All of it is whole numbers below 2²⁴.
+    fn one_hot(&self, s: &Scope, ids: Value, c: &TextCfg) -> Value {
+        let rank = |id: usize| if c.pool_type == TextPool::Eos { usize::from(id as i64 == c.eot_id) } else { id };
+        let ranks: Vec<f32> = (0..c.vocab_size).map(|id| (rank(id) * c.context_length) as f32).collect();
+        let ranks = s.initializer("ranks", Tensor::from_f32("ranks", &[c.vocab_size], &ranks));
+        let earlier: Vec<f32> = (0..c.context_length).rev().map(|n| n as f32).collect();
+        let earlier = s.initializer("earlier", Tensor::from_f32("earlier", &[c.context_length], &earlier));
+        let ranks = s.add(s.gather(ranks, ids, 0), self.cut(s, earlier, 0)); // no two of a row alike
+        let behind = s.sub(s.row_max(ranks), ranks);
+        s.relu(s.sub(s.scalar(1.0), behind))
+    }
+
+    /// What is pooled of each row, and what it may see by the causal mask.
+    fn place_of_row(&self, s: &Scope, place: Value, causal: Option<Value>, c: &TextCfg) -> Place {
+        let (pool, by) = (s.at("pool"), row_place(s, c));
+        if by == RowPlace::OneHot {
+            let seen = |mask: Value| pool.unsqueeze(pool.matmul(place, self.cut(s, mask, 0)), &[1]);
+            return Place::OfRow { mask: causal.map(seen), place: pool.unsqueeze(place, &[1]), by };
+        }
+        let mask = causal.map(|mask| s.gather(mask, place, 0));
+        let place = match s.build().rows() {
+            Some(rows) if by == RowPlace::Rows && rows > 1 => {
+                let first: Vec<i64> = (0..rows).map(|row| (row * c.context_length) as i64).collect();
+                pool.add(place, s.graph().int64(&[rows, 1], &first))
+            }
+            _ => place,
+        };
+        Place::OfRow { place, by, mask }
+    }
+
     fn places(&self, c: &TextCfg) -> Option<usize> {
         if self.length.is_some() { None } else { Some(c.context_length) }
     }
+}
+
+/// The number of places, where texts are of any length.
+fn free_length(s: &Scope, ids: Value, c: &TextCfg) -> Option<Value> {
+    let free = s.build().dynamic_text && c.ends_where_pooled();
+    free.then(|| s.at("cut").length(ids, 1))
+}
+
+/// As the target has it, where its numbers are exact.
+fn row_place(s: &Scope, c: &TextCfg) -> RowPlace {
+    const WHOLE_FLOATS: usize = 1 << 24;
+    let by = s.graph().target().profile.row_place;
+    let exact = c.pool_type == TextPool::Eos || c.vocab_size.saturating_mul(c.context_length) <= WHOLE_FLOATS;
+    if by == RowPlace::OneHot && !exact { RowPlace::GatherNd } else { by }
+}
+
+/// The pooled place, `[B, 1]`, as the one of the largest whole number, where no two are alike: which of equals
+/// `ArgMax` takes is not certain everywhere.
+fn largest_rank(s: &Scope, ids: Value, c: &TextCfg) -> Value {
+    let ids = if s.build().ports.int32 { s.cast_int64(ids) } else { ids };
+    let (length, earlier) = (c.context_length as i64, (0..c.context_length).rev());
+    if c.pool_type == TextPool::Eos {
+        let is_end = s.cast_float(s.equal(ids, s.graph().int64(&[], &[c.eot_id])));
+        let earlier: Vec<f32> = earlier.map(|n| n as f32).collect();
+        let earlier = s.initializer("earlier", Tensor::from_f32("earlier", &[c.context_length], &earlier));
+        return s.arg_max(s.add(s.mul(is_end, s.scalar(length as f32)), earlier), 1, true);
+    }
+    let earlier: Vec<i64> = earlier.map(|n| n as i64).collect();
+    let ranks = s.add(s.mul(ids, s.graph().int64(&[], &[length])), s.ints(&earlier));
+    s.arg_max(s.cast_int32(ranks), 1, true)
 }
 
 /// MobileCLIP-S0's blocks: a convolution along the text before and after the attention layers.
@@ -148,9 +216,10 @@ fn mct(s: &Scope, x: Value, c: &TextCfg, transformer: &Transformer) -> Result<Va
         reparameterized,
     };
     let along_text = |s: &Scope, x: Value| -> Result<Value, Error> {
+        let x = layers::places(s, x, transformer.places, c.width);
         let x = s.unsqueeze(s.transpose(x, &[0, 2, 1]), &[2]); // [B, D, 1, L]
         let x = fastvit::rep_mixer_block(s, x, &rep_mixer)?;
-        Ok(s.transpose(s.squeeze(x, &[2]), &[0, 2, 1])) // [B, L, D]
+        Ok(layers::rows(s, s.transpose(s.squeeze(x, &[2]), &[0, 2, 1]), c.width)) // [B, L, D]
     };
     let blocks = s.at("blocks");
     let x = along_text(&blocks.at(0), x)?;

@@ -39,13 +39,29 @@ pub fn tower(s: &Scope, model: &ModelConfig, c: &VitCfg) -> Result<Value, Error>
             table.splice(..0, token);
         }
         let table = Tensor::from_f32("class token and positions", &[1, patches + 1, c.width], &table);
-        let x = s.pad_front(x, 3, 1);
-        (s.add(x, s.initializer("pos_embed", table)), patches + 1)
+        let rows = s.build().rows().filter(|_| s.graph().target().avoids("Pad"));
+        (with_class_token(s, x, &table, rows)?, patches + 1)
     } else {
         (s.add(x, s.initializer("pos_embed", positions)), patches)
     };
+    let x = layers::rows(s, x, c.width);
 
     encode(s, x, c, model, Some(places), None)
+}
+
+/// Patches `[B, N, D]` with what `table [1, N + 1, D]` has for their places, behind its first row: a row of
+/// noughts in front gets it by the sum, or it is joined on, once for each of a known number of rows.
+fn with_class_token(s: &Scope, x: Value, table: &Tensor, rows: Option<usize>) -> Result<Value, Error> {
+    let Some(rows) = rows else {
+        let x = s.pad_front(x, 3, 1);
+        return Ok(s.add(x, s.initializer("pos_embed", table.clone())));
+    };
+    let [places, width] = [1, 2].map(|axis| table.shape()[axis]);
+    let numbers = table.to_f32()?;
+    let token = Tensor::from_f32("class token", &[rows, 1, width], &numbers[..width].repeat(rows));
+    let positions = Tensor::from_f32("positions", &[1, places - 1, width], &numbers[width..]);
+    let x = s.add(x, s.initializer("pos_embed", positions));
+    Ok(s.concat(&[s.initializer("cls_token", token), x], 1))
 }
 
 /// Embedded patches → blocks → pooling → projection: all that comes after positions.
@@ -81,9 +97,9 @@ pub fn encode(
         (VisionPool::Map, Some(heads), Some(mlp_dim)) => {
             pool::map_head(&s.at("attn_pool"), all()?, &transformer, heads, mlp_dim)?
         }
-        (VisionPool::Avg, ..) => s.reduce_mean(all()?, &[1], false),
+        (VisionPool::Avg, ..) => s.reduce_mean(layers::places(s, all()?, places, c.width), &[1], false),
         (VisionPool::Token | VisionPool::Map, ..) if s.build().ports.hidden || s.build().ports.patches => {
-            class_token(s, layers::blocks(s, x, &transformer)?, norm, c, places)?
+            class_token(s, layers::blocks(s, x, &transformer)?, norm, &transformer)?
         }
         // A configuration with `map` and no heads does not pass its check.
         (VisionPool::Token | VisionPool::Map, ..) => norm(pool::blocks(s, x, Place::Fixed(0), &transformer)?)?,
@@ -97,17 +113,17 @@ fn class_token(
     s: &Scope,
     x: Value,
     norm: impl Fn(Value) -> Result<Value, Error>,
-    c: &VitCfg,
-    places: Option<usize>,
+    c: &Transformer,
 ) -> Result<Value, Error> {
-    let count = places.unwrap_or_default();
+    let count = c.places.unwrap_or_default();
+    let x = layers::places(s, x, c.places, c.width);
     let x = norm(super::hidden(s, x, Dim::Fixed(count), c.width))?;
     if s.build().ports.patches {
         let p = s.at("patches");
         let rest = p.slice(x, p.ints(&[1]), p.ints(&[count as i64]), 1);
         super::patches(s, rest, Dim::Fixed(count.saturating_sub(1)), c.width);
     }
-    Ok(Place::Fixed(0).take(&s.at("pool"), x))
+    Ok(Place::Fixed(0).take(&s.at("pool"), layers::rows(s, x, c.width), c))
 }
 
 /// Each patch times one matrix, as a convolution whose stride is its kernel.

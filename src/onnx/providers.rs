@@ -1,0 +1,187 @@
+//! Which nodes of a file ONNX Runtime's execution providers take.
+//!
+//! A prediction, from tables of what each provider takes ([`rules`]; one file each): CoreML, NNAPI and XNNPACK as of
+//! ONNX Runtime 1.32 (conditions by sources of March 2026, of CoreML some newer), QNN as measured with onnxruntime-qnn
+//! 2.7.0, WebGPU and WebNN of the web build 1.30. Nothing is run. ONNX Runtime folds and fuses nodes before it hands
+//! them out, which only rarely changes what is taken; nodes that read constants alone are folded and not counted.
+//! Types and shapes are followed ([`infer`]) as far as conditions ask for them; what is not known is taken to be
+//! as it should. Nodes that are not taken run on ONNX Runtime's CPU kernels.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::read::{self, Error};
+use rules::Table;
+use view::{Call, View};
+
+mod coreml;
+mod infer;
+mod nnapi;
+mod qnn;
+mod rules;
+mod view;
+mod webgpu;
+mod webnn;
+mod xnnpack;
+
+/// An execution provider of ONNX Runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    Cpu,
+    CoreMl,
+    Nnapi,
+    Qnn,
+    Xnnpack,
+    WebGpu,
+    WebNn,
+}
+
+impl Provider {
+    pub const ALL: [Provider; 7] = [
+        Provider::Cpu,
+        Provider::CoreMl,
+        Provider::Nnapi,
+        Provider::Qnn,
+        Provider::Xnnpack,
+        Provider::WebGpu,
+        Provider::WebNn,
+    ];
+
+    /// As people write it; flags take it in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Provider::Cpu => "CPU",
+            Provider::CoreMl => "CoreML",
+            Provider::Nnapi => "NNAPI",
+            Provider::Qnn => "QNN",
+            Provider::Xnnpack => "XNNPACK",
+            Provider::WebGpu => "WebGPU",
+            Provider::WebNn => "WebNN",
+        }
+    }
+
+    /// By name.
+    pub fn parse(name: &str) -> Option<Provider> {
+        Provider::ALL.into_iter().find(|provider| provider.name().eq_ignore_ascii_case(name))
+    }
+
+    /// None where every operator that is known is taken.
+    fn table(self) -> Option<&'static Table> {
+        match self {
+            Provider::Cpu => None,
+            Provider::CoreMl => Some(&coreml::TABLE),
+            Provider::Nnapi => Some(&nnapi::TABLE),
+            Provider::Qnn => Some(&qnn::TABLE),
+            Provider::Xnnpack => Some(&xnnpack::TABLE),
+            Provider::WebGpu => Some(&webgpu::TABLE),
+            Provider::WebNn => Some(&webnn::TABLE),
+        }
+    }
+
+    /// Why a node is not taken.
+    fn refuses(self, call: &Call) -> Option<String> {
+        let known = || Provider::ALL.iter().filter_map(|p| p.table()).any(|table| table.row(call.operator()).is_some());
+        match self.table() {
+            Some(table) if table.row(call.operator()).is_some() => table.takes(call).err(),
+            _ if !known() => Some("not in our tables".to_owned()),
+            Some(_) => Some("there is no such operator".to_owned()),
+            None => None,
+        }
+    }
+}
+
+/// Nodes of one operator that are not taken for the same reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    pub operator: String,
+    pub count: usize,
+    pub why: String,
+    /// Names of the first few.
+    pub first: Vec<String>,
+}
+
+/// What a provider takes of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Taken {
+    pub provider: &'static str,
+    /// Without those that are worked out when the file is loaded.
+    pub nodes: usize,
+    pub taken: usize,
+    /// Runs of nodes that are taken, in the order of the file.
+    pub partitions: usize,
+    pub refused: Vec<Refused>,
+}
+
+impl Taken {
+    fn of(view: &View, provider: Provider) -> Taken {
+        const NAMED: usize = 3;
+        let mut out = Taken { provider: provider.name(), nodes: 0, taken: 0, partitions: 0, refused: vec![] };
+        let (mut refused, mut inside) = (BTreeMap::<(String, String), (usize, Vec<String>)>::new(), false);
+        for call in view.calls().filter(|call| !call.is_folded()) {
+            out.nodes += 1;
+            let why = provider.refuses(&call);
+            if why.is_none() {
+                out.taken += 1;
+                out.partitions += usize::from(!inside);
+            }
+            inside = why.is_none();
+            if let Some(why) = why {
+                let (count, first) = refused.entry((call.operator().to_owned(), why)).or_default();
+                *count += 1;
+                if first.len() < NAMED {
+                    first.push(call.node.name().to_owned());
+                }
+            }
+        }
+        let rows = refused.into_iter();
+        out.refused = rows.map(|((operator, why), (count, first))| Refused { operator, count, why, first }).collect();
+        out.refused.sort_by_key(|row| std::cmp::Reverse(row.count));
+        out
+    }
+
+    /// Of all nodes.
+    pub fn share(&self) -> f64 {
+        self.taken as f64 / self.nodes.max(1) as f64
+    }
+
+    /// Operators of which some are not taken, with how many.
+    fn operators(&self) -> String {
+        const SHOWN: usize = 6;
+        let names: BTreeSet<&str> = self.refused.iter().map(|row| row.operator.as_str()).collect();
+        let count = |name: &str| self.refused.iter().filter(|row| row.operator == name).map(|row| row.count).sum();
+        let mut rows: Vec<(usize, &str)> = names.into_iter().map(|name| (count(name), name)).collect();
+        rows.sort_by_key(|&(count, _)| std::cmp::Reverse(count));
+        let more = rows.len().saturating_sub(SHOWN);
+        let mut out: Vec<String> = rows.iter().take(SHOWN).map(|(count, name)| format!("{name} ({count})")).collect();
+        if more > 0 {
+            out.push(format!("{more} more"));
+        }
+        out.join(", ")
+    }
+}
+
+/// In one line.
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Taken { provider, nodes, taken, partitions, .. } = self;
+        if taken == nodes {
+            return write!(f, "{provider} takes all {nodes} nodes");
+        }
+        let parts = if *partitions == 1 { "partition" } else { "partitions" };
+        write!(f, "{provider} takes {taken} of {nodes} nodes, in {partitions} {parts}; not {}", self.operators())
+    }
+}
+
+/// What each provider takes of the file at `path`.
+///
+/// # Errors
+/// When the file cannot be opened or is no ONNX model.
+pub fn check(path: &Path, providers: &[Provider]) -> Result<Vec<Taken>, Error> {
+    let (_, model) = read::model(path)?;
+    let no_graph = || Error::Parse { path: path.display().to_string(), reason: "it has no graph".to_owned() };
+    let view = View::new(model).ok_or_else(no_graph)?;
+    Ok(providers.iter().map(|&provider| Taken::of(&view, provider)).collect())
+}
