@@ -4,6 +4,7 @@
     python scripts/check_onnxruntime.py OUT=REFERENCE.npz [OUT=REFERENCE.npz ...]
     python scripts/check_onnxruntime.py --fixtures       (exports every fixture first, in all variants)
     python scripts/check_onnxruntime.py --precisions     (other precisions of five of them)
+    python scripts/check_onnxruntime.py --forms          (edge targets, both towers in one file, bytes, more outputs)
 
 For every .onnx file of each folder: `onnx.checker` with full_check, strict shape inference, and
 embeddings at batch 1, 2, 3 and 7 against the reference, held to the same bound as in clip-onnx
@@ -194,6 +195,66 @@ def fixtures(scratch):
         yield export(f"transformers_{case.name}", case), case / "reference.npz"
 
 
+FORMS = {
+    "mobile": ["--target", "mobile"],
+    "coreml": ["--target", "coreml", "--static", "2"],
+    "qnn": ["--target", "qnn", "--static", "2"],
+    "web": ["--target", "web"],
+    "combined": ["--combined"],
+    "combined_ort": ["--combined", "--target", "onnxruntime"],
+    "outputs": ["--outputs", "last_hidden_state,patch_tokens"],
+    "uint8": ["--image", "uint8"],
+    "uint8_nchw": ["--image", "uint8-nchw", "--static", "2"],
+    "resize": ["--resize"],
+    "immich_uint8": ["--layout", "immich-uint8"],
+}
+
+
+def forms(scratch, names):
+    """Other graphs than two plain towers: the tool's own verification with ONNX Runtime, onnx's checks, and, of those fed
+    as references are, embeddings beside the reference's."""
+    [library] = pathlib.Path(ort.__file__).parent.glob("capi/libonnxruntime.so*")
+    failed = files = 0
+    for name in names:
+        case = ROOT / "tests/fixtures" / name
+        checkpoint, reference = sorted(case.glob("checkpoint.*"))[0], dict(np.load(case / "reference.npz"))
+        for form, flags in FORMS.items():
+            if "naflex" in name and form not in ("web", "combined", "combined_ort", "outputs"):
+                continue
+            out = scratch / f"{name}_{form}"
+            line = [ROOT / "target/release/clip-onnx", "export", checkpoint, "--config", case / "config.json", "--out", out]
+            ran = subprocess.run([*line, "--reference", case / "reference.npz", "--ort-lib", library, *flags], capture_output=True, text=True)
+            worst = 0.0 if ran.returncode == 0 else float("inf")
+            for path in sorted(out.rglob("*.onnx")):
+                files += 1
+                checked(path)
+                session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+                worst = max(worst, embeddings_error(session, reference))
+            good = worst <= BOUND
+            failed += not good
+            print(f"{'ok  ' if good else 'FAIL'} {worst:8.2e} {out.name}" + ("" if good else f": {ran.stdout[-300:]}{ran.stderr[-300:]}"))
+    print(f"{files} files of other forms, {failed} exports failed")
+    if failed:
+        sys.exit(1)
+
+
+def embeddings_error(session, reference):
+    """Of every embedding a file gives, where it takes what references hold."""
+    keys = {"pixel_values": "image", "input_ids": "tokens", "patches": "naflex_patches", "patch_mask": "naflex_type", "patch_y": "naflex_y", "patch_x": "naflex_x"}
+    inputs = session.get_inputs()
+    if any(i.name not in keys or i.type == "tensor(uint8)" for i in inputs):
+        return 0.0
+    types = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32}
+    fixed = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else 3
+    found = session.run(None, {i.name: reference[keys[i.name]][:fixed].astype(types[i.type]) for i in inputs})
+    worst = 0.0
+    for output, got in zip(session.get_outputs(), found):
+        key = {"image_embeds": "image_embedding_normalized", "text_embeds": "text_embedding_normalized"}.get(output.name)
+        if key:
+            worst = max(worst, relative_error(got, reference[key][:fixed]))
+    return worst
+
+
 def engine(scratch):
     """The tool's own verification and timing, by the library of the wheel that runs here."""
     root, binary = ROOT, ROOT / "target/release/clip-onnx"
@@ -223,8 +284,11 @@ def main():
             print(at_every_level(sys.argv[2], dict(np.load(sys.argv[3]))))
         elif sys.argv[1:2] == ["--precisions"]:
             precisions(pathlib.Path(scratch), sys.argv[2:] or PRECISION_FIXTURES)
+        elif sys.argv[1:2] == ["--forms"]:
+            forms(pathlib.Path(scratch), sys.argv[2:] or PRECISION_FIXTURES)
         elif sys.argv[1:] == ["--fixtures"]:
             precisions(pathlib.Path(scratch), PRECISION_FIXTURES)
+            forms(pathlib.Path(scratch), PRECISION_FIXTURES)
             engine(pathlib.Path(scratch))
             run(fixtures(pathlib.Path(scratch)))
         else:

@@ -515,3 +515,29 @@ fn files_of(folder: &Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec
     }
     files
 }
+
+/// Which nodes a provider would not take, of our files and with what to do about it.
+#[test]
+fn providers_are_told_apart() {
+    let bench = Bench::new("siglip_tiny");
+    bench.run(&format!("{EXPORT} --no-verify")).succeeded();
+    let outcome = bench.run("inspect out/vision_model.onnx --provider coreml,webnn");
+    outcome.succeeded().says(&["CoreML takes ", "of ", "--static N", "ReduceL2", "WebNN takes 0"]);
+    let outcome = bench.run("inspect out/text_model.onnx --provider qnn --json");
+    let json: serde_json::Value = serde_json::from_str(&outcome.succeeded().out).unwrap();
+    let qnn = &json["providers"][0];
+    assert!(qnn["provider"] == "QNN" && qnn["refused"].as_array().unwrap().len() > 1, "{qnn}");
+    bench.run("inspect checkpoint.npz --config config.json --provider qnn").refused(&["checkpoint", "--provider"]);
+    assert_eq!(bench.run("inspect out/text_model.onnx --provider tpu").code, Some(2));
+
+    let line = format!("{EXPORT} --force --target coreml --engine tract");
+    bench.run(&line).succeeded().says(&["vision_model.onnx: CoreML takes all", "text_model.onnx: CoreML takes all"]);
+    bench.run(&format!("{line} --max-drop 0.01 --precision int8")).refused(&["--target coreml", "--max-drop"]);
+    bench.run(&format!("{line} --dynamic-text")).refused(&["--target coreml", "--dynamic-text"]);
+    bench.run(&format!("{line} --resize")).refused(&["--target", "--resize"]);
+    let json: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(bench.path("out/report.json")).unwrap()).unwrap();
+    assert_eq!(json["providers"]["vision_model.onnx"][0]["provider"], "CoreML");
+    let naflex = Bench::new("siglip2_naflex_tiny");
+    naflex.run(&line).refused(&["--image-size", "--target"]);
+}

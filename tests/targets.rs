@@ -3,13 +3,16 @@
 
 mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use clip_onnx::bench;
 use clip_onnx::config::{ModelConfig, Proj, TextPool, VisionCfg};
 use clip_onnx::onnx::Target;
 use clip_onnx::onnx::proto::{GraphProto, ModelProto, tensor_shape_proto::dimension, type_proto};
-use clip_onnx::onnx::target::{ONNX_RUNTIME, PORTABLE};
+use clip_onnx::onnx::target::{COREML, MOBILE, ONNX_RUNTIME, PORTABLE, QNN, WEB};
 use clip_onnx::params::Params;
-use clip_onnx::pipeline::{Silent, export};
+use clip_onnx::pipeline::{Export, Silent, export};
+use clip_onnx::precision::Precision;
 use clip_onnx::towers::{self, Build};
 use clip_onnx::verify::{EMBEDDING, Engine};
 use common::{Fixture, fixtures, model, worst};
@@ -47,6 +50,55 @@ fn every_fixture_agrees_in_every_target() {
             }
         }
     }
+}
+
+/// What each edge target's providers would leave to the CPU, over all fixtures: NNAPI the exact GELU, WebGPU what
+/// NaFlex casts of int64; XNNPACK takes convolutions and products alone, whatever the graph.
+#[test]
+fn providers_take_what_edge_targets_write() {
+    let mut left: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for fixture in fixtures() {
+        for profile in [&MOBILE, &COREML, &QNN, &WEB] {
+            if fixture.is_naflex() && profile.static_batch {
+                continue;
+            }
+            for precision in [Precision::Fp32, Precision::Fp16] {
+                let half = precision == Precision::Fp16;
+                if half && !["siglip_tiny", "mobileclip_s0_tiny", "openclip_vit_tiny"].contains(&fixture.name.as_str())
+                {
+                    continue;
+                }
+                let folder = tempfile::tempdir().unwrap();
+                // A fixed batch, so that WebNN takes something.
+                let batch = if fixture.is_naflex() { None } else { Some(2) };
+                let request = fixture.export_to(&folder.path().join("out"));
+                let build = Build { target: Target::new(profile), batch, ..request.build };
+                let request = Export { build, precisions: vec![precision], batches: vec![1, 3], ..request };
+                let exported = export(&request, &Silent).unwrap_or_else(|e| panic!("{}: {e}", fixture.name));
+                let report = exported.report.unwrap();
+                assert!(report.passed, "{} {}: {:?}", fixture.name, profile.name, report.failures);
+                assert!(half || worst(&report) <= EMBEDDING.bound, "{} {}", fixture.name, profile.name);
+                assert_eq!(exported.taken.len(), 2 * profile.providers.len());
+                for (_, taken) in exported.taken {
+                    if half {
+                        // Inputs are cast, of which not all take a cast; NNAPI knows float32 alone.
+                        let others = matches!(taken.provider, "XNNPACK" | "NNAPI");
+                        assert!(others || taken.share() > 0.9, "{taken}");
+                    } else if !fixture.is_naflex() || taken.provider != "WebNN" {
+                        let refused = taken.refused.into_iter().map(|row| row.operator);
+                        left.entry(taken.provider).or_default().extend(refused);
+                    }
+                }
+            }
+        }
+    }
+    let operators = |provider: &str| left[provider].iter().map(String::as_str).collect::<Vec<_>>();
+    assert_eq!(operators("CoreML"), [""; 0]);
+    assert_eq!(operators("QNN"), [""; 0]);
+    assert_eq!(operators("NNAPI"), ["Erf"]);
+    assert_eq!(operators("WebGPU"), ["Cast"]);
+    assert_eq!(operators("WebNN"), [""; 0]);
+    assert!(left["XNNPACK"].contains("Add") && !left["XNNPACK"].contains("Conv"), "{:?}", left["XNNPACK"]);
 }
 
 #[test]
