@@ -1,10 +1,10 @@
 //! Which nodes of a file ONNX Runtime's execution providers take.
 //!
-//! A prediction, from tables of what each provider takes ([`rules`]; one file each): CoreML, NNAPI and XNNPACK as of
+//! A prediction, from tables of what each provider takes (a file for each): CoreML, NNAPI and XNNPACK as of
 //! ONNX Runtime 1.32 (conditions by sources of March 2026, of CoreML some newer), QNN as measured with onnxruntime-qnn
 //! 2.7.0, WebGPU and WebNN of the web build 1.30. Nothing is run. ONNX Runtime folds and fuses nodes before it hands
 //! them out, which only rarely changes what is taken; nodes that read constants alone are folded and not counted.
-//! Types and shapes are followed ([`infer`]) as far as conditions ask for them; what is not known is taken to be
+//! Types and shapes are followed as far as conditions ask for them; what is not known is taken to be
 //! as it should. Nodes that are not taken run on ONNX Runtime's CPU kernels.
 
 use std::collections::{BTreeMap, BTreeSet};
