@@ -49,3 +49,24 @@ fn tokenizers_of_other_models_are_refused() {
     let error = Tokenizer::new(&siglip, Some(&path)).err().unwrap().to_string();
     assert!(error.contains("ends sentences with id 2, the model's end with 1"), "{error}");
 }
+
+/// The published tokenizers, which are not this repository's to carry: where their paths are given.
+#[test]
+fn published_tokenizers_are_taken() {
+    for (variable, name) in [("SIGLIP_TOKENIZER", "ViT-B-16-SigLIP"), ("SIGLIP2_TOKENIZER", "ViT-B-16-SigLIP2")] {
+        let Some(path) = std::env::var_os(variable) else {
+            eprintln!("not run: {variable} does not name the published tokenizer.json of {name}");
+            continue;
+        };
+        let config = model(name);
+        let text = &config.text_cfg;
+        let tokenizer = Tokenizer::new(&config, Some(path.as_ref())).unwrap();
+        for sentence in ["a photo of a cat", "Zwei HUNDE, am Strand!", "", "猫の写真", &"very ".repeat(200)] {
+            let row = tokenizer.row(sentence).unwrap();
+            assert_eq!(row.len(), text.context_length, "{sentence}");
+            let end = row.iter().position(|&id| id == text.eot_id).unwrap_or_else(|| panic!("{sentence} has no end"));
+            assert!(row[end + 1..].iter().all(|&id| id == text.pad_id), "{sentence}: {row:?}");
+            assert!(row[..end].iter().all(|&id| id > 1), "{sentence}: {row:?}");
+        }
+    }
+}
