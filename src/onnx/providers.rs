@@ -185,3 +185,121 @@ pub fn check(path: &Path, providers: &[Provider]) -> Result<Vec<Taken>, Error> {
     let view = View::new(model).ok_or_else(no_graph)?;
     Ok(providers.iter().map(|&provider| Taken::of(&view, provider)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::proto::tensor_proto::DataType::{self, Float, Int32, Int64};
+    use crate::onnx::proto::tensor_shape_proto::{Dimension, dimension};
+    use crate::onnx::proto::{
+        AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+        TypeProto, ValueInfoProto, type_proto,
+    };
+
+    fn input(name: &str, element: DataType, shape: &[Option<i64>]) -> ValueInfoProto {
+        let length = |n: &Option<i64>| n.map_or(dimension::Value::DimParam("free".into()), dimension::Value::DimValue);
+        let dim = shape.iter().map(|n| Dimension { value: Some(length(n)), ..Default::default() }).collect();
+        let shape = Some(TensorShapeProto { dim });
+        let tensor = type_proto::Tensor { elem_type: Some(element as i32), shape };
+        let tensor = TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() };
+        ValueInfoProto { name: Some(name.into()), r#type: Some(tensor), ..Default::default() }
+    }
+
+    fn node(op_type: &str, inputs: &[&str], int: Option<(&str, i64)>) -> NodeProto {
+        let int = int.map(|(name, i)| AttributeProto { name: Some(name.into()), i: Some(i), ..Default::default() });
+        NodeProto {
+            op_type: Some(op_type.into()),
+            name: Some(format!("the/{op_type}")),
+            input: inputs.iter().map(|&name| name.to_owned()).collect(),
+            output: vec![format!("{op_type}_out")],
+            attribute: int.into_iter().collect(),
+            ..Default::default()
+        }
+    }
+
+    /// What is taken of nodes over `x`, 1 x 2 x 4 floats, `y`, 4 x 3 floats, `free`, of any number of rows,
+    /// `place`, an int64, and `axes`, a constant.
+    fn taken(provider: Provider, nodes: Vec<NodeProto>) -> Taken {
+        let axes = TensorProto {
+            name: Some("axes".into()),
+            data_type: Some(Int64 as i32),
+            dims: vec![1],
+            int64_data: vec![1],
+            ..Default::default()
+        };
+        let graph = GraphProto {
+            node: nodes,
+            initializer: vec![axes],
+            input: vec![
+                input("x", Float, &[Some(1), Some(2), Some(4)]),
+                input("y", Float, &[Some(4), Some(3)]),
+                input("free", Float, &[None, Some(4)]),
+                input("place", Int64, &[Some(1)]),
+                input("ids", Int32, &[Some(1)]),
+            ],
+            ..Default::default()
+        };
+        let opset_import = vec![OperatorSetIdProto { version: Some(18), ..Default::default() }];
+        let model = ModelProto { graph: Some(graph), opset_import, ..Default::default() };
+        Taken::of(&View::new(model).unwrap(), provider)
+    }
+
+    fn why(provider: Provider, node: NodeProto) -> Option<String> {
+        taken(provider, vec![node]).refused.first().map(|row| row.why.clone())
+    }
+
+    #[test]
+    fn what_is_not_taken_is_told_with_its_reason() {
+        use Provider::{CoreMl, Cpu, Nnapi, Qnn, WebGpu, WebNn, Xnnpack};
+        for (provider, node, expected) in [
+            (Nnapi, node("MatMul", &["x", "y"], None), "3 axes times 2"),
+            (Nnapi, node("Add", &["free", "free"], None), "an axis is free (--static N fixes it)"),
+            (Nnapi, node("Gather", &["y", "place"], None), "indices computed, as int64"),
+            (Nnapi, node("Erf", &["x"], None), "there is no such operator"),
+            (CoreMl, node("ReduceMean", &["x", "place"], None), "input 1 is computed"),
+            (CoreMl, node("ArgMax", &["x"], Some(("select_last_index", 1))), "select_last_index 1"),
+            (Qnn, node("Erf", &["x"], None), "outside GELU"),
+            (Qnn, node("LayerNormalization", &["x"], Some(("axis", 1))), "axis 1"),
+            (WebNn, node("Relu", &["free"], None), "an axis is free (--static N fixes it)"),
+            (WebGpu, node("Mystery", &["x"], None), "not in our tables"),
+            (Cpu, node("Mystery", &["x"], None), "not in our tables"),
+            (Xnnpack, node("Add", &["x", "x"], None), "there is no such operator"),
+        ] {
+            let operator = node.op_type().to_owned();
+            assert_eq!(why(provider, node).as_deref(), Some(expected), "{} {operator}", provider.name());
+        }
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_is_taken() {
+        use Provider::{CoreMl, Cpu, Nnapi, Qnn, WebGpu, WebNn};
+        for (provider, node) in [
+            (Nnapi, node("MatMul", &["x", "x"], None)),
+            (Nnapi, node("Gather", &["y", "ids"], None)),
+            (CoreMl, node("ReduceMean", &["x", "axes"], None)),
+            (CoreMl, node("ArgMax", &["x"], Some(("select_last_index", 0)))),
+            (Qnn, node("LayerNormalization", &["x"], Some(("axis", 2)))),
+            (WebNn, node("Relu", &["x"], None)),
+            (WebGpu, node("Relu", &["free"], None)),
+            (Cpu, node("Erf", &["free"], None)),
+        ] {
+            let operator = node.op_type().to_owned();
+            assert_eq!(why(provider, node), None, "{} {operator}", provider.name());
+        }
+    }
+
+    /// Two runs around one node that is not taken; what reads constants alone is gone before.
+    #[test]
+    fn runs_of_nodes_are_counted_and_said_in_one_line() {
+        let nodes = vec![
+            node("Relu", &["x"], None),
+            node("Erf", &["Relu_out"], None),
+            node("Tanh", &["Erf_out"], None),
+            node("Neg", &["axes"], None),
+        ];
+        let taken = taken(Provider::Nnapi, nodes);
+        assert_eq!((taken.nodes, taken.taken, taken.partitions), (3, 2, 2));
+        assert_eq!(taken.refused[0].first, ["the/Erf"]);
+        assert_eq!(taken.to_string(), "NNAPI takes 2 of 3 nodes, in 2 partitions; not Erf (1)");
+    }
+}

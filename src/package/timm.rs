@@ -86,12 +86,14 @@ fn mci(fastvit: &FastVitCfg) -> Option<char> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Dialect;
 
     #[test]
     fn known_models_have_the_names_open_clip_gives_them() {
         let name = |model: &str| {
             let config = known().find(|known| known.model == model).unwrap();
-            super::model(config).unwrap().map(|timm| timm.name)
+            let config = config.in_dialect(Dialect::OpenClip).unwrap_or_else(|_| config.clone());
+            super::model(&config).unwrap().map(|timm| timm.name)
         };
         for (model, expected) in [
             ("ViT-B-16-SigLIP", "vit_base_patch16_siglip_224"),

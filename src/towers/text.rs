@@ -13,6 +13,9 @@ use crate::onnx::{Mask, Ops, Value};
 use crate::params::Error;
 use crate::tensor::Tensor;
 
+/// Up to here float16 holds every whole number.
+const WHOLE_HALVES: usize = 1 << 11;
+
 /// `input_ids` int64 `[B, L]` → embedding `[B, embed_dim]`.
 pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
     let length = if s.build().dynamic_text { SEQUENCE } else { Dim::Fixed(c.context_length) };
@@ -130,17 +133,25 @@ impl Text {
         self.length.map_or(x, |length| cut.slice(x, cut.ints(&[0]), length, axis))
     }
 
-    /// A one at the pooled place among noughts, `[B, L]`. Ids become floats by a table, which more providers
-    /// take than a cast; of equal ids the first counts. All of it is whole numbers below 2²⁴.
+    /// A one at the pooled place among noughts, `[B, L]`. Ids become floats by tables, which more providers take
+    /// than a cast, and are compared digit by digit: no number here is larger than float16 holds exactly. Of
+    /// equal ids the first counts.
     fn one_hot(&self, s: &Scope, ids: Value, c: &TextCfg) -> Value {
-        let rank = |id: usize| if c.pool_type == TextPool::Eos { usize::from(id as i64 == c.eot_id) } else { id };
-        let ranks: Vec<f32> = (0..c.vocab_size).map(|id| (rank(id) * c.context_length) as f32).collect();
-        let ranks = s.initializer("ranks", Tensor::from_f32("ranks", &[c.vocab_size], &ranks));
-        let earlier: Vec<f32> = (0..c.context_length).rev().map(|n| n as f32).collect();
-        let earlier = s.initializer("earlier", Tensor::from_f32("earlier", &[c.context_length], &earlier));
-        let ranks = s.add(s.gather(ranks, ids, 0), self.cut(s, earlier, 0)); // no two of a row alike
-        let behind = s.sub(s.row_max(ranks), ranks);
-        s.relu(s.sub(s.scalar(1.0), behind))
+        let numbers = |name: &str, count: usize, of: &dyn Fn(usize) -> usize| {
+            let numbers: Vec<f32> = (0..count).map(|n| of(n) as f32).collect();
+            s.initializer(name, Tensor::from_f32(name, &[count], &numbers))
+        };
+        let of_ids = |name: &str, of: &dyn Fn(usize) -> usize| s.gather(numbers(name, c.vocab_size, of), ids, 0);
+        let largest = |x: Value| s.relu(s.sub(s.scalar(1.0), s.sub(s.row_max(x), x))); // a one at each of them
+        let ends = if c.pool_type == TextPool::Eos {
+            // Where there is none the first place is pooled, as by ArgMax.
+            largest(of_ids("is_end", &|id| usize::from(id as i64 == c.eot_id)))
+        } else {
+            let high = largest(of_ids("high", &|id| id / WHOLE_HALVES));
+            largest(s.mul(high, of_ids("low", &|id| id % WHOLE_HALVES + 1)))
+        };
+        let earlier = numbers("earlier", c.context_length, &|place| c.context_length - place);
+        largest(s.mul(ends, self.cut(s, earlier, 0)))
     }
 
     /// What is pooled of each row, and what it may see by the causal mask.
@@ -174,9 +185,8 @@ fn free_length(s: &Scope, ids: Value, c: &TextCfg) -> Option<Value> {
 
 /// As the target has it, where its numbers are exact.
 fn row_place(s: &Scope, c: &TextCfg) -> RowPlace {
-    const WHOLE_FLOATS: usize = 1 << 24;
     let by = s.graph().target().profile.row_place;
-    let exact = c.pool_type == TextPool::Eos || c.vocab_size.saturating_mul(c.context_length) <= WHOLE_FLOATS;
+    let exact = c.context_length <= WHOLE_HALVES && c.vocab_size <= WHOLE_HALVES * WHOLE_HALVES;
     if by == RowPlace::OneHot && !exact { RowPlace::GatherNd } else { by }
 }
 
