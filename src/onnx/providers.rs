@@ -83,6 +83,9 @@ impl Provider {
 
     /// Why a node is not taken.
     fn refuses(self, call: &Call) -> Option<String> {
+        if !matches!(call.node.domain(), "" | "ai.onnx" | "com.microsoft") {
+            return Some(format!("of the domain {}", call.node.domain()));
+        }
         let known = || Provider::ALL.iter().filter_map(|p| p.table()).any(|table| table.row(call.operator()).is_some());
         match self.table() {
             Some(table) if table.row(call.operator()).is_some() => table.takes(call).err(),
@@ -268,6 +271,12 @@ mod tests {
             let operator = node.op_type().to_owned();
             assert_eq!(why(provider, node).as_deref(), Some(expected), "{} {operator}", provider.name());
         }
+    }
+
+    #[test]
+    fn an_operator_of_somebody_elses_domain_is_another() {
+        let theirs = NodeProto { domain: Some("org.example".into()), ..node("Relu", &["x"], None) };
+        assert_eq!(why(Provider::WebGpu, theirs).as_deref(), Some("of the domain org.example"));
     }
 
     #[test]
