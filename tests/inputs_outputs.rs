@@ -161,7 +161,7 @@ fn labels_become_part_of_the_file() {
     std::fs::write(bench.path("blank.txt"), " \n\n").unwrap();
     bench.run(&format!("{line} --labels blank.txt")).refused(&["blank.txt"]);
     let without = line.replace("--tokenizer tokenizer.json", "");
-    bench.run(&format!("{without} --labels labels.txt")).refused(&["not built in", "--tokenizer"]);
+    bench.run(&format!("{without} --labels once.txt")).refused(&["not built in", "--tokenizer"]);
 }
 
 #[test]
