@@ -256,14 +256,14 @@ mod tests {
         use Provider::{CoreMl, Cpu, Nnapi, Qnn, WebGpu, WebNn, Xnnpack};
         for (provider, node, expected) in [
             (Nnapi, node("MatMul", &["x", "y"], None), "3 axes times 2"),
-            (Nnapi, node("Add", &["free", "free"], None), "an axis is free (--static N fixes it)"),
+            (Nnapi, node("Add", &["free", "free"], None), "an axis is free (an export with --static N has none)"),
             (Nnapi, node("Gather", &["y", "place"], None), "indices computed, as int64"),
             (Nnapi, node("Erf", &["x"], None), "there is no such operator"),
             (CoreMl, node("ReduceMean", &["x", "place"], None), "input 1 is computed"),
             (CoreMl, node("ArgMax", &["x"], Some(("select_last_index", 1))), "select_last_index 1"),
             (Qnn, node("Erf", &["x"], None), "outside GELU"),
             (Qnn, node("LayerNormalization", &["x"], Some(("axis", 1))), "axis 1"),
-            (WebNn, node("Relu", &["free"], None), "an axis is free (--static N fixes it)"),
+            (WebNn, node("Relu", &["free"], None), "an axis is free (an export with --static N has none)"),
             (WebGpu, node("Mystery", &["x"], None), "not in our tables"),
             (Cpu, node("Mystery", &["x"], None), "not in our tables"),
             (Xnnpack, node("Add", &["x", "x"], None), "there is no such operator"),
@@ -271,6 +271,14 @@ mod tests {
             let operator = node.op_type().to_owned();
             assert_eq!(why(provider, node).as_deref(), Some(expected), "{} {operator}", provider.name());
         }
+    }
+
+    /// `Resize` is not followed; but what it makes of free axes has free axes.
+    #[test]
+    fn what_is_worked_out_of_free_axes_is_free() {
+        let resized = |from: &str| vec![node("Resize", &[from], None), node("Relu", &["Resize_out"], None)];
+        assert_eq!(taken(Provider::WebNn, resized("free")).taken, 0);
+        assert_eq!(taken(Provider::WebNn, resized("x")).taken, 2);
     }
 
     #[test]

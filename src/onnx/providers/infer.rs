@@ -12,7 +12,8 @@ pub fn outputs(call: &Call) -> Vec<Fact> {
     let constant = call.is_folded();
     let of = |at: usize| {
         let shape = shape(call, at);
-        Fact { element: element_of(call, at), shape, constant, numbers: None }
+        let free = !constant && call.inputs().any(|fact| fact.is_fixed() == Some(false));
+        Fact { element: element_of(call, at), shape, free, constant, numbers: None }
     };
     (0..call.node.output.len()).map(of).collect()
 }

@@ -6,8 +6,12 @@ use crate::onnx::proto::tensor_proto::DataType;
 /// Why a node is not taken, as a short clause.
 pub type Why = String;
 
+/// Not every export takes `--static`; those that do have no such axis.
+const FREE: &str = "an axis is free (an export with --static N has none)";
+
 /// What a provider asks of a node of some operator. What is not known of a file, such as the number of axes
-/// behind an operator that is not followed, is taken to be as asked for.
+/// behind an operator that is not followed, is taken to be as asked for; but shapes that are worked out of free axes
+/// are free.
 pub enum Rule {
     /// Element types of the first input, in place of the table's.
     Types(&'static [DataType]),
@@ -66,7 +70,7 @@ impl Table {
             Fixed::All => call.inputs().chain(call.outputs()).any(axes),
         };
         if free {
-            return Err("an axis is free (--static N fixes it)".to_owned());
+            return Err(FREE.to_owned());
         }
         let most = call.inputs().chain(call.outputs()).filter_map(Fact::rank).max();
         if let Some(rank) = most.filter(|&rank| rank > self.rank) {
@@ -104,7 +108,7 @@ impl Rule {
                 if given > count { Err(format!("{given} inputs")) } else { Ok(()) }
             }
             Rule::Fixed => match call.input(0).and_then(Fact::is_fixed) {
-                Some(false) => Err("an axis is free (--static N fixes it)".to_owned()),
+                Some(false) => Err(FREE.to_owned()),
                 _ => Ok(()),
             },
             Rule::Check(check) => check(call),

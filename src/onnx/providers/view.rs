@@ -21,6 +21,8 @@ pub struct Fact {
     pub element: Option<DataType>,
     /// None where not even the number of axes is known.
     pub shape: Option<Shape>,
+    /// Whether what is not known of the shape hangs on free axes.
+    pub free: bool,
     /// Whether the value is in the file, or made of what is there alone.
     pub constant: bool,
     /// The numbers of a small constant.
@@ -34,7 +36,10 @@ impl Fact {
 
     /// Whether every axis has a length.
     pub fn is_fixed(&self) -> Option<bool> {
-        self.shape.as_ref().map(|shape| shape.iter().all(Option::is_some))
+        match &self.shape {
+            Some(shape) => Some(shape.iter().all(Option::is_some)),
+            None => self.free.then_some(false),
+        }
     }
 }
 
@@ -183,6 +188,7 @@ fn stored(tensor: &TensorProto) -> Fact {
     let small = count <= SMALL && tensor.data_location != Some(DataLocation::External as i32);
     Fact {
         element,
+        free: false,
         shape: Some(tensor.dims.iter().map(|&dim| Some(dim)).collect()),
         constant: true,
         numbers: element.filter(|_| small).and_then(|element| numbers(tensor, element)),
