@@ -13,6 +13,7 @@ use clip_onnx::verify::{self, Engines};
 mod args;
 mod embedding;
 mod manual;
+mod parse;
 mod progress;
 mod show;
 mod timing;
@@ -57,8 +58,8 @@ enum Command {
     /// Write a checkpoint's towers as ONNX, and verify them
     ///
     /// Writes a folder, whole or not at all: vision_model.onnx, text_model.onnx, manifest.json
-    /// (every file with size and SHA-256, all metadata, the options used) and report.json (the
-    /// verification). The same checkpoint and options give the same bytes, the report aside.
+    /// (every file with size and SHA-256, all metadata, the options used), report.json (the
+    /// verification) and report.html (the same, drawn). The same checkpoint and options give the same bytes, the reports aside.
     #[command(after_long_help = "\
 Inputs and outputs:
   vision_model.onnx   pixel_values float32 [batch_size, 3, H, W] -> image_embeds [batch_size, D]
@@ -111,7 +112,7 @@ Examples:
 CLIP's and MobileCLIP's vocabulary is built in. SigLIP's tokenizer.json is the folder's (export
 --tokenizer), or named with --tokenizer.")]
     Embed(EmbedArgs),
-    /// Say what a photograph shows, of labels given
+    /// Say what a photograph shows, of labels given or built in
     ///
     /// Probabilities with the checkpoint's own scale and bias: CLIP's sum to one, SigLIP's are each by
     /// themselves.

@@ -31,6 +31,10 @@ pub enum Error {
     #[error("{path} has no {kind} tower in {precision}; its manifest.json lists {found}")]
     NoTower { path: String, kind: &'static str, precision: Precision, found: String },
     #[error(
+        "{path} is a classifier, without a text tower: its labels are inside; run `clip-onnx classify` without labels, or export without --labels"
+    )]
+    Classifier { path: String },
+    #[error(
         "{path} has no labels inside; name some, or a file of them with --labels, or put them in with `clip-onnx export --labels FILE`"
     )]
     NoLabels { path: String },
@@ -98,6 +102,8 @@ pub struct Embedder {
     /// What its files say of themselves.
     metadata: BTreeMap<String, String>,
     options: Options,
+    /// Whether one of its files has labels inside.
+    labels: bool,
     /// By kind and precision.
     files: Vec<(Kind, Precision, PathBuf)>,
 }
@@ -117,15 +123,21 @@ impl Embedder {
         }
         let config = ModelConfig::parse(&path.display().to_string(), &manifest.config.to_string())
             .map_err(|error| Error::Config(Box::new(error)))?;
-        let mut files = Vec::new();
+        let (mut files, mut labels) = (Vec::new(), false);
         for file in manifest.files.iter().filter(|file| file.path.extension().is_some_and(|e| e == "onnx")) {
             let path = folder.join(&file.path);
             let summary = summary(&path)?;
+            labels |= summary.outputs.iter().any(|output| output.name == PROBABILITIES);
             let kinds = verify::tower::kinds(&summary.inputs).unwrap_or_default();
             files.extend(kinds.into_iter().map(|(kind, _)| (kind, precision(&summary), path.clone())));
         }
         let sha256 = hex(&<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes()));
-        Ok(Embedder { folder: folder.to_owned(), sha256, config, metadata: manifest.metadata, options, files })
+        Ok(Embedder { folder: folder.to_owned(), sha256, config, metadata: manifest.metadata, options, labels, files })
+    }
+
+    /// Whether labels are inside, instead of a text tower.
+    pub fn has_labels(&self) -> bool {
+        self.labels
     }
 
     /// The folder.
@@ -140,6 +152,9 @@ impl Embedder {
         let exact = there.iter().find(|(_, precision, _)| *precision == wanted);
         let any = if self.options.precision.is_none() { there.first() } else { None };
         let Some((_, _, path)) = exact.or(any) else {
+            if !image && self.has_labels() {
+                return Err(Error::Classifier { path: self.folder.display().to_string() });
+            }
             let found: Vec<&str> = there.iter().map(|(_, precision, _)| precision.name()).collect();
             return Err(Error::NoTower {
                 path: self.folder.display().to_string(),
@@ -219,7 +234,8 @@ impl Embedder {
         })
     }
 
-    /// Calls `each` with the embedding of every sentence, in order, or what is wrong with it.
+    /// Calls `each` with the embedding of every sentence, in order, or what is wrong with it; how many were
+    /// longer than the context, and lost their tails.
     ///
     /// # Errors
     /// When there is no tokenizer, the tower cannot be loaded or run, or what `each` reports.
@@ -227,14 +243,16 @@ impl Embedder {
         &self,
         sentences: &[String],
         mut each: impl FnMut(&str, Result<Vec<f32>, Error>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<usize, Error> {
         let tokenizer = self.tokenizer()?;
+        let mut cut = 0;
         let tower = self.tower(false)?;
         let batch = tower.fixed_batch.unwrap_or(self.options.batch).max(1);
         let mut runs = Runs::new(&tower, &self.options.engine);
         for sentences in sentences.chunks(batch) {
             let row = |sentence: &String| {
-                let ids = tokenizer.row(sentence)?;
+                let (ids, is_cut) = tokenizer.row_and_cut(sentence)?;
+                cut += usize::from(is_cut);
                 Ok(vec![Array { shape: vec![1, ids.len()], values: vec![], ids }])
             };
             let arrays: Vec<Result<Vec<Array>, Error>> = sentences.iter().map(row).collect();
@@ -244,7 +262,7 @@ impl Embedder {
                 each(sentence, arrays.and_then(|_| finite(found.next(), || sentence.clone())))?;
             }
         }
-        Ok(())
+        Ok(cut)
     }
 
     /// What the folder's own labels are, and how likely a photograph shows each.

@@ -22,8 +22,12 @@ pub fn ordinary(path: &Path) -> Result<()> {
 /// The text of an ordinary file.
 ///
 /// # Errors
-/// As [`ordinary`], or when it cannot be read as UTF-8.
+/// As [`ordinary`], or when it is not in UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
     ordinary(path)?;
-    std::fs::read_to_string(path)
+    String::from_utf8(std::fs::read(path)?).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + valid.iter().filter(|&&byte| byte == b'\n').count();
+        Error::new(ErrorKind::InvalidData, format!("line {line} is not in UTF-8; save it as UTF-8"))
+    })
 }

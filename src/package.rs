@@ -19,11 +19,11 @@ pub enum Error {
     #[error("{path} exists; use --force to replace it, or name another place")]
     Exists { path: String },
     #[error(
-        "{path} exists and is no folder of clip-onnx (it has no manifest.json of ours); it is not replaced even with --force. Name another place, or remove it"
+        "{path} exists and is no folder of clip-onnx (it has no manifest.json of ours); it is not replaced, with or without --force. Name another place, or remove it"
     )]
     NotOurs { path: String },
     #[error(
-        "{path} holds {found}, which no export wrote; it is not replaced even with --force. Move it away, or name another place"
+        "{path} holds {found}, which no export wrote; it is not replaced, with or without --force. Move it away, or name another place"
     )]
     Foreign { path: String, found: String },
     #[error("{path} is {what}; name {expected}")]
@@ -216,9 +216,6 @@ fn may_replace(target: &Path, force: bool) -> Result<(), Error> {
     if is_empty_dir(target) {
         return Ok(());
     }
-    if !force {
-        return Err(Error::Exists { path });
-    }
     let manifest = fs::read_to_string(target.join(MANIFEST)).unwrap_or_default();
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap_or_default();
     if !found.is_dir() || manifest["tool"] != env!("CARGO_PKG_NAME") {
@@ -226,8 +223,10 @@ fn may_replace(target: &Path, force: bool) -> Result<(), Error> {
     }
     let listed = manifest["files"].as_array().into_iter().flatten().filter_map(|file| file["path"].as_str());
     let ours: HashSet<PathBuf> = listed.chain([MANIFEST, REPORT, PAGE]).map(PathBuf::from).collect();
+    // What --force would not help against is told first.
     match foreign(target, Path::new(""), &ours)? {
         Some(found) => Err(Error::Foreign { path, found: found.display().to_string() }),
+        None if !force => Err(Error::Exists { path }),
         None => Ok(()),
     }
 }

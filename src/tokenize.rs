@@ -19,7 +19,9 @@ pub enum Error {
         "model `{model}` has a vocabulary that is not built in; name its tokenizer.json with --tokenizer (transformers' repository of the same model has one)"
     )]
     Missing { model: String },
-    #[error("{path}: no tokenizer.json that can be read: {reason}")]
+    #[error(
+        "{path} is no tokenizer.json that can be read: {reason}; transformers' repository of the same model has one"
+    )]
     Read { path: String, reason: String },
     #[error("{path} is not the tokenizer of `{model}`: {reason}")]
     Unfit { path: String, model: String, reason: String },
@@ -122,10 +124,20 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Encode`]; [`Error::Unfit`] for an id the model has no row for.
     pub fn row(&self, sentence: &str) -> Result<Vec<i64>, Error> {
+        Ok(self.row_and_cut(sentence)?.0)
+    }
+
+    /// The same, and whether a tail was lost.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::row`].
+    pub fn row_and_cut(&self, sentence: &str) -> Result<(Vec<i64>, bool), Error> {
         let clean = self.clean.apply(sentence);
         let encoded = self.inner.encode(clean.as_ref(), false).map_err(|e| Error::Encode(e.to_string()))?;
         let ids = encoded.get_ids().iter().map(|&id| i64::from(id));
-        let mut row: Vec<i64> = self.sot.into_iter().chain(ids).take(self.context.saturating_sub(1)).collect();
+        let mut row: Vec<i64> = self.sot.into_iter().chain(ids).collect();
+        let cut = row.len() >= self.context;
+        row.truncate(self.context.saturating_sub(1));
         row.push(self.eot);
         row.resize(self.context, self.pad);
         match row.iter().find(|&&id| id >= self.vocabulary as i64) {
@@ -134,7 +146,7 @@ impl Tokenizer {
                 model: self.name.1.clone(),
                 reason: format!("it gives the id {id} in `{sentence}`, the model has rows for {}", self.vocabulary),
             }),
-            None => Ok(row),
+            None => Ok((row, cut)),
         }
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use clip_onnx::config::Dialect;
 use clip_onnx::onnx::Target;
 use clip_onnx::onnx::providers::Provider;
-use clip_onnx::onnx::target::{PORTABLE, PROFILES, Profile};
+use clip_onnx::onnx::target::{PORTABLE, Profile};
 use clip_onnx::package::layout::Layout;
 use clip_onnx::pipeline::{Choice, Classes, Extra, Form};
 use clip_onnx::precision::{self, Precision};
@@ -14,6 +14,10 @@ use clip_onnx::towers::{Build, Pixels, Ports};
 use clip_onnx::verify::{self, Engines};
 
 use super::embedding::TEMPLATE;
+use super::parse::{
+    parse_batch, parse_dialect, parse_drop, parse_image_size, parse_layout, parse_precision, parse_profile,
+    parse_provider, parse_threads, parse_tokens,
+};
 
 #[derive(Args)]
 pub struct ChoiceArgs {
@@ -40,7 +44,8 @@ pub struct BuildArgs {
     /// Who the files are for: `portable` (opset 17, loads everywhere), `onnxruntime` (opset 23, its
     /// `Attention`, text cut at the batch's last end token, weights beside the model), or providers of ONNX
     /// Runtime: `mobile` (NNAPI, XNNPACK), `coreml` (ML Program), `qnn` (HTP), all of a fixed batch, 1 where
-    /// nothing is said, and `web` (WebGPU; WebNN with --static)
+    /// nothing is said, and `web` (WebGPU; WebNN with --static). Tokens are int32 for these, where the layout is
+    /// `plain` or `open_clip`
     #[arg(long, value_name = "NAME", value_parser = parse_profile, default_value = PORTABLE.name)]
     pub target: &'static Profile,
     /// Version of the operator set, within what the target allows: 17 to 22 for `portable`, 23 or 24
@@ -50,10 +55,10 @@ pub struct BuildArgs {
     /// Leave embeddings as they come, without L2 normalisation
     #[arg(long)]
     pub no_normalize: bool,
-    /// Fix the batch to N rows: for NPUs and others that take no free axes
+    /// Fix the batch to N rows: for NPUs and others that take no free axes (bytes have 3 channels then)
     #[arg(long = "static", value_name = "N", value_parser = parse_batch, conflicts_with = "dynamic_text")]
     pub fixed: Option<usize>,
-    /// Take texts of any length up to the context: input_ids [batch_size, sequence_length], as `hf` does without
+    /// Take texts of any length up to the context, where no target fixes every axis: input_ids [batch_size, sequence_length], as `hf` does without
     /// being asked. With causal text towers (CLIP, MobileCLIP-B) short texts cost what they are long; others fill
     /// them up inside
     #[arg(long)]
@@ -162,15 +167,16 @@ pub struct ExportArgs {
     #[arg(long, value_name = "FORM", value_parser = ["float", "uint8", "uint8-nchw"])]
     pub image: Option<String>,
     /// Resize and crop in the graph, as the model's preprocessing does it: bytes of any height and width
-    /// (--image uint8 where nothing is said; opset 18 or later)
+    /// (--image uint8 where nothing is said; opset 18 or later; layout `plain`, a target that fixes no axis). Alpha
+    /// is dropped before
     #[arg(long, conflicts_with = "fixed")]
     pub resize: bool,
     /// Write one model.onnx with both towers instead of two files: logits_per_image, logits_per_text, text_embeds,
     /// image_embeds, scale and bias inside
     #[arg(long)]
     pub combined: bool,
-    /// Write one classifier.onnx instead of the towers, which says how likely each label of this file, one a line,
-    /// is: the text tower is run now, and its outcome, scale and bias become part of the file
+    /// Write one classifier.onnx instead of the towers, which says how likely each label of this file, in UTF-8, one
+    /// a line, is: the text tower is run now, and its outcome, scale and bias become part of the file
     #[arg(long, value_name = "FILE", conflicts_with = "combined")]
     pub labels: Option<PathBuf>,
     /// Sentence around each label, with {} in its place; may be repeated, and the mean embedding is taken
@@ -178,7 +184,7 @@ pub struct ExportArgs {
     pub template: Vec<String>,
     /// Outputs besides embeddings: last_hidden_state (of both towers every place of the last block, as transformers
     /// has it) and patch_tokens (every patch of an image, normed). They switch off the economies of the last block
-    /// and of texts
+    /// and of texts. For two towers of the layouts `plain`, `hf` and `open_clip`
     #[arg(long, value_name = "NAME,NAME", value_delimiter = ',', value_parser = ["last_hidden_state", "patch_tokens"])]
     pub outputs: Vec<String>,
     #[command(flatten)]
@@ -431,73 +437,4 @@ pub fn models(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, verify::Error> {
         if path.is_dir() { models.extend(verify::models_in(&path)?) } else { models.push(path) }
     }
     Ok(models)
-}
-
-pub fn parse_precision(text: &str) -> Result<Precision, String> {
-    let names: Vec<&str> = Precision::ALL.iter().map(|precision| precision.name()).collect();
-    Precision::parse(text).ok_or_else(|| format!("expected {}", names.join(", ")))
-}
-
-fn parse_drop(text: &str) -> Result<f64, String> {
-    let drop = text.trim().parse::<f64>().ok().filter(|drop| *drop > 0.0 && *drop < 2.0);
-    drop.ok_or_else(|| "expected how far a cosine may fall below 1, such as 0.01".to_owned())
-}
-
-fn parse_provider(text: &str) -> Result<Provider, String> {
-    let names: Vec<String> = Provider::ALL.iter().map(|provider| provider.name().to_lowercase()).collect();
-    Provider::parse(text).ok_or_else(|| format!("expected {}", names.join(", ")))
-}
-
-fn parse_layout(text: &str) -> Result<Layout, String> {
-    let names: Vec<&str> = Layout::ALL.iter().map(|layout| layout.name()).collect();
-    Layout::parse(text).ok_or_else(|| format!("expected {}", names.join(", ")))
-}
-
-fn parse_profile(text: &str) -> Result<&'static Profile, String> {
-    let found = PROFILES.into_iter().find(|profile| profile.name == text);
-    found.ok_or_else(|| format!("expected {}", PROFILES.map(|profile| profile.name).join(", ")))
-}
-
-fn parse_dialect(text: &str) -> Result<Dialect, String> {
-    Dialect::parse(text).ok_or_else(|| "expected `original`, `open_clip` or `transformers`".to_owned())
-}
-
-fn parse_image_size(text: &str) -> Result<[usize; 2], String> {
-    let number = |text: &str| text.trim().parse::<usize>().ok().filter(|&n| n > 0);
-    let size = match text.split_once(['x', 'X']) {
-        Some((height, width)) => number(height).zip(number(width)),
-        None => number(text).map(|side| (side, side)),
-    };
-    size.map(|(height, width)| [height, width]).ok_or_else(|| "expected pixels as N or HEIGHTxWIDTH".to_owned())
-}
-
-fn parse_batch(text: &str) -> Result<usize, String> {
-    parse_count(text, "a batch size")
-}
-
-fn parse_threads(text: &str) -> Result<usize, String> {
-    parse_count(text, "a number of threads")
-}
-
-fn parse_tokens(text: &str) -> Result<usize, String> {
-    parse_count(text, "a number of tokens")
-}
-
-fn parse_count(text: &str, what: &str) -> Result<usize, String> {
-    let count = text.trim().parse::<usize>().ok().filter(|n| (1..=1024).contains(n));
-    count.ok_or_else(|| format!("expected {what} from 1 to 1024"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn image_sizes_are_height_by_width() {
-        assert_eq!(parse_image_size("224"), Ok([224, 224]));
-        assert_eq!(parse_image_size("384x256"), Ok([384, 256]));
-        for wrong in ["", "0", "-1", "12x", "x", "1x2x3", "99999999999999999999"] {
-            assert!(parse_image_size(wrong).is_err(), "{wrong}");
-        }
-    }
 }

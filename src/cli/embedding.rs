@@ -11,7 +11,8 @@ use clip_onnx::pipeline::Progress;
 use clip_onnx::precision::Precision;
 use clip_onnx::verify::Engines;
 
-use super::args::{EngineArgs, parse_precision};
+use super::args::EngineArgs;
+use super::parse::parse_precision;
 use super::progress::Bars;
 
 /// The sentence around a label where none is named.
@@ -65,7 +66,7 @@ pub struct EmbedArgs {
     /// Sentences
     #[arg(long, value_name = "TEXT", num_args = 1..)]
     pub text: Vec<String>,
-    /// Sentences from a file, one a line
+    /// Sentences from a file in UTF-8, one a line
     #[arg(long, value_name = "FILE")]
     pub texts: Option<PathBuf>,
     /// File to write: .npy (names in FILE.names.txt), .json or .safetensors. Without it a table is printed.
@@ -83,14 +84,14 @@ pub struct ClassifyArgs {
     pub towers: TowerArgs,
     /// Photograph
     pub image: PathBuf,
-    /// What it may show
+    /// What it may show. Without any, and without --labels, those that `export --labels` put into the folder
     pub labels: Vec<String>,
-    /// What it may show, from a file, one a line
+    /// What it may show, from a file in UTF-8, one a line
     #[arg(long = "labels", value_name = "FILE")]
     pub labels_file: Option<PathBuf>,
-    /// Sentence around each label, with {} in its place
-    #[arg(long, value_name = "TEXT", default_value = TEMPLATE)]
-    pub template: String,
+    /// Sentence around each label, with {} in its place. Default: 'a photo of a {}'
+    #[arg(long, value_name = "TEXT")]
+    pub template: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -161,7 +162,8 @@ pub fn embed(args: EmbedArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Resu
     }
     if !left_texts.is_empty() {
         bars.count("sentences", left_texts.len());
-        embedder.texts(&left_texts, |text, found| take(Of::Text, text, found))?;
+        let cut = embedder.texts(&left_texts, |text, found| take(Of::Text, text, found))?;
+        tell_cut(cut, bars);
     }
     bars.finish();
     if skipped == order.len() {
@@ -208,12 +210,17 @@ fn table(out: &mut impl Write, entries: &[Entry]) -> io::Result<()> {
 pub fn classify(args: ClassifyArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Result<()> {
     let embedder = args.towers.open()?;
     let (labels, probabilities) = if args.labels.is_empty() && args.labels_file.is_none() {
+        if args.template.is_some() && embedder.has_labels() {
+            bail!("the labels in {} have their sentences; leave out --template", args.towers.folder.display());
+        }
         bars.say("photograph");
         embedder.classify(&args.image)?
     } else {
         let labels = labels(args.labels.clone(), args.labels_file.as_deref(), &|message| bars.warn(message))?;
-        check_template(&args.template)?;
-        let probabilities = of_labels(&args, &labels, &embedder, bars)?;
+        let template = args.template.as_deref().unwrap_or(TEMPLATE);
+        check_template(template)?;
+        let sentences: Vec<String> = labels.iter().map(|label| template.replace("{}", label)).collect();
+        let probabilities = of_sentences(&args.image, &sentences, &embedder, bars)?;
         (labels, probabilities)
     };
     bars.finish();
@@ -233,22 +240,31 @@ pub fn classify(args: ClassifyArgs, bars: &Bars, out: &mut impl Write) -> anyhow
     Ok(())
 }
 
-/// How likely each label is, by the folder's towers.
-fn of_labels(args: &ClassifyArgs, labels: &[String], embedder: &Embedder, bars: &Bars) -> anyhow::Result<Vec<f64>> {
+/// How likely each sentence is, by the folder's towers.
+fn of_sentences(photo: &PathBuf, sentences: &[String], embedder: &Embedder, bars: &Bars) -> anyhow::Result<Vec<f64>> {
     bars.say("sentences");
     let mut texts = Vec::new();
-    let sentences: Vec<String> = labels.iter().map(|label| args.template.replace("{}", label)).collect();
-    embedder.texts(&sentences, |_, found| {
+    let cut = embedder.texts(sentences, |_, found| {
         texts.push(found?);
         Ok(())
     })?;
+    tell_cut(cut, bars);
     bars.say("photograph");
     let mut image = Vec::new();
-    embedder.images(std::slice::from_ref(&args.image), |_, found| {
+    embedder.images(std::slice::from_ref(photo), |_, found| {
         image = found?;
         Ok(())
     })?;
     Ok(embedder.probabilities(&image, &texts)?)
+}
+
+fn tell_cut(cut: usize, bars: &Bars) {
+    if cut > 0 {
+        bars.warn(&format!(
+            "{cut} of the sentences {} than the model reads, and cut",
+            if cut == 1 { "is longer" } else { "are longer" }
+        ));
+    }
 }
 
 /// Labels that are named, then those of a file; each once.
@@ -263,7 +279,7 @@ pub fn labels(named: Vec<String>, file: Option<&Path>, warn: &dyn Fn(&str)) -> a
     let count = all.len();
     let labels = super::timing::distinct(all);
     if labels.len() < count {
-        warn(&format!("{} of {count} labels are there twice, and are taken once", count - labels.len()));
+        warn(&format!("labels are taken once: {count} are named, {} are different", labels.len()));
     }
     Ok(labels)
 }
@@ -282,7 +298,9 @@ fn lines(file: &Path) -> anyhow::Result<Vec<String>> {
     let text =
         clip_onnx::files::read_text(file).map_err(|e| anyhow::anyhow!("{} cannot be read: {e}", file.display()))?;
     let text = text.trim_start_matches('\u{feff}');
-    let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+    // Whatever ends them.
+    let lines: Vec<String> =
+        text.split(['\n', '\r']).filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
     if lines.is_empty() {
         bail!("{} has no line that holds anything", file.display());
     }

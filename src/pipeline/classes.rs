@@ -49,9 +49,16 @@ impl Classes {
     ) -> Result<Embedded, Error> {
         let config = &loaded.selected.config;
         let tokenizer = Tokenizer::new(config, request.tokenizer.as_deref())?;
-        let sentence = |label: &String, template: &String| tokenizer.row(&template.replace("{}", label));
-        let rows = self.labels.iter().flat_map(|label| self.templates.iter().map(move |template| (label, template)));
-        let rows = rows.map(|(label, template)| sentence(label, template)).collect::<Result<Vec<_>, _>>()?;
+        let (mut rows, mut cut) = (Vec::new(), Vec::new());
+        for (label, template) in self.labels.iter().flat_map(|label| self.templates.iter().map(move |t| (label, t))) {
+            let (row, is_cut) = tokenizer.row_and_cut(&template.replace("{}", label))?;
+            rows.push(row);
+            cut.extend(is_cut.then_some(label));
+        }
+        if let Some(first) = cut.first() {
+            let (count, context) = (cut.len(), tokenizer.context_length());
+            progress.warn(&format!("longer than the {context} tokens there are, and cut: {count} of {} sentences, the first of the label `{first}`", rows.len()));
+        }
 
         let wrong = |source| loaded.selected.params_error(loaded.checkpoint.path(), source);
         let plain = Build {

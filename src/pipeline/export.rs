@@ -43,6 +43,15 @@ impl Form {
             Form::Classifier(_) => "classifier",
         }
     }
+
+    /// What asks for it.
+    pub(super) fn flag(&self) -> &'static str {
+        match self {
+            Form::Towers => "the default",
+            Form::Combined => "--combined",
+            Form::Classifier(_) => "--labels",
+        }
+    }
 }
 
 /// What to export, and how.

@@ -7,10 +7,11 @@ use serde::Serialize;
 
 use super::select::{Choice, Difference, differences, ranked, select};
 use super::{Error, Silent, open};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::config::ModelConfig;
 use crate::onnx::graph::Parts;
 use crate::onnx::read::{Summary, summary};
+use crate::package::MANIFEST;
 use crate::params::{self, Params};
 use crate::towers::{self, Build};
 
@@ -88,6 +89,13 @@ pub fn inspect(path: &Path, choice: &Choice) -> Result<Inspected, Error> {
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) || starts_as_onnx() {
         let summary = summary(path).map_err(|e| Error::Verify(e.into()))?;
         return Ok(Inspected::Onnx(Box::new(summary)));
+    }
+    if path.join(MANIFEST).is_file() && checkpoint::locate(path).is_err() {
+        return Err(Error::Unsupported {
+            path: path.display().to_string(),
+            what: "it is a folder that an export wrote".to_owned(),
+            way_out: "name one of the .onnx files in it".to_owned(),
+        });
     }
     Ok(Inspected::Checkpoint(Box::new(checkpoint(&open(path)?, choice)?)))
 }

@@ -20,8 +20,12 @@ impl Export {
         build.ports = self.layout.ports(config.family);
         build.batch = build.rows();
         // What the user can leave out to have axes free.
-        let fixed = if self.build.batch.is_some() { "--static" } else { "--target" };
-        let of_target = self.layout == Layout::Plain && build.target.profile.int32_tokens;
+        let fixed = match self.build.batch {
+            Some(_) => "--static".to_owned(),
+            None => format!("--target {}", build.target.profile.name),
+        };
+        // Others' runtimes feed their own type, whatever the target.
+        let of_target = matches!(self.layout, Layout::Plain | Layout::OpenClip) && build.target.profile.int32_tokens;
         build.ports.int32 = self.int32_tokens.unwrap_or(build.ports.int32 || of_target);
         build.normalize = self.layout.normalizes().unwrap_or(build.normalize);
         if self.layout == Layout::OpenClip
@@ -36,7 +40,13 @@ impl Export {
             };
             if !takes {
                 let what = format!("{layout} has no place for a {} model", self.form.name());
-                return refused(what, "take another --layout, or leave out --combined and --labels");
+                return refused(what, &format!("take another --layout, or leave out {}", self.form.flag()));
+            }
+            if matches!(self.form, Form::Classifier(_)) && (self.int32_tokens.is_some() || self.build.dynamic_text) {
+                return refused(
+                    "a classifier takes no tokens, its labels are inside".to_owned(),
+                    "leave out --tokens and --dynamic-text",
+                );
             }
             if self.form == Form::Combined && self.measures() {
                 return refused(
@@ -50,11 +60,14 @@ impl Export {
         }
         if self.demo && self.form != Form::Towers {
             let what = format!("the page takes two towers, and a {} model is one file", self.form.name());
-            return refused(what, "leave out --demo, or --combined and --labels");
+            return refused(what, &format!("leave out --demo, or {}", self.form.flag()));
         }
         if self.extra != Extra::default() {
             if self.form != Form::Towers || !matches!(self.layout, Layout::Plain | Layout::Hf | Layout::OpenClip) {
-                let what = format!("a {} model in the layout {layout} has outputs of its own", self.form.name());
+                let what = match self.form {
+                    Form::Towers => format!("the layout {layout} says which outputs there are"),
+                    _ => format!("a {} model has outputs of its own", self.form.name()),
+                };
                 return refused(what, "leave out --outputs");
             }
             build.ports.hidden |= self.extra.hidden;
@@ -96,7 +109,7 @@ impl Export {
             }
             if build.batch.is_some() {
                 let what = format!("{model} takes any number of patches, whatever the batch");
-                let other = if fixed == "--static" { "leave out --static" } else { "take another --target" };
+                let other = if self.build.batch.is_some() { "leave out --static" } else { "take another --target" };
                 return refused(what, &format!("{frozen}, or {other}"));
             }
             if self.demo {

@@ -89,12 +89,22 @@ impl Reference {
             {
                 return Err(self.wrong(format!("`{key}` holds the id {id}; the model's vocabulary has {size}")));
             }
-            out.push(match tower.kind {
+            let array = match tower.kind {
                 Kind::Image => tower.image(&Pictures::Floats(array.clone())).ok_or_else(|| {
                     self.wrong(format!("`{key}` holds numbers that no bytes become, and {} takes bytes", tower.name))
                 })?,
                 Kind::Naflex | Kind::Text => array.clone(),
-            });
+            };
+            let input = tower.input(at);
+            let differs = |axis: usize| input.fixed(axis).is_some_and(|n| array.shape.get(axis) != Some(&n));
+            if (1..input.shape.len()).any(differs) {
+                let (found, takes) = (&array.shape, input.shape.join(", "));
+                return Err(self.wrong(format!(
+                    "`{key}` is {found:?}, and `{}` of {} takes [{takes}]; make a reference of that size",
+                    input.name, tower.name
+                )));
+            }
+            out.push(array);
         }
         Ok(out)
     }

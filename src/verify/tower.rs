@@ -184,7 +184,8 @@ impl Tower {
         all.into_iter().map(|(_, array)| array).collect()
     }
 
-    fn input(&self, at: usize) -> &Port {
+    /// One of its inputs, in its own order.
+    pub(super) fn input(&self, at: usize) -> &Port {
         &self.summary.inputs[self.inputs[at]]
     }
 
@@ -194,7 +195,7 @@ impl Tower {
     /// [`Error::Tower`] when an input does not fit, [`Error::Engine`] when the engine fails.
     pub fn at_batch(&self, batch: usize, inputs: &[Array]) -> Result<Runnable<'_>, Error> {
         let misfit = |input: &Port, found: &[usize]| {
-            self.unfit(format!("input `{}` is [{}], the reference has {found:?}", input.name, input.shape.join(", ")))
+            self.unfit(format!("input `{}` is [{}], not {found:?}", input.name, input.shape.join(", ")))
         };
         // What the file itself fixes is the same for all engines.
         for (at, array) in inputs.iter().enumerate() {
