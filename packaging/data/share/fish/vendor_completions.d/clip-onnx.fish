@@ -30,7 +30,7 @@ complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -f -a "export" -d 'Wri
 complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -f -a "verify" -d 'Run ONNX towers with tract and ONNX Runtime, and compare them with reference embeddings'
 complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -f -a "bench" -d 'Time ONNX towers with tract and ONNX Runtime'
 complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -f -a "embed" -d 'Embed photographs and sentences with an exported folder'
-complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -f -a "classify" -d 'Say what a photograph shows, of labels given'
+complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -f -a "classify" -d 'Say what a photograph shows, of labels given or built in'
 complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -f -a "convert" -d 'Write a checkpoint under open_clip\'s names, as safetensors'
 complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -f -a "inspect" -d 'Say what a checkpoint or an ONNX file is'
 complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -f -a "models" -d 'List the models that are known'
@@ -49,13 +49,13 @@ int64\t''"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l image -d 'How images come: `float` (float32 [batch_size, 3, H, W], preprocessed), `uint8` (bytes as decoders leave them, [batch_size, H, W, 3 or 4]; alpha is dropped, scale, mean and deviation are in the graph) or `uint8-nchw` ([batch_size, 3 or 4, H, W]). Default: as the layout has them' -r -f -a "float\t''
 uint8\t''
 uint8-nchw\t''"
-complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l labels -d 'Write one classifier.onnx instead of the towers, which says how likely each label of this file, one a line, is: the text tower is run now, and its outcome, scale and bias become part of the file' -r -F
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l labels -d 'Write one classifier.onnx instead of the towers, which says how likely each label of this file, in UTF-8, one a line, is: the text tower is run now, and its outcome, scale and bias become part of the file' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l template -d 'Sentence around each label, with {} in its place; may be repeated, and the mean embedding is taken' -r
-complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l outputs -d 'Outputs besides embeddings: last_hidden_state (of both towers every place of the last block, as transformers has it) and patch_tokens (every patch of an image, normed). They switch off the economies of the last block and of texts' -r -f -a "last_hidden_state\t''
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l outputs -d 'Outputs besides embeddings: last_hidden_state (of both towers every place of the last block, as transformers has it) and patch_tokens (every patch of an image, normed). They switch off the economies of the last block and of texts. For two towers of the layouts `plain`, `hf` and `open_clip`' -r -f -a "last_hidden_state\t''
 patch_tokens\t''"
-complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l target -d 'Who the files are for: `portable` (opset 17, loads everywhere), `onnxruntime` (opset 23, its `Attention`, text cut at the batch\'s last end token, weights beside the model), or providers of ONNX Runtime: `mobile` (NNAPI, XNNPACK), `coreml` (ML Program), `qnn` (HTP), all of a fixed batch, 1 where nothing is said, and `web` (WebGPU; WebNN with --static)' -r
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l target -d 'Who the files are for: `portable` (opset 17, loads everywhere), `onnxruntime` (opset 23, its `Attention`, text cut at the batch\'s last end token, weights beside the model), or providers of ONNX Runtime: `mobile` (NNAPI, XNNPACK), `coreml` (ML Program), `qnn` (HTP), all of a fixed batch, 1 where nothing is said, and `web` (WebGPU; WebNN with --static). Tokens are int32 for these, where the layout is `plain` or `open_clip`' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l opset -d 'Version of the operator set, within what the target allows: 17 to 22 for `portable`, 23 or 24 for `onnxruntime`, 17 to 19 for `mobile`, 20 to 22 for `coreml` and `qnn`, 20 or 21 for `web`' -r
-complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l static -d 'Fix the batch to N rows: for NPUs and others that take no free axes' -r
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l static -d 'Fix the batch to N rows: for NPUs and others that take no free axes (bytes have 3 channels then)' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l precision -d 'Precisions to write each tower in: fp32, fp16 (arithmetic too), fp16-weights, int8 (products in whole numbers, input quantised as it comes), int8-weights, int4 (weights in blocks of 32), int4-fp16' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l keep -d 'Layers whose names hold TEXT stay in higher precision, of all but fp16 and for int4 in int8; may be repeated (report.json has the names)' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l calibrate -d 'Inputs to measure with, of the form of a reference (`image`, `tokens`): scales follow what layers really meet, biases make up for what weights lose on average, and layers stay in higher precision until what is measured on them is within --max-drop; without it 0.01 for int4, 0.002 for int8, 0.001 for int8-weights' -r -F
@@ -67,10 +67,10 @@ onnxruntime\t''"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l ort-lib -d 'ONNX Runtime\'s library (libonnxruntime.so, .dylib, .dll; pip\'s onnxruntime has it in capi/), to run files with it too. Default: what ORT_DYLIB_PATH names' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l force -d 'Replace the folder if it is one of clip-onnx\'s'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l demo -d 'Add a web page that classifies photographs with the folder it stands in, in the browser (index.html, demo/; serve the folder, as with `python3 -m http.server`), and the tokenizer it needs'
-complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l resize -d 'Resize and crop in the graph, as the model\'s preprocessing does it: bytes of any height and width (--image uint8 where nothing is said; opset 18 or later)'
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l resize -d 'Resize and crop in the graph, as the model\'s preprocessing does it: bytes of any height and width (--image uint8 where nothing is said; opset 18 or later; layout `plain`, a target that fixes no axis). Alpha is dropped before'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l combined -d 'Write one model.onnx with both towers instead of two files: logits_per_image, logits_per_text, text_embeds, image_embeds, scale and bias inside'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l no-normalize -d 'Leave embeddings as they come, without L2 normalisation'
-complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l dynamic-text -d 'Take texts of any length up to the context: input_ids [batch_size, sequence_length], as `hf` does without being asked. With causal text towers (CLIP, MobileCLIP-B) short texts cost what they are long; others fill them up inside'
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l dynamic-text -d 'Take texts of any length up to the context, where no target fixes every axis: input_ids [batch_size, sequence_length], as `hf` does without being asked. With causal text towers (CLIP, MobileCLIP-B) short texts cost what they are long; others fill them up inside'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l no-fold -d 'Leave training-time branches, BatchNorms and layer scales as nodes of the graph, to compare'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l no-last-block -d 'Compute the last block for all places, though one is pooled, to compare'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l no-map-query -d 'Compute keys and values of the MAP head for all places, to compare'
@@ -114,7 +114,7 @@ onnxruntime\t''"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l ort-lib -d 'ONNX Runtime\'s library (libonnxruntime.so, .dylib, .dll; pip\'s onnxruntime has it in capi/), to run files with it too. Default: what ORT_DYLIB_PATH names' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l image -d 'Photographs: files, folders (with what is in them, however deep), or patterns such as \'photos/*.jpg\'' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l text -d 'Sentences' -r
-complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l texts -d 'Sentences from a file, one a line' -r -F
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l texts -d 'Sentences from a file in UTF-8, one a line' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -s o -l out -d 'File to write: .npy (names in FILE.names.txt), .json or .safetensors. Without it a table is printed. A run that was stopped goes on where it was: what is done is kept in FILE.partial until the end' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l force -d 'Replace FILE'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -126,8 +126,8 @@ complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l threads
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l engine -d 'Engines to run files with, instead of all at hand: `tract`, which is built in, and `onnxruntime`' -r -f -a "tract\t''
 onnxruntime\t''"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l ort-lib -d 'ONNX Runtime\'s library (libonnxruntime.so, .dylib, .dll; pip\'s onnxruntime has it in capi/), to run files with it too. Default: what ORT_DYLIB_PATH names' -r -F
-complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l labels -d 'What it may show, from a file, one a line' -r -F
-complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l template -d 'Sentence around each label, with {} in its place' -r
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l labels -d 'What it may show, from a file in UTF-8, one a line' -r -F
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l template -d 'Sentence around each label, with {} in its place. Default: \'a photo of a {}\'' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l json -d 'Print JSON'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -s V -l version -d 'Print version'
@@ -160,7 +160,7 @@ complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand help; and not __fish
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand help; and not __fish_seen_subcommand_from export verify bench embed classify convert inspect models completions man help" -f -a "verify" -d 'Run ONNX towers with tract and ONNX Runtime, and compare them with reference embeddings'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand help; and not __fish_seen_subcommand_from export verify bench embed classify convert inspect models completions man help" -f -a "bench" -d 'Time ONNX towers with tract and ONNX Runtime'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand help; and not __fish_seen_subcommand_from export verify bench embed classify convert inspect models completions man help" -f -a "embed" -d 'Embed photographs and sentences with an exported folder'
-complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand help; and not __fish_seen_subcommand_from export verify bench embed classify convert inspect models completions man help" -f -a "classify" -d 'Say what a photograph shows, of labels given'
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand help; and not __fish_seen_subcommand_from export verify bench embed classify convert inspect models completions man help" -f -a "classify" -d 'Say what a photograph shows, of labels given or built in'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand help; and not __fish_seen_subcommand_from export verify bench embed classify convert inspect models completions man help" -f -a "convert" -d 'Write a checkpoint under open_clip\'s names, as safetensors'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand help; and not __fish_seen_subcommand_from export verify bench embed classify convert inspect models completions man help" -f -a "inspect" -d 'Say what a checkpoint or an ONNX file is'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand help; and not __fish_seen_subcommand_from export verify bench embed classify convert inspect models completions man help" -f -a "models" -d 'List the models that are known'
