@@ -150,7 +150,7 @@ fn labels_become_part_of_the_file() {
     assert_eq!(ports(&file.outputs), ["probabilities float [batch_size, 3]", "image_embeds float [batch_size, 64]"]);
     assert_eq!(file.metadata["labels"], r#"["cat","dog","snail"]"#);
     bench.run("verify out --engine tract").succeeded().says(&["probabilities"]);
-    bench.run("embed out --text cat --engine tract --tokenizer tokenizer.json").refused(&["no text tower"]);
+    bench.run("embed out --text cat --engine tract --tokenizer tokenizer.json").refused(&["without a text tower"]);
     // What the line's own splitting cannot say: two sentences, whose mean it is.
     let sentences = ["{}", "x{}"].map(|template| format!("--template {template}")).join(" ");
     bench.run(&format!("{line} --labels labels.txt {sentences}")).succeeded();
@@ -158,6 +158,17 @@ fn labels_become_part_of_the_file() {
     bench.run(&format!("{line} --labels labels.txt --template none")).refused(&["--template `none`"]);
     std::fs::write(bench.path("once.txt"), "cat\ndog\n").unwrap();
     bench.run(&format!("{line} --labels once.txt --layout hf")).refused(&["hf", "--labels"]);
+    bench.run(&format!("{line} --labels once.txt --tokens int32")).refused(&["no tokens", "leave out --tokens"]);
+    bench.run(&format!("{line} --labels once.txt --dynamic-text")).refused(&["no tokens", "--dynamic-text"]);
+    let asked = format!("classify out {PICTURES}/wide.png --engine tract");
+    bench.run(&format!("{asked} --template x{{}}")).refused(&["leave out --template"]);
+    bench.run(&format!("{asked} cat --tokenizer tokenizer.json")).refused(&["is a classifier", "without labels"]);
+    // Line ends of old editors, and labels that are too long for sixteen letters.
+    std::fs::write(bench.path("long.txt"), format!("cat\r{}\r", "cat ".repeat(300))).unwrap();
+    let outcome = bench.run(&format!("{line} --labels long.txt"));
+    assert!(outcome.succeeded().err.contains("cut: 2 of 2 sentences"), "{}", outcome.err);
+    std::fs::write(bench.path("latin.txt"), b"cat\ncaf\xe9\n").unwrap();
+    bench.run(&format!("{line} --labels latin.txt")).refused(&["latin.txt", "line 2", "UTF-8"]);
     std::fs::write(bench.path("blank.txt"), " \n\n").unwrap();
     bench.run(&format!("{line} --labels blank.txt")).refused(&["blank.txt"]);
     let without = line.replace("--tokenizer tokenizer.json", "");

@@ -273,12 +273,12 @@ mod tests {
         }
     }
 
-    /// `Resize` is not followed; but what it makes of free axes has free axes.
+    /// `Expand` is not followed; but what it makes of free axes has free axes.
     #[test]
     fn what_is_worked_out_of_free_axes_is_free() {
-        let resized = |from: &str| vec![node("Resize", &[from], None), node("Relu", &["Resize_out"], None)];
-        assert_eq!(taken(Provider::WebNn, resized("free")).taken, 0);
-        assert_eq!(taken(Provider::WebNn, resized("x")).taken, 2);
+        let expanded = |from: &str| vec![node("Expand", &[from], None), node("Relu", &["Expand_out"], None)];
+        assert_eq!(taken(Provider::WebNn, expanded("free")).taken, 0);
+        assert_eq!(taken(Provider::WebNn, expanded("x")).taken, 2);
     }
 
     #[test]

@@ -57,6 +57,7 @@ impl Classes {
         }
         if let Some(first) = cut.first() {
             let (count, context) = (cut.len(), tokenizer.context_length());
+            let first: String = first.chars().take(40).collect();
             progress.warn(&format!("longer than the {context} tokens there are, and cut: {count} of {} sentences, the first of the label `{first}`", rows.len()));
         }
 
