@@ -66,7 +66,7 @@ pub struct EmbedArgs {
     /// Sentences
     #[arg(long, value_name = "TEXT", num_args = 1..)]
     pub text: Vec<String>,
-    /// Sentences from a file in UTF-8, one a line
+    /// Sentences from a file in UTF-8, one a line; blank lines are left out
     #[arg(long, value_name = "FILE")]
     pub texts: Option<PathBuf>,
     /// File to write: .npy (names in FILE.names.txt), .json or .safetensors. Without it a table is printed.
@@ -86,7 +86,7 @@ pub struct ClassifyArgs {
     pub image: PathBuf,
     /// What it may show. Without any, and without --labels, those that `export --labels` put into the folder
     pub labels: Vec<String>,
-    /// What it may show, from a file in UTF-8, one a line
+    /// What it may show, from a file in UTF-8, one a line; blank lines are left out
     #[arg(long = "labels", value_name = "FILE")]
     pub labels_file: Option<PathBuf>,
     /// Sentence around each label, with {} in its place. Default: 'a photo of a {}'
