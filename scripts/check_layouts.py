@@ -2,12 +2,15 @@
 
     pip install fastembed tokenizers transformers onnxruntime numpy pillow torch torchvision
     npm install @huggingface/transformers          (in the folder this is run from)
+    pip install --target cas --no-deps clip-server==0.8.3 docarray==0.21.0
+    pip install --target cas jina-hubble-sdk 'setuptools<80'; export PYTHONPATH=cas
     python scripts/check_layouts.py photos ViT-B-32=b32.safetensors ViT-B-16-SigLIP=siglip.safetensors
 
-`hf`: transformers.js (node), fastembed's processors and tokenizer, transformers' AutoTokenizer and
-AutoImageProcessor, each with the towers on ONNX Runtime; with `--combined` transformers.js' own pipeline for zero-shot
+`hf`: transformers.js (node); fastembed's own TextEmbedding and ImageEmbedding; transformers' AutoTokenizer and
+AutoImageProcessor with the towers on ONNX Runtime; with `--combined` transformers.js' own pipeline for zero-shot
 classification, whose probabilities are compared with `clip-onnx classify`. `immich` and `immich-uint8`: Immich cannot be
-installed alone; its calls are made here by the names it uses. Sentences are plain ones: what each consumer's
+installed alone; its calls are made here by the names it uses. `clip-as-service`: clip-server's own tokenizer,
+preprocessing and sessions, without the server around them, for models it prepares inputs for. Sentences are plain ones: what each consumer's
 cleaning does to others is its own. Figures are least cosines with the embeddings of `clip-onnx embed`, and of the
 pipeline the largest difference of a probability.
 """
@@ -69,14 +72,40 @@ def by_transformers(folder, photos):
     return towers(folder, np.stack(pixels), ids)
 
 
-def by_fastembed(folder, photos):
-    from fastembed.common.preprocessor_utils import load_preprocessor, load_tokenizer
+def by_fastembed(folder, siglip, photos):
+    from fastembed import ImageEmbedding, TextEmbedding
 
-    tokenizer, _ = load_tokenizer(folder)
-    processor = load_preprocessor(folder)
-    ids = np.array([encoding.ids for encoding in tokenizer.encode_batch(SENTENCES)])
-    pixels = processor([Image.open(p).convert("RGB") for p in photos])
-    return towers(folder, np.stack(pixels), ids)
+    image, text = ("google/siglip2-base-patch16-224",) * 2
+    places = [folder, folder]
+    if not siglip:
+        # It wants CLIP's towers in a folder each, as model.onnx.
+        image, text = "Qdrant/clip-ViT-B-32-vision", "Qdrant/clip-ViT-B-32-text"
+        places = [folder.parent / f"fastembed-{kind}" for kind in ("vision", "text")]
+        for place, kind in zip(places, ("vision", "text")):
+            place.mkdir()
+            for file in folder.glob("*.json"):
+                (place / file.name).symlink_to(file)
+            (place / "model.onnx").symlink_to(folder / f"onnx/{kind}_model.onnx")
+    images = ImageEmbedding(image, specific_model_path=str(places[0])).embed([str(p) for p in photos])
+    return list(images), list(TextEmbedding(text, specific_model_path=str(places[1])).embed(SENTENCES))
+
+
+def by_clip_as_service(folder, photos):
+    from clip_server.executors.helper import preproc_image, preproc_text
+    from clip_server.model import clip
+    from clip_server.model.clip_onnx import CLIPOnnxModel
+    from clip_server.model.tokenization import Tokenizer
+    from docarray import Document, DocumentArray
+
+    # The name of a model of the same image size, in whose place the folder is run.
+    side = session(folder / "visual.onnx").get_inputs()[0].shape[-1]
+    name = {224: "ViT-B-32::openai", 336: "ViT-L-14-336::openai"}[side]
+    model = CLIPOnnxModel(name, str(folder), "fp32")
+    model.start_sessions(dtype="fp32", providers=["CPUExecutionProvider"])
+    documents = DocumentArray([Document(uri=str(p)) for p in photos])
+    _, pixels = preproc_image(documents, clip._transform_blob(model.image_size), return_np=True)
+    _, ids = preproc_text(DocumentArray([Document(text=s) for s in SENTENCES]), Tokenizer(name), return_np=True)
+    return model.encode_image(pixels), model.encode_text(ids)
 
 
 def towers(folder, pixels, ids):
@@ -140,20 +169,25 @@ def main():
         siglip = config["family"].startswith("siglip")
         with tempfile.TemporaryDirectory() as scratch:
             scratch = pathlib.Path(scratch)
-            more = []
+            more, served = [], False
             if siglip:
                 text = config["text_cfg"]
                 more = ["--tokenizer", trained_tokenizer(scratch, text["vocab_size"], text["eot_id"], text["pad_id"])]
-            for folder, flags in (("hf", []), ("immich", []), ("immich-uint8", []), ("combined", ["--combined"])):
+            for folder, flags in (("hf", []), ("immich", []), ("immich-uint8", []), ("clip-as-service", []), ("combined", ["--combined"])):
                 layout = "hf" if folder == "combined" else folder
-                subprocess.run([BINARY, "export", checkpoint, "--model", name, "--dialect", "open_clip", "--layout", layout,
-                                "--out", scratch / folder, "--no-verify", "--no-hash", *flags, *more], check=True, capture_output=True)
+                done = subprocess.run([BINARY, "export", checkpoint, "--model", name, "--dialect", "open_clip", "--layout",
+                                       layout, "--out", scratch / folder, "--no-verify", "--no-hash", *flags, *more],
+                                      check=True, capture_output=True, text=True)
+                served = "clip-as-service feeds" not in done.stderr if folder == "clip-as-service" else served
             expected = embedded(scratch / "hf", photos, scratch)
             for consumer, run in (("transformers.js", lambda: by_transformers_js(scratch / "hf", siglip, photos, scratch)),
                                   ("transformers", lambda: by_transformers(scratch / "hf", photos)),
-                                  ("fastembed", lambda: by_fastembed(scratch / "hf", photos)),
+                                  ("fastembed", lambda: by_fastembed(scratch / "hf", siglip, photos)),
                                   ("Immich's calls", lambda: by_immich(scratch / "immich", photos)),
-                                  ("Immich's newer calls", lambda: by_immich(scratch / "immich-uint8", photos))):
+                                  ("Immich's newer calls", lambda: by_immich(scratch / "immich-uint8", photos)),
+                                  ("clip-as-service", lambda: by_clip_as_service(scratch / "clip-as-service", photos))):
+                if consumer == "clip-as-service" and not served:
+                    continue  # as the export's note says
                 try:
                     images, texts = run()
                     print(f"{name}, {consumer}: images {least(images, expected[0]):.6f}, "

@@ -21,6 +21,7 @@ pub use check::{Problem, check_image_size};
 pub use dialect::{Dialect, Naming};
 pub use known::{known, names};
 pub use transformers::preprocessor;
+pub(crate) use transformers::{CLIP_MEAN, CLIP_STD};
 
 /// What can be wrong with a configuration file.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use tempfile::{NamedTempFile, TempDir};
 
+pub mod clip_as_service;
 pub mod demo;
 pub mod hf;
 pub mod layout;

@@ -72,6 +72,8 @@ pub struct Ports {
     pub text_embeds: &'static str,
     /// Token ids as int32.
     pub int32: bool,
+    /// An input of texts that may be left out and that nothing reads, for runtimes that feed one.
+    pub mask: Option<&'static str>,
     /// Every place of the last block as `last_hidden_state`, as transformers has it: normed, but for CLIP's
     /// images.
     pub hidden: bool,
@@ -87,6 +89,7 @@ impl Ports {
         tokens: "input_ids",
         text_embeds: "text_embeds",
         int32: false,
+        mask: None,
         hidden: false,
         patches: false,
     };

@@ -14,8 +14,8 @@ use super::{
     TextCfg, TextModel, TextPool, VisionCfg, VisionPool, VitCfg, known,
 };
 
-const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
-const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
+pub(crate) const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
+pub(crate) const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
 
 /// In CLIP configurations written before the token ids were corrected; the model then pools at the
 /// largest id (`CLIPTextTransformer.forward`).

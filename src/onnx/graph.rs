@@ -97,6 +97,27 @@ pub trait Packed: Send + Sync {
     fn write(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), write::Error>) -> Result<(), write::Error>;
 }
 
+/// Ones of int32.
+struct Ones(Vec<usize>);
+
+impl Packed for Ones {
+    fn element(&self) -> ElementType {
+        ElementType::Int32
+    }
+
+    fn dims(&self) -> Vec<usize> {
+        self.0.clone()
+    }
+
+    fn byte_len(&self) -> u64 {
+        4 * self.0.iter().product::<usize>() as u64
+    }
+
+    fn write(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), write::Error>) -> Result<(), write::Error> {
+        each(&1i32.to_le_bytes().repeat(self.0.iter().product()))
+    }
+}
+
 impl Data {
     /// Lengths of the axes.
     pub fn dims(&self) -> Vec<usize> {
@@ -164,6 +185,15 @@ impl Graph {
     pub fn input(&self, name: &str, element_type: ElementType, dims: Vec<Dim>) -> Value {
         self.inner.borrow_mut().inputs.push(Port { name: name.to_owned(), element_type, dims });
         self.value(name)
+    }
+
+    /// Declares an input that may be left out and that nothing reads, for runtimes that feed it: int32, with ones where
+    /// it is left out.
+    pub fn ignored_input(&self, name: &str, dims: Vec<Dim>) {
+        let lengths = dims.iter().map(|dim| if let Dim::Fixed(n) = dim { *n } else { 1 }).collect();
+        self.input(name, ElementType::Int32, dims);
+        let data = Data::Packed(Arc::new(Ones(lengths)));
+        self.inner.borrow_mut().initializers.push(Initializer { name: name.to_owned(), data });
     }
 
     /// Declares `value` an output, under its public name.
@@ -273,7 +303,9 @@ impl Graph {
         inner.nodes.retain(|node| node.outputs.iter().any(|output| used[output.0]));
         let used: HashSet<&str> =
             inner.values.iter().zip(&used).filter(|&(_, &used)| used).map(|(name, _)| name.as_str()).collect();
-        inner.initializers.retain(|initializer| used.contains(initializer.name.as_str()));
+        // What is left out of an input is one too.
+        let input = |name: &str| inner.inputs.iter().any(|port| port.name == name);
+        inner.initializers.retain(|Initializer { name, .. }| used.contains(name.as_str()) || input(name));
         Parts {
             name: self.name,
             target: self.target,

@@ -57,7 +57,8 @@ impl Layout {
 
     pub fn ports(self, family: Family) -> Ports {
         match self {
-            Layout::Plain | Layout::ClipAsService | Layout::OpenClip => Ports::PLAIN,
+            Layout::Plain | Layout::OpenClip => Ports::PLAIN,
+            Layout::ClipAsService => Ports { int32: true, mask: Some("attention_mask"), ..Ports::PLAIN },
             Layout::Hf if family.is_siglip() => {
                 Ports { image_embeds: "pooler_output", text_embeds: "pooler_output", hidden: true, ..Ports::PLAIN }
             }

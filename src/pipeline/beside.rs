@@ -10,7 +10,7 @@ use crate::checkpoint::hex;
 use crate::config::ModelConfig;
 use crate::onnx::write::{Error as WriteError, Written};
 use crate::package::layout::Layout;
-use crate::package::{Folder, demo, hf};
+use crate::package::{Folder, clip_as_service, demo, hf};
 use crate::tokenize::{self, Tokenizer};
 
 /// Paths and contents.
@@ -31,6 +31,11 @@ pub fn beside(
     progress: &dyn Progress,
 ) -> Result<Vec<Written>, Error> {
     let layout = request.layout;
+    if layout == Layout::ClipAsService
+        && let Some(misfed) = clip_as_service::misfed(config)
+    {
+        progress.warn(&misfed);
+    }
     let mut files: Files = layout.files(config).into_iter().map(|(path, json)| text(path, pretty(&json))).collect();
     if let Form::Classifier(classes) = &request.form {
         files.push(text("labels.txt", classes.labels.join("\n") + "\n"));

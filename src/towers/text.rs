@@ -22,7 +22,9 @@ pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
     let ids = {
         let ports = s.build().ports;
         let element = if ports.int32 { ElementType::Int32 } else { ElementType::Int64 };
-        s.graph().input(ports.tokens, element, vec![s.rows(), length])
+        let ids = s.graph().input(ports.tokens, element, vec![s.rows(), length.clone()]);
+        ports.mask.into_iter().for_each(|mask| s.graph().ignored_input(mask, vec![s.rows(), length.clone()]));
+        ids
     };
     let ids = if s.build().dynamic_text && !c.ends_where_pooled() { filled_up(s, ids, c) } else { ids };
     let (text, ids) = Text::of(s, ids, c);

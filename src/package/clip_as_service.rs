@@ -1,0 +1,31 @@
+//! clip-as-service (clip-server 0.8), which runs a folder in the place of a model it knows by name, and prepares
+//! photographs and sentences as it does for that one.
+
+use crate::config::{self, Interpolation, ModelConfig, PreprocessCfg, ResizeMode};
+use crate::tokenize;
+
+/// Tokens of a sentence.
+const CONTEXT: usize = 77;
+/// Pixels along a side, of the models it knows.
+const SIZES: [usize; 6] = [224, 240, 288, 336, 384, 448];
+
+/// In what a model is not fed as it was trained; None where all is well.
+pub fn misfed(config: &ModelConfig) -> Option<String> {
+    let PreprocessCfg { mean, std, interpolation, resize_mode, .. } = &config.preprocess_cfg;
+    let side = config.vision_cfg.image_size().filter(|[height, width]| height == width).map(|[side, _]| side);
+    let differs = [
+        ("vocabulary", !tokenize::built_in(config)),
+        ("context length", config.text_cfg.context_length != CONTEXT),
+        ("image size", side.is_none_or(|side| !SIZES.contains(&side))),
+        ("mean and deviation", (mean, std) != (&config::CLIP_MEAN, &config::CLIP_STD)),
+        ("resizing", (interpolation, resize_mode) != (&Interpolation::Bicubic, &ResizeMode::Shortest)),
+    ];
+    let differs: Vec<&str> = differs.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect();
+    (!differs.is_empty()).then(|| {
+        format!(
+            "clip-as-service feeds what OpenAI's CLIP takes, and {} has another {}; for other runtimes take another --layout",
+            config.model,
+            differs.join(", another ")
+        )
+    })
+}
