@@ -26,7 +26,9 @@ export class Tower {
     }
     say(`Preparing ${file.path}`);
     try {
-      return new Tower(file.path, await ort.InferenceSession.create(model, { externalData }));
+      // Errors alone: a mask that may be left out is worth a warning to it.
+      const options = { externalData, logSeverityLevel: 3 };
+      return new Tower(file.path, await ort.InferenceSession.create(model, options));
     } catch (error) {
       throw new Problem(
         `${file.path} cannot be run by this browser: ${error.message ?? error}.`,

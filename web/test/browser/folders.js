@@ -16,6 +16,7 @@ const EXPORTS = [
   { fixture: 'openclip_vit_tiny', file: 'checkpoint.pt' },
   { fixture: 'openclip_vit_tiny', file: 'checkpoint.pt', options: ['--layout', 'hf'] },
   { fixture: 'siglip_tiny', file: 'checkpoint.npz', options: ['--layout', 'hf'] },
+  { fixture: 'openclip_vit_tiny_quickgelu', file: 'checkpoint.safetensors', options: ['--layout', 'clip-as-service'] },
   { fixture: 'openclip_siglip_tiny', file: 'checkpoint.safetensors', options: ['--external-data'] },
   { fixture: 'siglip_tiny_rect', file: 'checkpoint.npz', options: ['--static', '2'] },
   { fixture: 'mobileclip_s1_tiny', file: 'checkpoint.pt', options: ['--layout', 'immich', '--external-data'] },
