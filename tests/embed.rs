@@ -163,16 +163,17 @@ fn layouts_are_what_their_runtimes_look_for() {
     assert!(bench.path("out/textual/tokenizer.json").exists());
     bench.run("verify out --reference reference.npz --engine tract").succeeded();
 
-    let outcome = bench.run(&line("clip-as-service"));
+    let outcome = bench.run(&format!("{} --precision fp32,fp16,int8", line("clip-as-service")));
     let differs =
         "another vocabulary, another context length, another image size, another mean and deviation, another resizing";
     assert!(outcome.succeeded().err.contains(differs), "{}", outcome.err);
     // What else clip-server feeds may be left out.
     assert_eq!(names(&summary("out/textual.onnx").inputs), ["input_ids int32"]);
-    let model = common::model(&bench.path("out/textual.onnx"));
-    let graph = model.graph.unwrap();
-    assert_eq!(graph.input.iter().map(|input| input.name()).collect::<Vec<_>>(), ["input_ids", "attention_mask"]);
-    assert!(graph.initializer.iter().any(|tensor| tensor.name() == "attention_mask" && tensor.dims == [1, 16]));
+    for file in ["textual.onnx", "textual_fp16.onnx", "textual_int8.onnx"] {
+        let graph = common::model(&bench.path("out").join(file)).graph.unwrap();
+        assert_eq!(graph.input.iter().map(|input| input.name()).collect::<Vec<_>>(), ["input_ids", "attention_mask"]);
+        assert!(graph.initializer.iter().any(|tensor| tensor.name() == "attention_mask" && tensor.dims == [1, 16]));
+    }
     assert!(bench.path("out/visual.onnx").exists() && !bench.path("out/visual").exists());
     std::fs::create_dir(bench.path("out/more")).unwrap();
     std::fs::write(bench.path("out/more/mine.txt"), "").unwrap();

@@ -301,12 +301,7 @@ impl Graph {
             }
         }
         inner.nodes.retain(|node| node.outputs.iter().any(|output| used[output.0]));
-        let used: HashSet<&str> =
-            inner.values.iter().zip(&used).filter(|&(_, &used)| used).map(|(name, _)| name.as_str()).collect();
-        // What is left out of an input is one too.
-        let input = |name: &str| inner.inputs.iter().any(|port| port.name == name);
-        inner.initializers.retain(|Initializer { name, .. }| used.contains(name.as_str()) || input(name));
-        Parts {
+        let mut parts = Parts {
             name: self.name,
             target: self.target,
             value_names: inner.values,
@@ -315,7 +310,9 @@ impl Graph {
             nodes: inner.nodes,
             initializers: inner.initializers,
             metadata: inner.metadata,
-        }
+        };
+        parts.drop_unread();
+        parts
     }
 
     fn value(&self, name: &str) -> Value {
@@ -348,6 +345,14 @@ impl Parts {
     /// All values there are.
     pub fn values(&self) -> impl Iterator<Item = Value> + use<> {
         (0..self.value_names.len()).map(Value)
+    }
+
+    /// Leaves out constants that no node reads, but for outputs and for what stands in where an input is left out.
+    pub fn drop_unread(&mut self) {
+        let read = self.nodes.iter().flat_map(|node| &node.inputs).map(|value| self.value_names[value.0].as_str());
+        let ports = self.inputs.iter().chain(&self.outputs).map(|port| port.name.as_str());
+        let kept: HashSet<&str> = read.chain(ports).collect();
+        self.initializers.retain(|initializer| kept.contains(initializer.name.as_str()));
     }
 
     /// Another value; its name must be new.

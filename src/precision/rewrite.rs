@@ -129,9 +129,7 @@ impl Rewrite {
     pub fn finish(mut self) -> Parts {
         self.parts.nodes = self.nodes;
         self.parts.initializers.extend(self.added);
-        let read = self.parts.nodes.iter().flat_map(|node| &node.inputs);
-        let read: HashSet<String> = read.map(|&value| self.parts.value_name(value).to_owned()).collect();
-        self.parts.initializers.retain(|initializer| read.contains(&initializer.name));
+        self.parts.drop_unread();
         self.parts
     }
 }
