@@ -9,7 +9,8 @@ use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use crate::config::{Dialect, Interpolation, ModelConfig, PreprocessCfg, ResizeMode, VisionCfg};
 use crate::verify::tower::{Array, Bytes};
 
-mod resize;
+mod pillow;
+mod tensorflow;
 
 /// What can be wrong with a photograph.
 #[derive(Debug, thiserror::Error)]
@@ -197,15 +198,15 @@ impl Pixels {
             return Err(Error::Long { path, width, height, long: longest, most: LONGEST });
         }
         let scaled = [scaled[0].max(size[0]), scaled[1].max(size[1])];
-        let resized = resize::pillow(picture, scaled, interpolation);
+        let resized = pillow::pillow(picture, scaled, interpolation);
         Ok(resized.cropped(size, self.dialect == Dialect::Transformers))
     }
 
     fn resized(&self, picture: &Picture, size: [usize; 2]) -> Picture {
         if self.cfg.antialias {
-            resize::pillow(picture, size, self.cfg.interpolation)
+            pillow::pillow(picture, size, self.cfg.interpolation)
         } else {
-            resize::tensorflow(picture, size)
+            tensorflow::tensorflow(picture, size)
         }
     }
 

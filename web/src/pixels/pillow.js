@@ -1,6 +1,6 @@
-// Resizing as Pillow does it, and clip-onnx after it: byte for byte what the command-line tool makes.
+// Resizing as Pillow does it, byte for byte, as the command-line tool does.
 
-import { wholeTaps } from './filters.js';
+import { BITS, wholeTaps } from './filters.js';
 
 /**
  * Rows of pixels of four bytes: red, green, blue, alpha.
@@ -20,8 +20,8 @@ import { wholeTaps } from './filters.js';
 export function pillow(picture, [height, width], filter) {
   if (picture.height === height && picture.width === width) return { ...picture, alpha: false };
   let now = picture.alpha ? { ...picture, values: multiplied(picture.values) } : picture;
-  // Along rows first, unless more than twice as much goes along columns.
-  const columnsFirst = picture.height - height > 2 * (picture.width - width);
+  // Along rows first, unless the height loses more than twice what the width does.
+  const columnsFirst = height < picture.height && picture.height - height > 2 * (picture.width - width);
   for (const step of columnsFirst ? [alongColumns, alongRows] : [alongRows, alongColumns]) {
     now = step(now, step === alongRows ? width : height, filter);
   }
@@ -32,10 +32,10 @@ export function pillow(picture, [height, width], filter) {
 /** Rows become `width` pixels long. */
 function alongRows(picture, width, filter) {
   if (picture.width === width) return picture;
-  const { bits, taps } = wholeTaps(picture.width, width, filter);
+  const taps = wholeTaps(picture.width, width, filter);
   const { height, values } = picture;
   const out = new Uint8ClampedArray(height * width * 4);
-  const half = 1 << (bits - 1);
+  const half = 1 << (BITS - 1);
   for (let y = 0, to = 0; y < height; y++) {
     const row = y * picture.width * 4;
     for (const { start, weights } of taps) {
@@ -48,10 +48,10 @@ function alongRows(picture, width, filter) {
         a += values[from + 3] * weight;
       }
       // Clamped by the array.
-      out[to++] = r >> bits;
-      out[to++] = g >> bits;
-      out[to++] = b >> bits;
-      out[to++] = a >> bits;
+      out[to++] = r >> BITS;
+      out[to++] = g >> BITS;
+      out[to++] = b >> BITS;
+      out[to++] = a >> BITS;
     }
   }
   return { ...picture, width, values: out };
@@ -60,19 +60,19 @@ function alongRows(picture, width, filter) {
 /** Columns become `height` pixels long. */
 function alongColumns(picture, height, filter) {
   if (picture.height === height) return picture;
-  const { bits, taps } = wholeTaps(picture.height, height, filter);
+  const taps = wholeTaps(picture.height, height, filter);
   const { values } = picture;
   const stride = picture.width * 4;
   const out = new Uint8ClampedArray(height * stride);
   const sums = new Int32Array(stride);
   taps.forEach(({ start, weights }, y) => {
-    sums.fill(1 << (bits - 1));
+    sums.fill(1 << (BITS - 1));
     for (let n = 0; n < weights.length; n++) {
       const weight = weights[n];
       const row = (start + n) * stride;
       for (let x = 0; x < stride; x++) sums[x] += values[row + x] * weight;
     }
-    for (let x = 0; x < stride; x++) out[y * stride + x] = sums[x] >> bits;
+    for (let x = 0; x < stride; x++) out[y * stride + x] = sums[x] >> BITS;
   });
   return { ...picture, height, values: out };
 }

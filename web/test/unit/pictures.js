@@ -1,4 +1,4 @@
-// Pictures by a rule, the one that made data/resize.json.
+// Pictures by a rule, which scripts/make_resize.py has too.
 
 /**
  * Half noise, half a ramp.

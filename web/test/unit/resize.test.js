@@ -1,4 +1,4 @@
-// Against bytes that the command-line tool's own resizing made of the same pictures.
+// Against bytes that Pillow made of the same pictures (scripts/make_resize.py), and the command-line tool in TensorFlow's way.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';

@@ -1,0 +1,141 @@
+//! Resizing as Pillow 13 does it, byte for byte (`src/libImaging/Resample.c`): weights in whole numbers of 22 bits, along
+//! rows and along columns, to bytes in between.
+
+use super::Picture;
+use crate::config::Interpolation;
+
+/// Bits behind the point of a weight: eight are the byte's, two for sums below nought and above one.
+const BITS: u32 = 32 - 8 - 2;
+
+/// To `[height, width]`. What is made smaller is averaged. Colours count by their alpha, which is gone afterwards.
+pub fn pillow(picture: &Picture, [height, width]: [usize; 2], interpolation: Interpolation) -> Picture {
+    if [picture.height, picture.width] == [height, width] {
+        return picture.opaque();
+    }
+    let mut now = picture.clone();
+    let has_alpha = now.channels == 4;
+    if has_alpha {
+        now.values.chunks_exact_mut(4).for_each(multiplied);
+    }
+    // Along rows first, unless the height loses more than twice what the width does.
+    let lost = |from: usize, to: usize| from as i64 - to as i64;
+    let columns_first = height < picture.height && lost(picture.height, height) > 2 * lost(picture.width, width);
+    for along_columns in [columns_first, !columns_first] {
+        now = match (along_columns, has_alpha) {
+            (true, _) => columns(now, height, interpolation),
+            (false, true) => rows::<4>(now, width, interpolation),
+            (false, false) => rows::<3>(now, width, interpolation),
+        };
+    }
+    if has_alpha {
+        now.values.chunks_exact_mut(4).for_each(divided);
+    }
+    now.opaque()
+}
+
+/// Which pixels of a line become one, and how much each counts.
+struct Taps {
+    first: usize,
+    weights: Vec<i32>,
+}
+
+/// Of every pixel of a line that becomes `to` pixels long.
+fn taps(from: usize, to: usize, interpolation: Interpolation) -> Vec<Taps> {
+    let (filter, support): (fn(f64) -> f64, f64) = match interpolation {
+        Interpolation::Bilinear => (triangle, 1.0),
+        Interpolation::Bicubic => (cubic, 2.0),
+    };
+    let scale = from as f64 / to as f64;
+    let stretch = scale.max(1.0);
+    let (support, shrink) = (support * stretch, 1.0 / stretch);
+    let tap = |at: usize| {
+        let centre = (at as f64 + 0.5) * scale;
+        // Casts cut off, as in C; what is below nought is nought.
+        let first = (centre - support + 0.5) as usize;
+        let last = ((centre + support + 0.5) as usize).min(from);
+        let weight = |x: usize| filter((x as f64 - centre + 0.5) * shrink);
+        let weights: Vec<f64> = (first..last).map(weight).collect();
+        let sum: f64 = weights.iter().sum();
+        let share = |w: f64| if sum == 0.0 { w } else { w / sum };
+        let whole = |w: f64| (w * f64::from(1 << BITS) + if w < 0.0 { -0.5 } else { 0.5 }) as i32;
+        Taps { first, weights: weights.into_iter().map(|w| whole(share(w))).collect() }
+    };
+    (0..to).map(tap).collect()
+}
+
+/// Pillow's bilinear.
+fn triangle(x: f64) -> f64 {
+    (1.0 - x.abs()).max(0.0)
+}
+
+/// Its bicubic, a = -1/2.
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
+}
+
+fn byte(sum: i32) -> u8 {
+    (sum >> BITS).clamp(0, 255) as u8
+}
+
+/// Rows become `width` pixels long; pixels have `N` bytes.
+fn rows<const N: usize>(picture: Picture, width: usize, interpolation: Interpolation) -> Picture {
+    if picture.width == width {
+        return picture;
+    }
+    let taps = taps(picture.width, width, interpolation);
+    let mut values = Vec::with_capacity(picture.height * width * N);
+    for row in picture.values.chunks_exact(picture.width * N) {
+        let (pixels, _) = row.as_chunks::<N>();
+        for Taps { first, weights } in &taps {
+            let mut sums = [1 << (BITS - 1); N];
+            for (pixel, weight) in pixels[*first..].iter().zip(weights) {
+                (0..N).for_each(|c| sums[c] += i32::from(pixel[c]) * weight);
+            }
+            values.extend(sums.map(byte));
+        }
+    }
+    Picture { width, values, ..picture }
+}
+
+/// Columns become `height` pixels long.
+fn columns(picture: Picture, height: usize, interpolation: Interpolation) -> Picture {
+    if picture.height == height {
+        return picture;
+    }
+    let stride = picture.width * picture.channels;
+    let mut values = Vec::with_capacity(height * stride);
+    let mut sums = vec![0i32; stride];
+    for Taps { first, weights } in taps(picture.height, height, interpolation) {
+        sums.fill(1 << (BITS - 1));
+        for (row, weight) in picture.values[first * stride..].chunks_exact(stride).zip(weights) {
+            sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += i32::from(*value) * weight);
+        }
+        values.extend(sums.iter().map(|&sum| byte(sum)));
+    }
+    Picture { height, values, ..picture }
+}
+
+/// Colours times alpha, rounded (`RGBA` to `RGBa`).
+fn multiplied(pixel: &mut [u8]) {
+    let alpha = u32::from(pixel[3]);
+    for colour in &mut pixel[..3] {
+        let product = u32::from(*colour) * alpha + 128;
+        *colour = (((product >> 8) + product) >> 8) as u8;
+    }
+}
+
+/// Colours over alpha, cut off (`RGBa` to `RGBA`).
+fn divided(pixel: &mut [u8]) {
+    let alpha = u32::from(pixel[3]);
+    if !matches!(alpha, 0 | 255) {
+        pixel[..3].iter_mut().for_each(|colour| *colour = (255 * u32::from(*colour) / alpha).min(255) as u8);
+    }
+}
