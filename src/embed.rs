@@ -28,7 +28,9 @@ pub mod store;
 pub enum Error {
     #[error("{path} is no folder that an export wrote: {reason}; name one that `clip-onnx export` made")]
     Folder { path: String, reason: String },
-    #[error("{path} has no {kind} tower in {precision}; its manifest.json lists {found}")]
+    #[error(
+        "{path} has no {kind} tower in {precision}; its manifest.json lists {found}; name another with --precision, or export it with --precision {precision}"
+    )]
     NoTower { path: String, kind: &'static str, precision: Precision, found: String },
     #[error(
         "{path} is a classifier, without a text tower: its labels are inside; run `clip-onnx classify` without labels, or export without --labels"
