@@ -1,6 +1,8 @@
 //! Resizing as Pillow 13 does it, byte for byte (`src/libImaging/Resample.c`): weights in whole numbers of 22 bits, along
 //! rows and along columns, to bytes in between.
 
+use multiversion::multiversion;
+
 use super::Picture;
 use crate::config::Interpolation;
 
@@ -86,6 +88,7 @@ fn byte(sum: i32) -> u8 {
 }
 
 /// Rows become `width` pixels long; pixels have `N` bytes.
+#[multiversion(targets("x86_64+avx2"))]
 fn rows<const N: usize>(picture: Picture, width: usize, interpolation: Interpolation) -> Picture {
     if picture.width == width {
         return picture;
@@ -106,6 +109,7 @@ fn rows<const N: usize>(picture: Picture, width: usize, interpolation: Interpola
 }
 
 /// Columns become `height` pixels long.
+#[multiversion(targets("x86_64+avx2"))]
 fn columns(picture: Picture, height: usize, interpolation: Interpolation) -> Picture {
     if picture.height == height {
         return picture;
