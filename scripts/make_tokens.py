@@ -21,6 +21,7 @@ SENTENCES = [
     "mixed123numbers456here", "ÀÉÎÕÜ", "ñandú", "œuvre æther", "𝒻𝒶𝓃𝒸𝓎 𝕥𝕖𝕩𝕥", "e̶d̶i̶t̶", "Z̤͔a̰l̷g̵o̸", "\u00a0nbsp\u00a0", "tro\u0308del",
     "&amp;amp;amp; deep", "<br/>html <i>tags</i>", "🦄" * 40, "a photo of a dog.", "The quick brown fox's jump",
     "l'été", "O’Neill", "RenÃ©e", "1/2 cup", "\x1b[31mred\x1b[0m", "ⓒircled", "ﷺ", "a\u0300\u0301\u0302", "ﬀ ﬃ ﬄ ﬅ ﬆ", "Ĳssel ĳ ŀ ǆ",
+    "Ṫ\u0301\u0345 x\u0337 marks", "a\u0345b \u0345 \u0301\u0345\u0301", "it'ſ 'ſ 'LL",
 ]
 
 if __name__ == "__main__":

@@ -5,8 +5,12 @@ use serde_json::{Value, json};
 
 const MERGES: &str = include_str!("clip_merges.txt");
 
-/// Words: what Python's pattern finds.
+/// Words, as transformers finds them.
 const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
+/// As open_clip's pattern in Python finds them, which is for any case: endings alone differ for it, and the one mark whose
+/// capital is a letter (a Greek subscript iota) is neither a letter nor anything else.
+const WORDS_OF_ANY_CASE: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}\x{345}]+";
 
 /// What stands for the start and the end of a sentence.
 #[derive(Clone, Copy)]
@@ -55,10 +59,10 @@ pub fn tokenizer_json(spelling: Spelling) -> Value {
         .chain(merges().map(|(a, b)| format!("{a}{b}")))
         .chain(marks.map(str::to_owned));
     let vocab: serde_json::Map<String, Value> = tokens.enumerate().map(|(id, token)| (token, json!(id))).collect();
-    // In any case, as Python's; JavaScript has no flag for that inside a pattern, and all is lower case here.
+    // JavaScript has no flag inside a pattern; transformers' is of lower case alone.
     let words = match spelling {
-        Spelling::OpenClip => format!("(?i){WORDS}"),
-        Spelling::Transformers => WORDS.to_owned(),
+        Spelling::OpenClip => WORDS_OF_ANY_CASE,
+        Spelling::Transformers => WORDS,
     };
     let ids = [SIZE - 2, SIZE - 1];
     let mark = |at: usize| {
