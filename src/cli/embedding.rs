@@ -19,7 +19,7 @@ use super::progress::Bars;
 pub const TEMPLATE: &str = "a photo of a {}";
 
 /// Endings of files that are taken from a folder of photographs.
-const PHOTOGRAPHS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "gif", "bmp"];
+const PHOTOGRAPHS: [&str; 8] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp"];
 
 #[derive(Args)]
 pub struct TowerArgs {
@@ -102,7 +102,8 @@ pub struct ClassifyArgs {
 /// # Errors
 /// Whatever keeps all of it from being done.
 pub fn embed(args: EmbedArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Result<bool> {
-    let images = photographs(&args.image)?;
+    let mut notes = Vec::new();
+    let images = photographs(&args.image, &mut notes)?;
     let mut sentences = args.text.clone();
     if let Some(file) = &args.texts {
         sentences.extend(lines(file)?);
@@ -166,6 +167,7 @@ pub fn embed(args: EmbedArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Resu
         tell_cut(cut, bars);
     }
     bars.finish();
+    notes.iter().for_each(|note| bars.warn(note));
     if skipped == order.len() {
         bail!("none of the {skipped} could be embedded; nothing is written");
     }
@@ -307,16 +309,23 @@ fn lines(file: &Path) -> anyhow::Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Files that are named, those in folders, and those that patterns match; each kind in order of names.
-fn photographs(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+/// Files that are named, those in folders, and those that patterns match; each kind in order of names. What of folders
+/// is left out goes to `notes`.
+fn photographs(named: &[PathBuf], notes: &mut Vec<String>) -> anyhow::Result<Vec<PathBuf>> {
     let mut out = Vec::new();
     for path in named {
         let text = path.display().to_string();
         if path.is_dir() {
             let before = out.len();
-            walk(path, &mut out)?;
+            let others = walk(path, &mut out)?;
             if out.len() == before {
                 bail!("{text} holds no photograph ({})", PHOTOGRAPHS.join(", "));
+            }
+            if others > 0 {
+                let endings = PHOTOGRAPHS.join(", ");
+                notes.push(format!(
+                    "files in {text} that are left out, as their names end in none of {endings}: {others}"
+                ));
             }
         } else if !path.exists() && text.contains(['*', '?', '[']) {
             let before = out.len();
@@ -333,7 +342,9 @@ fn photographs(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(out)
 }
 
-fn walk(folder: &Path, out: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+/// Takes what is in a folder; how many files are no photographs by their names.
+fn walk(folder: &Path, out: &mut Vec<PathBuf>) -> anyhow::Result<usize> {
+    let mut others = 0;
     let failed = |e: io::Error| anyhow::anyhow!("{} cannot be read: {e}", folder.display());
     let entries = std::fs::read_dir(folder).map_err(failed)?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>().map_err(failed)?;
@@ -342,10 +353,12 @@ fn walk(folder: &Path, out: &mut Vec<PathBuf>) -> anyhow::Result<()> {
         let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
         // A link to a folder may lead back into it.
         if path.is_dir() && !path.is_symlink() {
-            walk(&path, out)?;
+            others += walk(&path, out)?;
         } else if PHOTOGRAPHS.contains(&ending.as_str()) {
             out.push(path);
+        } else {
+            others += 1;
         }
     }
-    Ok(())
+    Ok(others)
 }

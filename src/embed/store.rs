@@ -110,16 +110,17 @@ impl Store {
         let header = Header { made_with: made_with.to_owned() };
         let mut done = HashMap::new();
         // What was being written when the run was stopped may be cut off: up to there it counts.
-        let mut whole = 0;
+        let (mut whole, mut starts_over) = (0, false);
         if let Ok(file) = File::open(&partial) {
             let mut lines = BufReader::new(file);
             let mut line = String::new();
             while lines.read_line(&mut line).is_ok_and(|n| n > 0) && line.ends_with('\n') {
                 if whole == 0 {
-                    let found = serde_json::from_str::<Header>(&line).ok();
-                    if found.as_ref() != Some(&header) {
-                        return Err(Error::Other { path: partial.display().to_string() });
-                    }
+                    let Ok(found) = serde_json::from_str::<Header>(&line) else { break };
+                    starts_over = found != header;
+                } else if starts_over {
+                    // Somebody's embeddings, made otherwise.
+                    return Err(Error::Other { path: partial.display().to_string() });
                 } else if let Ok(entry) = serde_json::from_str::<Entry>(&line) {
                     done.insert((entry.of, entry.name.clone()), entry);
                 } else {
@@ -131,6 +132,9 @@ impl Store {
         }
         if whole == 0 && std::fs::metadata(&partial).is_ok_and(|found| found.len() > 0) {
             return Err(Error::Other { path: partial.display().to_string() });
+        }
+        if starts_over {
+            whole = 0;
         }
         let mut log = OpenOptions::new().create(true).append(true).open(&partial).map_err(|e| failed(&e))?;
         log.set_len(whole).map_err(|e| failed(&e))?;
@@ -162,13 +166,21 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Write`].
-    pub fn finish(self, order: &[(Of, String)]) -> Result<(), Error> {
+    pub fn finish(mut self, order: &[(Of, String)]) -> Result<(), Error> {
         let entries: Vec<&Entry> = order.iter().filter_map(|key| self.done.get(key)).collect();
         write(&self.target, &entries)?;
-        drop(self.log);
-        // What is left of it is read again by the next run, and is not wrong then.
-        let _ = std::fs::remove_file(&self.partial);
+        self.done.clear();
         Ok(())
+    }
+}
+
+/// What holds nothing that is worth going on with is removed.
+impl Drop for Store {
+    fn drop(&mut self) {
+        if self.done.is_empty() {
+            // What is left of it is read again by the next run, and is not wrong then.
+            let _ = std::fs::remove_file(&self.partial);
+        }
     }
 }
 
