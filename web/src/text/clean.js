@@ -15,8 +15,8 @@ const WAYS = {
   none: (text) => text,
   /** SigLIP 2. */
   lower: (text) => text.toLowerCase(),
-  /** open_clip's `lower`. */
-  mended: (text) => singleSpaces(mended(text)).toLowerCase(),
+  /** open_clip's `lower`; a Greek subscript iota that stands alone is nothing in its pattern of words. */
+  mended: (text) => singleSpaces(mended(text)).toLowerCase().replaceAll('\u0345', ' '),
   /** open_clip's `canonicalize`. */
   canonical: (text) => singleSpaces(mended(text).replaceAll('_', ' ').replace(PUNCTUATION, '').toLowerCase()),
   /** transformers' SigLIP. */

@@ -71,6 +71,8 @@ function spelled(json, { family, dialect }) {
   return {
     ...json,
     added_tokens: json.added_tokens?.map((token) => ({ ...token, content: other(token.content) })),
+    // Its pattern is for any case, and of the endings of words only this one has a third form.
+    pre_tokenizer: JSON.parse(JSON.stringify(json.pre_tokenizer).replace("'s|", "'[sſ]|")),
     post_processor: null,
     model: {
       ...json.model,
