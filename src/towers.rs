@@ -21,6 +21,7 @@ mod scope;
 mod text;
 mod vit;
 
+pub use image::cannot_resize;
 use scope::Scope;
 
 /// The output of a graph with both towers.
@@ -344,8 +345,8 @@ fn finish(s: &Scope, embedding: Value, name: &str, config: &ModelConfig) {
 fn l2_normalize(s: &Scope, z: Value, config: &ModelConfig) -> Value {
     let norm = s.l2_norm(z, config.embed_dim);
     let norm = match config.dialect {
-        Dialect::Original => s.add(norm, s.scalar(1e-8)),
-        Dialect::OpenClip => s.at_least(norm, 1e-12),
+        Dialect::Original => s.add(norm, s.number(1e-8, 2)),
+        Dialect::OpenClip => s.at_least(norm, 1e-12, 2),
         Dialect::Transformers => norm,
     };
     s.div(z, norm)

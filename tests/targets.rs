@@ -44,7 +44,9 @@ fn every_fixture_agrees_in_every_target() {
             let models = built(&fixture, Build { target, ..Build::default() });
             let version = |m: &ModelProto| (m.opset_import[0].version(), m.ir_version());
             assert!(models.iter().all(|m| version(m) == (target.opset, target.ir_version())));
-            assert!(models.iter().all(|m| count(m, "Erf") + count(m, "Tanh") == 0), "Gelu is one node");
+            // Portable files have its parts, which every engine has exactly.
+            let is_one = || models.iter().all(|m| count(m, "Erf") + count(m, "Tanh") == 0);
+            assert!(target.profile != &ONNX_RUNTIME || is_one(), "Gelu is one node");
             if target.profile == &ONNX_RUNTIME && !fixture.is_naflex() {
                 assert!(models.iter().all(|m| count(m, "Softmax") <= 1), "Attention is one node but for the last");
             }

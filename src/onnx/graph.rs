@@ -258,7 +258,14 @@ impl Graph {
 
     /// A number; equal ones are shared.
     pub fn scalar(&self, value: f32) -> Value {
-        self.constant(format!("constants/float_{value:e}"), || Data::Float(Tensor::from_f32("constant", &[], &[value])))
+        self.number(value, 0)
+    }
+
+    /// A number with `rank` axes of length 1.
+    pub fn number(&self, value: f32, rank: usize) -> Value {
+        let kind = if rank == 0 { "float".to_owned() } else { format!("float{rank}d") };
+        let tensor = || Tensor::from_f32("constant", &vec![1; rank], &[value]);
+        self.constant(format!("constants/{kind}_{value:e}"), || Data::Float(tensor()))
     }
 
     /// An optional input that is left out.

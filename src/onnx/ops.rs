@@ -49,6 +49,12 @@ pub trait Ops {
         self.graph().scalar(value)
     }
 
+    /// A number with `rank` axes of length 1, for values that may be of one number too: rten 0.27 drops their axes
+    /// beside a number without any.
+    fn number(&self, value: f32, rank: usize) -> Value {
+        self.graph().number(value, rank)
+    }
+
     fn ints(&self, values: &[i64]) -> Value {
         self.graph().int64(&[values.len()], values)
     }
@@ -78,13 +84,12 @@ pub trait Ops {
         self.op("Max", &[a, b], vec![])
     }
 
-    /// The larger of each and a number.
-    fn at_least(&self, x: Value, least: f32) -> Value {
-        let least = self.scalar(least);
+    /// The larger of each and a number; `x` has `rank` axes, or more.
+    fn at_least(&self, x: Value, least: f32, rank: usize) -> Value {
         if self.graph().target().avoids("Max") {
-            return self.op("Clip", &[x, least], vec![]);
+            return self.op("Clip", &[x, self.scalar(least)], vec![]);
         }
-        self.max(x, least)
+        self.max(x, self.number(least, rank))
     }
 
     fn sqrt(&self, x: Value) -> Value {
@@ -197,9 +202,15 @@ pub trait Ops {
         self.gather(x, index, axis)
     }
 
-    /// Entries addressed by `indices` below `batch_dims` shared axes.
-    fn gather_nd(&self, x: Value, indices: Value, batch_dims: i64) -> Value {
-        self.op("GatherND", &[x, indices], vec![("batch_dims", Attribute::Int(batch_dims))])
+    /// Entries of one axis, addressed for each number of the output by `indices`, which has its shape.
+    fn gather_elements(&self, x: Value, indices: Value, axis: i64) -> Value {
+        self.op("GatherElements", &[x, indices], vec![("axis", Attribute::Int(axis))])
+    }
+
+    /// Repeated along axes of length 1, to a constant shape; 1 keeps an axis.
+    fn expand(&self, x: Value, shape: &[i64]) -> Value {
+        let shape = self.ints(shape);
+        self.op("Expand", &[x, shape], vec![])
     }
 
     /// Entries `start..end` of one axis; the bounds are vectors of one index.
@@ -255,20 +266,21 @@ pub trait Ops {
         reduce(self, "ReduceMean", x, axes, keepdims)
     }
 
-    fn reduce_sum(&self, x: Value, axes: &[i64]) -> Value {
+    fn reduce_sum(&self, x: Value, axes: &[i64], keepdims: bool) -> Value {
         let axes = self.ints(axes);
-        self.op("ReduceSum", &[x, axes], vec![])
+        self.op("ReduceSum", &[x, axes], vec![("keepdims", Attribute::Int(keepdims.into()))])
     }
 
-    /// √Σx² over the last axis, of `width`, which stays as one of length 1.
+    /// √Σx² over the last axis, of `width`, which stays as one of length 1. Not by `ReduceL2` where its axes are an
+    /// input: MNN 3.6 ignores them, and computes one norm for the whole batch.
     fn l2_norm(&self, x: Value, width: usize) -> Value {
         let target = self.graph().target();
-        if !target.avoids("ReduceL2") {
+        if !target.avoids("ReduceL2") && !target.axes_are_inputs() {
             return reduce(self, "ReduceL2", x, &[-1], true);
         }
         let squares = self.mul(x, x);
         if !target.avoids("ReduceSum") {
-            return self.sqrt(self.reduce_sum(squares, &[-1]));
+            return self.sqrt(self.reduce_sum(squares, &[-1], true));
         }
         let mean = self.reduce_mean(squares, &[-1], true);
         self.sqrt(self.mul(mean, self.scalar(width as f32)))

@@ -7,7 +7,9 @@ use prost::Message;
 use serde::Serialize;
 
 use super::proto::tensor_proto::{DataLocation, DataType};
-use super::proto::{ModelProto, TensorProto, TypeProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto};
+use super::proto::{
+    GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto,
+};
 use super::target::{PORTABLE, PROFILES, Profile};
 use super::write::MICROSOFT;
 use crate::checkpoint::{self, map};
@@ -17,14 +19,23 @@ fn runtimes(
     profile: &Profile,
     opsets: &BTreeMap<String, i64>,
     operators: &BTreeMap<String, usize>,
-    initializers: &[TensorProto],
+    graph: &GraphProto,
 ) -> &'static str {
-    if opsets.contains_key(MICROSOFT) {
+    let averages = |node: &NodeProto| {
+        let antialias = node.attribute.iter().find(|attribute| attribute.name() == "antialias");
+        node.op_type() == "Resize" && antialias.is_some_and(|attribute| attribute.i() != 0)
+    };
+    let initializers = &graph.initializer;
+    if graph.node.iter().any(averages) {
+        "ONNX Runtime alone (Resize with antialias, which OpenVINO, MNN and OpenCV ignore and others refuse)"
+    } else if operators.contains_key("Resize") {
+        "ONNX Runtime, OpenVINO (Resize)"
+    } else if opsets.contains_key(MICROSOFT) {
         "ONNX Runtime and its web build (operators of its own)"
     } else if initializers.iter().any(|tensor| tensor.data_type == Some(DataType::Int4 as i32)) {
         "ONNX Runtime and OpenVINO (int4)"
     } else if operators.contains_key("MatMulInteger") && profile.name == PORTABLE.name {
-        "ONNX Runtime, its web build, OpenVINO, tract"
+        "ONNX Runtime, its web build, OpenVINO, rten, IREE, tract"
     } else {
         profile.runtimes
     }
@@ -134,7 +145,7 @@ pub fn summary(path: &Path) -> Result<Summary, Error> {
         .collect();
     let target = PROFILES.into_iter().find(|profile| metadata.get("target").is_some_and(|t| t == profile.name));
     Ok(Summary {
-        runtimes: target.map(|profile| runtimes(profile, &opsets, &operators, &graph.initializer)),
+        runtimes: target.map(|profile| runtimes(profile, &opsets, &operators, &graph)),
         producer: producer.join(" ").trim().to_owned(),
         ir_version: model.ir_version.unwrap_or(0),
         opsets,

@@ -10,12 +10,13 @@ use super::providers::Provider;
 /// How the place of each text that is pooled is found and taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowPlace {
-    /// By `ArgMax`, and `GatherND` below the batch.
-    GatherNd,
+    /// By `ArgMax`, and `GatherElements` along each text. Not by `GatherND` with `batch_dims`, which ONNX Runtime's
+    /// `symbolic_shape_infer` and `quant_pre_process` infer wrongly.
+    Elements,
     /// By `ArgMax` and one `Gather` from the rows of all texts. Ids stay whole numbers, which float16 does not
     /// hold.
     Rows,
-    /// As a row of noughts and a one, times what it is taken from; all of it in floats, ids from a table.
+    /// As a row of zeros and a one, times what it is taken from; all of it in floats, ids from a table.
     OneHot,
 }
 
@@ -57,9 +58,9 @@ pub const PORTABLE: Profile = Profile {
     avoids: &[],
     equal_ranks: false,
     half_range: false,
-    row_place: RowPlace::GatherNd,
+    row_place: RowPlace::Elements,
     providers: &[],
-    runtimes: "ONNX Runtime, its web build, OpenVINO, TensorRT, tract",
+    runtimes: "ONNX Runtime, its web build, OpenVINO, TensorRT, rten, MNN, OpenCV 5, IREE, tract",
 };
 
 /// What ONNX Runtime's CPU provider runs fastest: opset 23 is the first with Attention.
@@ -181,9 +182,10 @@ impl Target {
         self.opset >= 18
     }
 
-    /// `Gelu`, exact and tanh, is one operator from opset 20 on.
+    /// `Gelu`, exact and tanh, is one operator from opset 20 on. OpenCV 5 reads the one by tanh as the exact one, and MNN
+    /// 3.6 approximates both, so portable files have its parts, which ONNX Runtime puts together.
     pub(super) fn has_gelu(self) -> bool {
-        self.opset >= 20
+        self.opset >= 20 && self.profile != &PORTABLE
     }
 
     /// `DequantizeLinear` takes blocks of int4 from opset 21 on. ONNX Runtime's own operator for them is

@@ -92,6 +92,8 @@ impl Walk {
                 Some(sum(&product(&normed, &gain), &bias))
             }
             "Attention" => Some(computed(2)),
+            // Heads' own channels of all of them, one number of each channel.
+            "Mul" if constant(1).is_some_and(is_mask) => input(0),
             "Add" | "Sub" | "Mul" | "Div" => {
                 let sides = [0, 1].map(|at| match constant(at) {
                     Some(constant) => squares(constant).map(Some),
@@ -128,11 +130,18 @@ impl Walk {
                     all.into_iter().max_by_key(|m| m.len())
                 }
             }
-            "Slice" | "Transpose" | "Reshape" | "Squeeze" | "Unsqueeze" | "ReduceMean" | "GlobalAveragePool"
-            | "Softmax" | "Pow" | "Max" | "Relu" | "BatchNormalization" | "GatherND" | "Abs" => input(0),
+            "ReduceSum" | "Slice" | "Transpose" | "Reshape" | "Squeeze" | "Unsqueeze" | "ReduceMean"
+            | "GlobalAveragePool" | "Softmax" | "Pow" | "Max" | "Relu" | "BatchNormalization" | "Expand"
+            | "GatherElements" | "Abs" => input(0),
             _ => None,
         })
     }
+}
+
+/// Whether a constant of two axes takes numbers or leaves them out.
+fn is_mask(tensor: &Tensor) -> bool {
+    let values = || tensor.to_f32().unwrap_or_default();
+    tensor.shape().len() == 2 && tensor.len() < 1 << 16 && values().iter().all(|&value| value == 0.0 || value == 1.0)
 }
 
 fn integer(node: &Node, name: &str) -> Option<i64> {

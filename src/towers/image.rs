@@ -42,13 +42,13 @@ impl Image {
         }; // [B, 3, H, W]
         let x = s.cast_float(if resize { fitted(&s, planes, size, model) } else { planes });
         let mut rescale = Rescale {
-            scale: cfg.std.map(|std| 1.0 / (255.0 * std)),
+            scale: cfg.std.map(|std| cfg.factor() / std),
             shift: [0, 1, 2].map(|c| -cfg.mean[c] / cfg.std[c]),
         };
         if !padded || rescale.shift == [0.0; 3] {
             return Image { value: x, rescale: Some(rescale) };
         }
-        let mean = cfg.mean.map(|mean| (255.0 * mean) as f32);
+        let mean = cfg.mean.map(|mean| (mean / cfg.factor()) as f32);
         let mean = s.initializer("mean", Tensor::from_f32("mean", &[3, 1, 1], &mean));
         rescale.shift = [0.0; 3];
         Image { value: s.sub(x, mean), rescale: Some(rescale) }
@@ -62,34 +62,56 @@ fn apart(s: &Scope, x: Value) -> Value {
     s.concat(&[plane(0), plane(1), plane(2)], 1)
 }
 
+/// Why a graph cannot resize as a rule says; None where it can.
+pub fn cannot_resize(model: &ModelConfig) -> Option<String> {
+    let cfg = &model.preprocess_cfg;
+    if !matches!(cfg.interpolation, Interpolation::Bilinear | Interpolation::Bicubic) {
+        return Some(format!("`Resize` has no {} filter", cfg.interpolation));
+    }
+    if !matches!(cfg.resize_mode, ResizeMode::Squash | ResizeMode::Shortest) {
+        return Some(format!("resize_mode {} is not made in a graph", cfg.resize_mode));
+    }
+    if cfg.longest_edge.is_some() {
+        return Some("a longest edge is not made in a graph".to_owned());
+    }
+    let (to, size) = (cfg.resize_to?, model.vision_cfg.image_size()?);
+    let smaller = to.iter().zip(&size).any(|(to, size)| to < size);
+    smaller.then(|| "photographs that are filled up are not made in a graph".to_owned())
+}
+
 /// Bytes of pictures of any size, at the tower's: as [`crate::pixels`] does it.
 fn fitted(s: &Scope, x: Value, size: [usize; 2], model: &ModelConfig) -> Value {
     let cfg = &model.preprocess_cfg;
-    let [height, width] = size.map(|n| n as i64);
-    if cfg.resize_mode != ResizeMode::Shortest {
-        return resized(s, x, s.ints(&[height, width]), cfg.interpolation, cfg);
-    }
-    let found = s.lengths(x, 2, 4); // [height, width]
-    let (sizes, interpolation) = if height == width {
-        // The shorter side is the tower's, the longer one in proportion, cut off as torchvision does it.
+    let code = cfg.code.unwrap_or(model.dialect);
+    let to = cfg.resize_to.unwrap_or(size);
+    let whole = |[height, width]: [usize; 2]| s.ints(&[height as i64, width as i64]);
+    let (sizes, interpolation) = if cfg.resize_mode != ResizeMode::Shortest {
+        (whole(to), cfg.interpolation)
+    } else if to[0] == to[1] {
+        // The shorter side, the longer one in proportion, cut off as torchvision does it.
+        let found = s.lengths(x, 2, 4); // [height, width]
         let shorter = s.reduce_min(found, &[0], true);
-        (s.div(s.mul(found, s.ints(&[height])), shorter), cfg.interpolation)
+        (s.div(s.mul(found, s.ints(&[to[0] as i64])), shorter), cfg.interpolation)
     } else {
-        // open_clip's way with other shapes, which knows bicubic alone.
-        let sides = s.cast_float(found);
-        let to = s.initializer("size", Tensor::from_f32("size", &[2], &size.map(|n| n as f32)));
-        let ratio = s.reduce_min(s.div(sides, to), &[0], true);
+        let sides = s.cast_float(s.lengths(x, 2, 4));
+        let target = s.initializer("size", Tensor::from_f32("size", &[2], &to.map(|n| n as f32)));
+        let ratio = s.reduce_min(s.div(sides, target), &[0], true);
         let sizes = s.cast_int64(s.round(s.div(sides, ratio)));
-        (s.max(sizes, s.ints(&[height, width])), Interpolation::Bicubic)
+        // open_clip knows bicubic alone with other shapes.
+        let bicubic = code == Dialect::OpenClip;
+        (s.max(sizes, whole(to)), if bicubic { Interpolation::Bicubic } else { cfg.interpolation })
     };
     let x = resized(s, x, sizes, interpolation, cfg);
+    if cfg.resize_mode != ResizeMode::Shortest && to == size {
+        return x;
+    }
     // The middle; Python's round goes to even numbers, as the operator does.
-    let spare = s.sub(sizes, s.ints(&[height, width]));
-    let start = match model.dialect {
+    let spare = s.sub(sizes, whole(size));
+    let start = match code {
         Dialect::Transformers => s.div(spare, s.ints(&[2])),
         Dialect::Original | Dialect::OpenClip => s.cast_int64(s.round(s.mul(s.cast_float(spare), s.scalar(0.5)))),
     };
-    let end = s.add(start, s.ints(&[height, width]));
+    let end = s.add(start, whole(size));
     s.op("Slice", &[x, start, end, s.ints(&[2, 3])], vec![])
 }
 

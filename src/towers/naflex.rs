@@ -63,8 +63,8 @@ fn pos_embed(at: &Scope, s: &Scope, c: &VitCfg, mask: Value, y: Value, x: Value)
 /// normalised over i, where n = max(place) + 1 over the image's patches.
 fn axis_weights(s: &Scope, place: Value, mask: Value, grid: usize) -> Value {
     let half = s.scalar(0.5);
-    let one = s.scalar(1.0);
-    let g = s.scalar(grid as f32);
+    let one = s.number(1.0, 2);
+    let g = s.number(grid as f32, 2);
     let place = s.mul(s.cast_float(place), mask); // padding at 0, so that it cannot stretch the image
     let n = s.add(s.reduce_max(place, &[1], true), one); // [B, 1]
     // Multiplied before it is divided, so that an image on the grid hits it exactly.
@@ -72,7 +72,7 @@ fn axis_weights(s: &Scope, place: Value, mask: Value, grid: usize) -> Value {
     let lines: Vec<f32> = (0..grid).map(|i| i as f32).collect();
     let lines = s.initializer("lines", Tensor::from_f32("grid lines", &[grid], &lines));
     let distance = s.abs(s.sub(s.unsqueeze(centre, &[2]), lines)); // [B, N, g]
-    let reach = s.unsqueeze(s.at_least(s.div(g, n), 1.0), &[2]); // [B, 1, 1]
-    let weight = s.at_least(s.sub(one, s.div(distance, reach)), 0.0);
-    s.div(weight, s.reduce_sum(weight, &[2]))
+    let reach = s.unsqueeze(s.at_least(s.div(g, n), 1.0, 2), &[2]); // [B, 1, 1]
+    let weight = s.at_least(s.sub(one, s.div(distance, reach)), 0.0, 2);
+    s.div(weight, s.reduce_sum(weight, &[2], true))
 }

@@ -23,7 +23,7 @@ pub enum Place {
     /// The same one in every row.
     Fixed(usize),
     /// One of each row, as [`RowPlace`] has it: `[B, 1]`, of all rows one after another where it is
-    /// [`RowPlace::Rows`], or a one among noughts, `[B, 1, N]`; and what it may see, `[B, 1, N]` to add to scores.
+    /// [`RowPlace::Rows`], or a one among zeros, `[B, 1, N]`; and what it may see, `[B, 1, N]` to add to scores.
     OfRow { place: Value, by: RowPlace, mask: Option<Value> },
 }
 
@@ -36,7 +36,11 @@ impl Place {
                 s.gather(x, s.ints(&at), 0)
             }
             (Place::Fixed(place), _) => s.index(x, place as i64, 1),
-            (Place::OfRow { place, by: RowPlace::GatherNd, .. }, _) => s.gather_nd(x, place, 1),
+            (Place::OfRow { place, by: RowPlace::Elements, .. }, _) => {
+                // The place of a row, once for each of its D numbers.
+                let places = s.expand(s.unsqueeze(place, &[2]), &[1, 1, c.width as i64]); // [B, 1, D]
+                s.squeeze(s.gather_elements(x, places, 1), &[1])
+            }
             (Place::OfRow { place, by: RowPlace::Rows, .. }, _) => {
                 let all = s.reshape(x, &[-1, c.width as i64]); // [B·N, D]
                 s.squeeze(s.gather(all, place, 0), &[1])
@@ -71,26 +75,42 @@ fn last_block(s: &Scope, x: Value, place: Place, c: &Transformer) -> Result<Valu
     let head_dim = d / c.heads;
     let here = if s.build().fold { here } else { q.mul(here, q.scalar((head_dim as f32).powf(-0.5))) };
 
-    // Wkᵀq, head by head.
-    let k = a.at("k");
-    let keys = weight.rows(d..2 * d)?.reshape(&[c.heads, head_dim, d])?;
-    let query = if s.graph().target().profile.equal_ranks {
-        let here = k.reshape(here, &[-1, c.heads as i64, head_dim as i64]);
-        heads_first(&k, here, keys)
-    } else {
-        let here = k.reshape(here, &[-1, c.heads as i64, 1, head_dim as i64]); // [B, H, 1, D/H]
-        k.reshape(k.matmul(here, k.initializer("weight", keys)), &[-1, c.heads as i64, d as i64])
-    }; // [B, H, D]
+    let query = keys_of(&a, here, &weight.rows(d..2 * d)?, (d, c.heads))?; // [B, H, D]
     let mask = match place {
         Place::OfRow { mask, .. } => mask,
-        Place::Fixed(_) => None,
+        Place::Fixed(at) => match c.mask {
+            // The last place sees all.
+            Some(Mask::Causal(mask)) if c.places != Some(at + 1) => {
+                Some(s.unsqueeze(s.gather(mask, s.ints(&[at as i64]), 0), &[0])) // [1, 1, N]
+            }
+            _ => None,
+        },
     };
     let values = (weight.rows(2 * d..3 * d)?, bias.rows(2 * d..3 * d)?);
     let y = layers::places(&a, y, c.places, d);
     let y = weighted(&a, y, query, values, mask, (d, c.heads))?;
+    let x = place.take(s, x, c); // [B, D]
+    let [x, y] = [x, y].map(|x| one_place(s, x));
     let y = layers::linear(&a.at("proj"), y, d, d)?;
-    let x = s.add(place.take(s, x, c), y); // [B, D]
-    Ok(s.named("output", layers::feed_forward(s, "norm2", x, c, c.mlp_dim)?))
+    let x = layers::feed_forward(s, "norm2", s.add(x, y), c, c.mlp_dim)?;
+    Ok(s.named("output", only_place(s, x)))
+}
+
+/// Whether what is left of the last block keeps an axis for its one place: OpenVINO 2026.3 and 2026.4 crash when they
+/// compile two residual sums of a known number of rows, up to 8, of 128 numbers or less. Targets that multiply
+/// matrices alone have no such axis.
+fn keeps_place(s: &Scope) -> bool {
+    s.build().rows().is_some() && !s.graph().target().profile.equal_ranks
+}
+
+/// `[B, D]` as `[B, 1, D]`, where [`keeps_place`] says so.
+fn one_place(s: &Scope, x: Value) -> Value {
+    if keeps_place(s) { s.unsqueeze(x, &[1]) } else { x }
+}
+
+/// What [`one_place`] gave, as `[B, D]`.
+fn only_place(s: &Scope, x: Value) -> Value {
+    if keeps_place(s) { s.squeeze(x, &[1]) } else { x }
 }
 
 /// Softmax of `query [B or 1, H, D]` over the places of `x [B, N, D]`, their weighted sum, and the
@@ -107,16 +127,41 @@ fn weighted(
     let scores = mask.map_or(scores, |mask| s.add(scores, mask));
     let y = s.matmul(s.named("weights", s.softmax(scores, -1)), x); // [B, H, D]
     let v = s.at("v");
-    let weight = weight.reshape(&[heads, d / heads, d])?.permute(&[0, 2, 1]);
     let y = if s.graph().target().profile.equal_ranks {
-        heads_first(&v, y, weight)
+        let weight = weight.reshape(&[heads, d / heads, d])?.permute(&[0, 2, 1]);
+        v.reshape(heads_first(&v, y, weight), &[-1, d as i64])
     } else {
-        v.matmul(v.unsqueeze(y, &[2]), v.initializer("weight", weight)) // [B, H, 1, D/H]
-    };
-    Ok(v.add(v.reshape(y, &[-1, d as i64]), v.initializer("bias", bias)))
+        // What each head has of all channels, of which its own are taken.
+        let all = v.matmul(y, v.initializer("weight", weight.permute(&[1, 0]))); // [B, H, D]
+        v.reduce_sum(v.mul(all, head_mask(&v, d, heads)), &[1], false)
+    }; // [B, D]
+    Ok(v.add(y, v.initializer("bias", bias)))
 }
 
-/// `[B, H, I]` times a matrix `[I, O]` for each head, where both factors have as many axes: `[B, H, O]`.
+/// Wkᵀq, head by head, of the queries `[B, D]`: `[B, H, D]`.
+fn keys_of(s: &Scope, queries: Value, weight: &Tensor, (d, heads): (usize, usize)) -> Result<Value, Error> {
+    let k = s.at("k");
+    if s.graph().target().profile.equal_ranks {
+        let by_head = k.reshape(queries, &[-1, heads as i64, (d / heads) as i64]);
+        return Ok(heads_first(&k, by_head, weight.reshape(&[heads, d / heads, d])?));
+    }
+    // Each head's part of the query among zeros.
+    let by_head = k.mul(k.unsqueeze(queries, &[1]), head_mask(&k, d, heads)); // [B, H, D]
+    Ok(k.matmul(by_head, k.initializer("weight", weight.clone())))
+}
+
+/// One where a channel is a head's, else zero: `[H, D]`. With it products need a constant of two axes alone, instead of a
+/// matrix for each head: OpenCV 5 and MNN 3.6 give wrong numbers where those are broadcast over a batch, and ONNX
+/// Runtime's `quantize_dynamic(per_channel=True)` writes what it cannot run. It costs H times the multiplications of one
+/// row, which is less than a hundredth of a tower's.
+fn head_mask(s: &Scope, d: usize, heads: usize) -> Value {
+    let own = |at: usize| if at % d / (d / heads) == at / d { 1.0 } else { 0.0 };
+    let values: Vec<f32> = (0..heads * d).map(own).collect();
+    s.initializer("heads", Tensor::from_f32("heads", &[heads, d], &values))
+}
+
+/// `[B, H, I]` times a matrix `[I, O]` for each head: `[B, H, O]`. Heads are the leading axis of both factors, for targets
+/// whose factors have as many axes.
 fn heads_first(s: &Scope, x: Value, weight: Tensor) -> Value {
     let x = s.transpose(x, &[1, 0, 2]);
     s.transpose(s.matmul(x, s.initializer("weight", weight)), &[1, 0, 2])

@@ -87,7 +87,7 @@ fn filled_up(s: &Scope, ids: Value, c: &TextCfg) -> Value {
 /// Where every place sees only those before it, nothing behind a row's pooled place matters. So the
 /// batch may be cut behind its last one, which is exact, and short texts take a fraction of the time.
 struct Text {
-    /// Pooled place of each row, `[B, 1]`, or a one there among noughts, `[B, L]` ([`RowPlace::OneHot`]); None
+    /// Pooled place of each row, `[B, 1]`, or a one there among zeros, `[B, L]` ([`RowPlace::OneHot`]); None
     /// where it is the same in all.
     place: Option<Value>,
     /// Number of places, where it depends on the input.
@@ -97,26 +97,14 @@ struct Text {
 impl Text {
     /// Reads `ids [B, L]`; gives them back, cut.
     fn of(s: &Scope, ids: Value, c: &TextCfg) -> (Text, Value) {
-        let (pool, int32) = (s.at("pool"), s.build().ports.int32);
+        let pool = s.at("pool");
+        let text = Text { place: None, length: free_length(s, ids, c) };
         let place = match c.pool_type {
             TextPool::Last | TextPool::First => None,
-            _ if row_place(s, c) == RowPlace::Rows => Some(largest_rank(&pool, ids, c)),
             _ if row_place(s, c) == RowPlace::OneHot => {
-                let text = Text { place: None, length: free_length(s, ids, c) };
                 return (Text { place: Some(text.one_hot(&pool, ids, c)), ..text }, ids);
             }
-            // The end token has the largest id. ONNX Runtime 1.14 has no ArgMax of int64.
-            TextPool::Argmax => Some(pool.arg_max(if int32 { ids } else { pool.cast_int32(ids) }, 1, true)),
-            // ArgMax takes the first of equals.
-            TextPool::Eos => {
-                // Whole numbers this small are floats without loss, whatever the ids' type.
-                let (ids, eot) = if int32 {
-                    (pool.cast_float(ids), pool.scalar(c.eot_id as f32))
-                } else {
-                    (ids, s.graph().int64(&[], &[c.eot_id]))
-                };
-                Some(pool.arg_max(pool.cast_float(pool.equal(ids, eot)), 1, true))
-            }
+            TextPool::Argmax | TextPool::Eos => Some(text.largest_rank(&pool, ids, c)),
         };
         if let Some(place) = place.filter(|_| s.build().cuts_text(c)) {
             let cut = s.at("cut");
@@ -126,7 +114,7 @@ impl Text {
             let ids = text.cut(s, ids, 1);
             return (text, ids);
         }
-        (Text { place, length: free_length(s, ids, c) }, ids)
+        (Text { place, ..text }, ids)
     }
 
     /// The first places of an axis: as many as there are in the text.
@@ -135,7 +123,7 @@ impl Text {
         self.length.map_or(x, |length| cut.slice(x, cut.ints(&[0]), length, axis))
     }
 
-    /// A one at the pooled place among noughts, `[B, L]`. Ids become floats by tables, which more providers take
+    /// A one at the pooled place among zeros, `[B, L]`. Ids become floats by tables, which more providers take
     /// than a cast, and are compared digit by digit: no number here is larger than float16 holds exactly. Of
     /// equal ids the first counts.
     fn one_hot(&self, s: &Scope, ids: Value, c: &TextCfg) -> Value {
@@ -154,6 +142,27 @@ impl Text {
         };
         let earlier = numbers("earlier", c.context_length, &|place| c.context_length - place);
         largest(s.mul(ends, self.cut(s, earlier, 0)))
+    }
+
+    /// The pooled place of each row, `[B, 1]`: of the largest id, or the first end token, as `ArgMax` of ranks. No two
+    /// ranks of a row are equal, as runtimes differ in which of equals they take (rten 0.27 the last). ONNX Runtime
+    /// 1.14 has no ArgMax of int64.
+    fn largest_rank(&self, s: &Scope, ids: Value, c: &TextCfg) -> Value {
+        let ids = if s.build().ports.int32 { s.cast_int64(ids) } else { ids };
+        let (length, earlier) = (c.context_length as i64, (0..c.context_length).rev());
+        if c.pool_type == TextPool::Eos {
+            // Where there is none the first place is pooled. Numbers this small are exact as floats.
+            let is_end = s.cast_float(s.equal(ids, s.graph().int64(&[], &[c.eot_id])));
+            let earlier: Vec<f32> = earlier.map(|n| n as f32).collect();
+            let earlier = s.initializer("earlier", Tensor::from_f32("earlier", &[c.context_length], &earlier));
+            let earlier = self.cut(s, earlier, 0);
+            return s.arg_max(s.add(s.mul(is_end, s.scalar(length as f32)), earlier), 1, true);
+        }
+        let earlier: Vec<i64> = earlier.map(|n| n as i64).collect();
+        let earlier = self.cut(s, s.ints(&earlier), 0);
+        let ranks = s.add(s.mul(ids, s.graph().int64(&[], &[length])), earlier);
+        let fits = c.vocab_size as i64 * length <= i64::from(i32::MAX);
+        s.arg_max(if fits { s.cast_int32(ranks) } else { ranks }, 1, true)
     }
 
     /// What is pooled of each row, and what it may see by the causal mask.
@@ -189,23 +198,7 @@ fn free_length(s: &Scope, ids: Value, c: &TextCfg) -> Option<Value> {
 fn row_place(s: &Scope, c: &TextCfg) -> RowPlace {
     let by = s.graph().target().profile.row_place;
     let exact = c.context_length <= WHOLE_HALVES && c.vocab_size <= WHOLE_HALVES * WHOLE_HALVES;
-    if by == RowPlace::OneHot && !exact { RowPlace::GatherNd } else { by }
-}
-
-/// The pooled place, `[B, 1]`, as the one of the largest whole number, where no two are alike: which of equals
-/// `ArgMax` takes is not certain everywhere.
-fn largest_rank(s: &Scope, ids: Value, c: &TextCfg) -> Value {
-    let ids = if s.build().ports.int32 { s.cast_int64(ids) } else { ids };
-    let (length, earlier) = (c.context_length as i64, (0..c.context_length).rev());
-    if c.pool_type == TextPool::Eos {
-        let is_end = s.cast_float(s.equal(ids, s.graph().int64(&[], &[c.eot_id])));
-        let earlier: Vec<f32> = earlier.map(|n| n as f32).collect();
-        let earlier = s.initializer("earlier", Tensor::from_f32("earlier", &[c.context_length], &earlier));
-        return s.arg_max(s.add(s.mul(is_end, s.scalar(length as f32)), earlier), 1, true);
-    }
-    let earlier: Vec<i64> = earlier.map(|n| n as i64).collect();
-    let ranks = s.add(s.mul(ids, s.graph().int64(&[], &[length])), s.ints(&earlier));
-    s.arg_max(s.cast_int32(ranks), 1, true)
+    if by == RowPlace::OneHot && !exact { RowPlace::Elements } else { by }
 }
 
 /// MobileCLIP-S0's blocks: a convolution along the text before and after the attention layers.

@@ -98,6 +98,13 @@ fn shape(call: &Call, at: usize) -> Option<Shape> {
             let taken = usize::try_from((*last)?.checked_add(batch)?).ok()?;
             Some([lead, shape.get(taken..)?].concat())
         }
+        "GatherElements" => of(1),
+        "Expand" => {
+            let (shape, to) = (of(0)?, list(call, 1)?);
+            let missing = to.len().saturating_sub(shape.len());
+            let from = std::iter::repeat_n(Some(1), missing).chain(shape);
+            Some(from.zip(to).map(|(from, to)| if to == 1 { from } else { Some(to) }).collect())
+        }
         "Slice" => {
             // Whatever it cuts, cut axes are as long as is asked for or the input is.
             let (mut shape, starts, ends) = (of(0)?, list(call, 1)?, list(call, 2)?);
