@@ -104,17 +104,29 @@ pub struct Checkpoint {
     scratch: Scratch,
 }
 
+/// Something in a PyTorch file that is no weight, and that is not read.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Skipped {
+    /// The keys that lead to it, with dots between them.
+    pub place: String,
+    /// What it is, in words.
+    pub what: String,
+    /// Whether code would have to run to make it.
+    pub opaque: bool,
+}
+
 /// What a file turned out to hold.
 struct Contents {
     format: Format,
     metadata: BTreeMap<String, String>,
     tensors: Vec<(String, Tensor)>,
     checksums: Vec<Checksum>,
+    skipped: Vec<Skipped>,
 }
 
 impl Contents {
     fn new(format: Format, tensors: Vec<(String, Tensor)>) -> Contents {
-        Contents { format, metadata: BTreeMap::new(), tensors, checksums: vec![] }
+        Contents { format, metadata: BTreeMap::new(), tensors, checksums: vec![], skipped: vec![] }
     }
 
     /// Reads one file, whichever container it is.
@@ -130,14 +142,16 @@ impl Contents {
                     checksums.retain(|sum| sum.crc32 != 0);
                     let mut described = checksums.iter().filter(|sum| sum.name.ends_with("data.pkl"));
                     described.try_for_each(|sum| sum.check(file))?;
-                    Contents::new(Format::Torch, torch::read_zip(&members)?)
+                    let (tensors, skipped) = torch::read_zip(&members)?;
+                    Contents { skipped, ..Contents::new(Format::Torch, tensors) }
                 } else {
                     Contents::new(Format::Npz, npz::read(&members)?)
                 };
                 Contents { checksums, ..contents }
             }
-            bytes if bytes.starts_with(&torch::LEGACY_MAGIC) => {
-                Contents::new(Format::TorchLegacy, torch::read_legacy(file)?)
+            bytes if torch::is_legacy(bytes) => {
+                let (tensors, skipped) = torch::read_legacy(file)?;
+                Contents { skipped, ..Contents::new(Format::TorchLegacy, tensors) }
             }
             bytes if bytes.starts_with(b"version https://git-lfs") => return Err(Error::LfsPointer),
             // Before HTML: a header's length may begin with any byte.
@@ -264,6 +278,11 @@ impl Checkpoint {
     /// Names and tensors, in stored order.
     pub fn tensors(&self) -> &[(String, Tensor)] {
         &self.contents.tensors
+    }
+
+    /// What a PyTorch file holds besides weights: nothing of it was run or read.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.contents.skipped
     }
 
     /// What its digest is made of; may go to another thread.

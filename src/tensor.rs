@@ -42,9 +42,9 @@ impl DType {
         }
     }
 
-    /// Whether weights may be stored in it: float32, float16 and bfloat16 widen exactly.
+    /// Whether weights may be stored in it: float16 and bfloat16 widen exactly, float64 is rounded to float32.
     pub fn is_weight(self) -> bool {
-        matches!(self, DType::F32 | DType::F16 | DType::BF16)
+        matches!(self, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
     }
 
     /// The name NumPy and PyTorch users know it by.
@@ -81,7 +81,7 @@ const WIDEST: u128 = 1 << 40;
 pub enum Error {
     #[error("`{source_name}` has {elements} elements of {dtype}, but only {available} bytes are stored for it")]
     Extent { source_name: String, elements: u128, dtype: DType, available: usize },
-    #[error("`{source_name}` is {found}, expected float32, float16 or bfloat16; convert it before exporting")]
+    #[error("`{source_name}` is {found}, expected float64, float32, float16 or bfloat16; convert it before exporting")]
     NotFloat { source_name: String, found: DType },
     #[error(
         "`{source_name}` holds {value} at flat index {index}; weights must be finite. The checkpoint is damaged or comes from a diverged run"

@@ -130,3 +130,15 @@ fn half_precision_is_widened_exactly() {
         assert!(graphs(&fixture, &narrow).unwrap() == graphs(&fixture, &wide).unwrap(), "{descr}");
     }
 }
+
+/// Nothing is lost of what float32 holds.
+#[test]
+fn float64_is_narrowed() {
+    let fixture = Fixture::named("siglip_tiny");
+    let folder = tempfile::tempdir().unwrap();
+    let wide = folder.path().join("wide.npz");
+    let mut arrays = read(&fixture.checkpoint());
+    arrays.iter_mut().for_each(|(_, array)| array.descr = "<f8");
+    write(&wide, &arrays, Zip::Stored);
+    assert!(graphs(&fixture, &wide).unwrap() == graphs(&fixture, &fixture.checkpoint()).unwrap());
+}

@@ -159,17 +159,18 @@ fn hostile_files_are_refused_by_name() {
         ("evaluates", archive(b"\x80\x02c__builtin__\neval\nX\x01\x00\x00\x001\x85R.", &[]), "`__builtin__.eval`"),
         ("hidden in a protocol 4 name", archive(b"\x80\x04\x8c\x05posix\x8c\x06system\x93.", &[]), "`posix.system`"),
         ("loads another file", archive(b"\x80\x02ctorch\nload\n.", &[]), "`torch.load`"),
-        ("a namespace", archive(b"\x80\x02cargparse\nNamespace\n)\x81.", &[]), "`argparse.Namespace`"),
+        ("a namespace alone", archive(b"\x80\x02cargparse\nNamespace\n)\x81.", &[]), "run `argparse.Namespace`"),
         (
-            "a numpy scalar",
+            "a numpy scalar alone",
             archive(b"\x80\x02cnumpy.core.multiarray\nscalar\n.", &[]),
-            "`numpy.core.multiarray.scalar`",
+            "run `numpy.core.multiarray.scalar`",
         ),
-        ("calls a storage", archive(b"\x80\x02ctorch\nFloatStorage\n)R.", &[]), "call `torch.FloatStorage`"),
+        ("calls a storage", archive(b"\x80\x02ctorch\nFloatStorage\n)R.", &[]), "run `torch.FloatStorage`"),
+        ("an empty state dict", archive(b"\x80\x02ccollections\nOrderedDict\n)\x81.", &[]), "no tensors in it"),
         (
-            "makes an allowed thing wrongly",
-            archive(b"\x80\x02ccollections\nOrderedDict\n)\x81.", &[]),
-            "`collections.OrderedDict`",
+            "a state dict under the key of an object that is to be made",
+            archive(b"\x80\x02}X\x05\x00\x00\x00modelcmy\nModel\n)\x81}bs.", &[]),
+            "`model` is an object of `my.Model`; only tensors are read",
         ),
         ("an instruction of old", archive(b"\x80\x02i", &[]), "opcode 0x69"),
         ("no program", archive(b"", &[]), "ends in the middle"),
@@ -230,7 +231,7 @@ fn hostile_files_are_refused_by_name() {
     // The same without a zip around: pre-1.6 files.
     let legacy = std::fs::read(root().join("tests/torch/legacy.pt")).unwrap();
     let magic = &legacy[..15];
-    cases.push(("legacy, runs a shell", [magic, b"\x80\x02cos\nsystem\n."].concat(), "`os.system`"));
+    cases.push(("legacy, runs a shell", [magic, b"\x80\x02cos\nsystem\n."].concat(), "ends in the middle"));
     cases.push(("legacy, only the magic", magic.to_vec(), "ends in the middle"));
     cases.push(("legacy, storages cut", legacy[..legacy.len() - 20].to_vec(), "it may be truncated"));
     cases.push(("a bare pickle", b"\x80\x02}.".to_vec(), "bare pickle"));

@@ -73,6 +73,7 @@ pub fn read(index: &[u8], path: &Path, scratch: &Scratch) -> Result<(Vec<PathBuf
                 all.tensors.extend(contents.tensors);
                 all.checksums.extend(contents.checksums);
                 all.metadata.extend(contents.metadata);
+                all.skipped.extend(contents.skipped);
             }
         }
     }

@@ -8,9 +8,9 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::Error;
 use super::archive::Member;
-use super::pickle::{self, Node, Pickle, StorageRef, TensorRef, Value};
+use super::pickle::{self, Node, Opaque, Pickle, StorageRef, TensorRef, Value};
+use super::{Error, Skipped};
 use crate::tensor::{Storage, Tensor};
 
 /// Keys under which training scripts put the weights, in the order tried.
@@ -19,10 +19,21 @@ const WRAPPERS: &[&str] = &["state_dict", "model_state_dict", "model"];
 /// Nested modules of a TorchScript archive, at most.
 const MAX_DEPTH: usize = 64;
 
-/// The first pickle of a pre-1.6 file: protocol 2, then this number as a ten-byte integer.
-pub const LEGACY_MAGIC: [u8; 14] = [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+/// The first pickle of a pre-1.6 file holds this number, as a ten-byte integer.
+const LEGACY_MAGIC: [u8; 12] = [0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
-type Tensors = Vec<(String, Tensor)>;
+/// Whether a file begins as those of before 1.6 do: with a protocol, from 4 on with a frame, then the number.
+pub fn is_legacy(bytes: &[u8]) -> bool {
+    let rest = match bytes {
+        [0x80, 2..=3, rest @ ..] => rest,
+        [0x80, 4..=5, 0x95, rest @ ..] => rest.get(8..).unwrap_or_default(),
+        _ => return false,
+    };
+    rest.starts_with(&LEGACY_MAGIC)
+}
+
+/// What was saved: tensors by name, and what was found beside them.
+type Saved = (Vec<(String, Tensor)>, Vec<Skipped>);
 
 /// Where the bytes of each storage are.
 type Storages = HashMap<String, (Storage, usize)>;
@@ -36,7 +47,7 @@ pub fn is_torch(members: &[Member]) -> bool {
 ///
 /// # Errors
 /// [`Error::Pickle`], [`Error::Member`], or what a tensor's extent reports.
-pub fn read_zip(members: &[Member]) -> Result<Tensors, Error> {
+pub fn read_zip(members: &[Member]) -> Result<Saved, Error> {
     let program = members.iter().find(|m| m.name == "data.pkl" || m.name.ends_with("/data.pkl"));
     let program = program.ok_or_else(|| Error::Pickle { reason: "it has no data.pkl".to_owned() })?;
     let root = program.name.strip_suffix("data.pkl").unwrap_or_default();
@@ -60,7 +71,7 @@ pub fn read_zip(members: &[Member]) -> Result<Tensors, Error> {
 ///
 /// # Errors
 /// As [`read_zip`].
-pub fn read_legacy(file: &Bytes) -> Result<Tensors, Error> {
+pub fn read_legacy(file: &Bytes) -> Result<Saved, Error> {
     let wrong = |reason: String| Error::Pickle { reason };
     let mut at = 0;
     let mut programs = Vec::new();
@@ -85,7 +96,9 @@ pub fn read_legacy(file: &Bytes) -> Result<Tensors, Error> {
     for &key in listed {
         let key = keys.text(key).ok_or_else(|| wrong("a storage key is no string".to_owned()))?;
         let Some(storage) = dtypes.get(key) else {
-            return Err(wrong(format!("storage `{key}` is listed and not used")));
+            return Err(wrong(format!(
+                "storage `{key}` is of no type that is read, so that its length is not known; save the weights alone: torch.save(model.state_dict(), ...)"
+            )));
         };
         let cut = || wrong(format!("it ends at byte {} inside storage `{key}`; it may be truncated", file.len()));
         let count = file.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes).ok_or_else(cut)?;
@@ -99,14 +112,22 @@ pub fn read_legacy(file: &Bytes) -> Result<Tensors, Error> {
 }
 
 /// The state dict in what was saved, as names and views.
-fn tensors(pickle: &Pickle, storages: &Storages) -> Result<Tensors, Error> {
-    let mut walk = Walk { pickle, visits: 0, found: Vec::new() };
-    walk.collect(state_dict(pickle), "", 0)?;
-    let mut found = walk.found;
+fn tensors(pickle: &Pickle, storages: &Storages) -> Result<Saved, Error> {
+    if let Some(Node::Opaque(Opaque { maker, .. }) | Node::Global(maker)) = pickle.node(pickle.value) {
+        return Err(Error::Pickle { reason: only_tensors(format!("this file wants to run `{maker}`")) });
+    }
+    let mut walk = Walk { pickle, visits: 0, found: Vec::new(), skipped: Vec::new() };
+    let state = walk.state_dict();
+    walk.collect(state, "", 0)?;
+    let Walk { mut found, skipped, .. } = walk;
     if found.is_empty() {
-        return Err(Error::Pickle {
-            reason: format!("no tensors in it; expected a state dict, or one under {}", WRAPPERS.join(", ")),
-        });
+        let reason = format!("no tensors in it; expected a state dict, or one under {}", WRAPPERS.join(", "));
+        let runs = skipped.iter().find(|skipped| skipped.opaque);
+        let reason = match runs {
+            Some(runs) => only_tensors(format!("{reason}; `{}` is {}", runs.place, runs.what)),
+            None => reason,
+        };
+        return Err(Error::Pickle { reason });
     }
     // DistributedDataParallel's prefix.
     if found.iter().all(|(name, _)| name.starts_with("module.")) {
@@ -116,20 +137,14 @@ fn tensors(pickle: &Pickle, storages: &Storages) -> Result<Tensors, Error> {
         let tensor = view(&name, tensor, storages)?;
         Ok((name, tensor))
     };
-    found.into_iter().map(named).collect()
+    Ok((found.into_iter().map(named).collect::<Result<_, Error>>()?, skipped))
 }
 
-/// The dictionary that holds the weights: the one saved, or the one under a wrapper's key.
-fn state_dict(pickle: &Pickle) -> Value {
-    if let Some(Node::Dict(items)) = pickle.node(pickle.value) {
-        for wrapper in WRAPPERS {
-            let under = items.iter().find(|(key, _)| pickle.text(*key) == Some(wrapper));
-            if let Some(&(_, value)) = under.filter(|(_, value)| matches!(pickle.node(*value), Some(Node::Dict(_)))) {
-                return value;
-            }
-        }
-    }
-    pickle.value
+/// With the way out.
+fn only_tensors(what: String) -> String {
+    format!(
+        "{what}; only tensors are read. If you trust where it comes from, save its weights alone: torch.save(model.state_dict(), ...)"
+    )
 }
 
 /// A walk over dictionaries that may share parts of themselves, or contain themselves.
@@ -137,10 +152,44 @@ struct Walk<'a> {
     pickle: &'a Pickle,
     visits: usize,
     found: Vec<(String, &'a TensorRef)>,
+    skipped: Vec<Skipped>,
 }
 
 impl Walk<'_> {
-    /// Tensors below a dictionary, named by their path. What is no tensor is no weight.
+    /// The dictionary that holds the weights: the one saved, or the one under a wrapper's key. What is beside it is
+    /// skipped.
+    fn state_dict(&mut self) -> Value {
+        let pickle = self.pickle;
+        let Some(Node::Dict(items)) = pickle.node(pickle.value) else { return pickle.value };
+        let is_dict = |value: Value| matches!(pickle.node(value), Some(Node::Dict(_)));
+        let under =
+            |wrapper: &&str| items.iter().position(|&(key, value)| pickle.text(key) == Some(wrapper) && is_dict(value));
+        let Some(taken) = WRAPPERS.iter().find_map(under) else { return pickle.value };
+        for (at, &(key, value)) in items.iter().enumerate() {
+            if let Some(key) = pickle.text(key).filter(|_| at != taken) {
+                self.skip(key.to_owned(), value);
+            }
+        }
+        items[taken].1
+    }
+
+    fn skip(&mut self, place: String, value: Value) {
+        let (what, opaque) = match self.pickle.node(value) {
+            Some(Node::Opaque(found)) => (format!("an object of `{}`", found.maker), true),
+            Some(Node::Global(name)) => (format!("`{name}` itself"), true),
+            Some(Node::Text(_)) => ("a text".to_owned(), false),
+            Some(Node::Tuple(items) | Node::List(items)) => (format!("a list of {}", items.len()), false),
+            Some(Node::Dict(items)) => (format!("a dictionary of {}", items.len()), false),
+            Some(Node::Tensor(_)) => ("a tensor".to_owned(), false),
+            Some(Node::Storage(_)) => ("a storage".to_owned(), false),
+            None if value == Value::None => ("None".to_owned(), false),
+            None => ("a plain value".to_owned(), false),
+        };
+        self.skipped.push(Skipped { place, what, opaque });
+    }
+
+    /// Tensors below a dictionary, named by their path. What is no tensor is no weight, but where tensors went into
+    /// something that is not rebuilt.
     fn collect(&mut self, value: Value, prefix: &str, depth: usize) -> Result<(), Error> {
         let Some(Node::Dict(items)) = self.pickle.node(value) else { return Ok(()) };
         // A tree has no more places than nodes; with shared parts there could be 2^depth.
@@ -155,6 +204,12 @@ impl Walk<'_> {
             match self.pickle.node(item) {
                 Some(Node::Tensor(tensor)) => self.found.push((name, tensor)),
                 Some(Node::Dict(_)) => self.collect(item, &format!("{name}."), depth + 1)?,
+                Some(Node::Opaque(Opaque { maker, holds_tensors: true })) => {
+                    let reason = only_tensors(format!("`{name}` is an object of `{maker}`"));
+                    return Err(Error::Pickle { reason });
+                }
+                Some(Node::Opaque(_)) => self.skip(name, item),
+                _ if depth == 0 => self.skip(name, item),
                 _ => {}
             }
         }

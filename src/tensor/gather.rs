@@ -137,6 +137,7 @@ impl Reader<'_> {
         match self.view.dtype {
             DType::F16 => copy_loops::<F16>(&self.bytes, from, &loops, out),
             DType::BF16 => copy_loops::<BF16>(&self.bytes, from, &loops, out),
+            DType::F64 => copy_loops::<F64>(&self.bytes, from, &loops, out),
             _ => copy_loops::<F32>(&self.bytes, from, &loops, out),
         }
         if self.view.scale != 1.0 {
@@ -191,9 +192,18 @@ trait Element {
     }
 }
 
+struct F64;
 struct F32;
 struct F16;
 struct BF16;
+
+/// Rounded to the nearest float32; what is beyond its range is found with what is not finite.
+impl Element for F64 {
+    const SIZE: usize = 8;
+    fn load(bytes: &[u8]) -> f32 {
+        f64::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]]) as f32
+    }
+}
 
 impl Element for F32 {
     const SIZE: usize = 4;
