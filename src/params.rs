@@ -27,9 +27,13 @@ pub enum Error {
     #[error("no key map knows these {tensors} tensors (the first is `{first}`); expected names such as {expected}")]
     Unrecognised { tensors: usize, first: String, expected: String },
     #[error(
-        "no row of the {map} key map for {count} of {total} tensors: {names}. Remove them from the file, or report the checkpoint"
+        "the {map} key map has no row for {count} of {total} tensors, which are parts of a tower: {names}. The tower is of another architecture"
     )]
     Unmapped { map: &'static str, count: usize, total: usize, names: String },
+    #[error(
+        "the {map} key map has no row for {count} of {total} tensors, which are outside both towers: {names}. If the embeddings do not need them, remove them from the file"
+    )]
+    Beside { map: &'static str, count: usize, total: usize, names: String },
     #[error("tensor `{absent}` is missing beside `{present}`; both are parts of `{canonical}`")]
     Join { absent: String, present: String, canonical: String },
     #[error("tensors `{first}` and `{second}` both give `{canonical}`; expected one of them")]

@@ -15,121 +15,10 @@ use super::Error;
 use crate::config::Naming;
 use crate::tensor::Tensor;
 
-/// How a source stores what the canonical form has in PyTorch's layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// As it is.
-    Plain,
-    /// Flax `Dense` kernel (in, out).
-    Dense,
-    /// Flax patch embedding: `Conv` kernel (h, w, in, out), or the same flattened to (h·w·in, out).
-    Patch,
-    /// Flax attention kernel going in, (in, heads, head_dim).
-    HeadsIn,
-    /// Its bias, (heads, head_dim).
-    HeadsBias,
-    /// Flax attention kernel coming out, (heads, head_dim, out).
-    HeadsOut,
-    /// One number, as `[]` or `[1]`.
-    Scalar,
-    /// A leading axis of length one more than the canonical form.
-    Unsqueezed,
-    /// Two of them.
-    UnsqueezedTwice,
-    /// A leading axis of length one less.
-    Squeezed,
-    /// Two of them.
-    SqueezedTwice,
-    /// A patch embedding as a matrix (out, h·w·in).
-    FlatPatch,
-    /// Positions (g·g, width) of a square grid (g, g, width).
-    SquareGrid,
-    /// The first of three equal parts along the first axis.
-    FirstOfThree,
-    /// The second and the third.
-    LastTwoOfThree,
-}
+mod layout;
 
-use Layout::{
-    Dense, FirstOfThree, FlatPatch, HeadsBias, HeadsIn, HeadsOut, LastTwoOfThree, Patch, Plain, Scalar, SquareGrid,
-    Squeezed, SqueezedTwice, Unsqueezed, UnsqueezedTwice,
-};
-
-impl Layout {
-    /// The canonical form of a tensor stored in this layout, and the head count if it shows.
-    fn read(self, tensor: &Tensor) -> Result<(Tensor, Option<usize>), Error> {
-        let shape = tensor.shape();
-        let wrong = |expected| {
-            let source_name = tensor.source_names().join("`, `");
-            Err(Error::Layout { source_name, found: shape.clone(), expected })
-        };
-        Ok(match (self, &shape[..]) {
-            (Plain, _) => (tensor.clone(), None),
-            (Dense, [_, _]) => (tensor.permute(&[1, 0]), None),
-            (Dense, _) => return wrong("(in, out)"),
-            (Patch, [_, _, _, _]) => (tensor.permute(&[3, 2, 0, 1]), None),
-            (Patch, &[rows, out]) => {
-                let side = (rows / 3).isqrt();
-                if side * side * 3 != rows {
-                    return wrong("(patch·patch·3, out)");
-                }
-                (tensor.reshape(&[side, side, 3, out])?.permute(&[3, 2, 0, 1]), None)
-            }
-            (Patch, _) => return wrong("(patch, patch, 3, out) or (patch·patch·3, out)"),
-            (HeadsIn, &[d, heads, dim]) => (tensor.reshape(&[d, heads * dim])?.permute(&[1, 0]), Some(heads)),
-            (HeadsIn, _) => return wrong("(in, heads, head_dim)"),
-            (HeadsBias, &[heads, dim]) => (tensor.reshape(&[heads * dim])?, Some(heads)),
-            (HeadsBias, _) => return wrong("(heads, head_dim)"),
-            (HeadsOut, &[heads, dim, d]) => (tensor.reshape(&[heads * dim, d])?.permute(&[1, 0]), Some(heads)),
-            (HeadsOut, _) => return wrong("(heads, head_dim, out)"),
-            (Scalar, [] | [1]) => (tensor.reshape(&[])?, None),
-            (Scalar, _) => return wrong("one number"),
-            (Unsqueezed, [1, rest @ ..]) => (tensor.reshape(rest)?, None),
-            (Unsqueezed, _) => return wrong("a first axis of length 1"),
-            (UnsqueezedTwice, [1, 1, rest @ ..]) => (tensor.reshape(rest)?, None),
-            (UnsqueezedTwice, _) => return wrong("two first axes of length 1"),
-            (Squeezed, rest) => (tensor.reshape(&[&[1], rest].concat())?, None),
-            (SqueezedTwice, rest) => (tensor.reshape(&[&[1, 1], rest].concat())?, None),
-            (FlatPatch, &[out, columns]) => {
-                let side = (columns / 3).isqrt();
-                if side * side * 3 != columns {
-                    return wrong("(out, patch·patch·3)");
-                }
-                (tensor.reshape(&[out, side, side, 3])?.permute(&[0, 3, 1, 2]), None)
-            }
-            (FlatPatch, _) => return wrong("(out, patch·patch·3)"),
-            (SquareGrid, &[places, width]) => {
-                let side = places.isqrt();
-                if side * side != places {
-                    return wrong("(a square number of places, width)");
-                }
-                (tensor.reshape(&[side, side, width])?, None)
-            }
-            (SquareGrid, _) => return wrong("(a square number of places, width)"),
-            (FirstOfThree | LastTwoOfThree, &[rows, ref rest @ ..]) if rows % 3 == 0 && rows > 0 => {
-                let thirds = tensor.reshape(&[&[3, rows / 3], rest].concat())?;
-                let part = match self {
-                    FirstOfThree => thirds.index(0),
-                    _ => Tensor::concat(&[thirds.index(1), thirds.index(2)])?,
-                };
-                (part, None)
-            }
-            (FirstOfThree | LastTwoOfThree, _) => return wrong("a first axis of three equal parts"),
-        })
-    }
-
-    /// The stored form of a canonical tensor: [`Layout::read`] backwards, for the layouts whose
-    /// stored shape follows from the canonical one.
-    fn write(self, tensor: &Tensor) -> Result<Option<Tensor>, Error> {
-        let shape = tensor.shape();
-        Ok(match (self, &shape[..]) {
-            (Plain | Scalar, _) => Some(tensor.clone()),
-            (Dense, [_, _]) => Some(tensor.permute(&[1, 0])),
-            (Squeezed, [1, rest @ ..]) | (SqueezedTwice, [1, 1, rest @ ..]) => Some(tensor.reshape(rest)?),
-            _ => None,
-        })
-    }
-}
+use Layout::Plain;
+pub use layout::Layout;
 
 /// One line of a table.
 #[derive(Clone, Copy, Debug)]
@@ -137,18 +26,32 @@ pub struct Row {
     source: &'static str,
     canonical: &'static str,
     layout: Layout,
-    /// Whether the tensor is added to what another row gives, rather than standing alone.
-    adds: bool,
+    part: Part,
+}
+
+/// What a row gives of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Whole,
+    /// What is added to it.
+    Summand,
+    /// Its rows from this one on, in place of those that another row gives.
+    RowsFrom(usize),
 }
 
 /// `source`, stored as `layout`, is `canonical`.
 pub const fn row(source: &'static str, canonical: &'static str, layout: Layout) -> Row {
-    Row { source, canonical, layout, adds: false }
+    Row { source, canonical, layout, part: Part::Whole }
 }
 
 /// `source` is added to `canonical` when both are there.
 pub const fn added(source: &'static str, canonical: &'static str, layout: Layout) -> Row {
-    Row { source, canonical, layout, adds: true }
+    Row { source, canonical, layout, part: Part::Summand }
+}
+
+/// `source` has the rows of `canonical` from `first` on, in place of those of the tensor that is named so.
+pub const fn rows_from(first: usize, source: &'static str, canonical: &'static str, layout: Layout) -> Row {
+    Row { source, canonical, layout, part: Part::RowsFrom(first) }
 }
 
 /// A BatchNorm, and a convolution or linear, as PyTorch names them under whatever prefix.
@@ -263,7 +166,7 @@ impl KeyMap {
                     let canonical = format!("{}{}", section.canonical, row.canonical);
                     if !section.stacked {
                         let mapped = join(row, &parts, None)?;
-                        insert(&mut out, fill(&canonical, index), mapped, row.adds)?;
+                        insert(&mut out, fill(&canonical, index), mapped, row.part)?;
                         continue;
                     }
                     let depth_of = |tensor: &Tensor| tensor.shape().first().copied().unwrap_or(0);
@@ -277,7 +180,7 @@ impl KeyMap {
                     }
                     for layer in 0..depth {
                         let mapped = join(row, &parts, Some(layer))?;
-                        insert(&mut out, fill(&canonical, Some(layer)), mapped, row.adds)?;
+                        insert(&mut out, fill(&canonical, Some(layer)), mapped, row.part)?;
                     }
                 }
             }
@@ -293,7 +196,28 @@ impl KeyMap {
         if unmapped.is_empty() {
             return Ok(out);
         }
-        Err(Error::Unmapped { map: self.name, count: unmapped.len(), total: tensors.len(), names: some_of(&unmapped) })
+        let of_towers: Vec<String> = unmapped.iter().filter(|name| self.is_of_a_tower(name)).cloned().collect();
+        let (total, map) = (tensors.len(), self.name);
+        if of_towers.is_empty() {
+            return Err(Error::Beside { map, count: unmapped.len(), total, names: some_of(&unmapped) });
+        }
+        Err(Error::Unmapped { map, count: of_towers.len(), total, names: some_of(&of_towers) })
+    }
+
+    /// Whether a name begins as those of a tower do: a tensor there is part of what the tower computes, whatever it is.
+    fn is_of_a_tower(&self, name: &str) -> bool {
+        let name = self.roots.iter().find_map(|root| name.strip_prefix(root)).unwrap_or(name);
+        let towers = self.sections.iter().flat_map(|section| {
+            let of_tower = |row: &&Row| {
+                let canonical = format!("{}{}", section.canonical, row.canonical);
+                canonical.starts_with("visual.") || canonical.starts_with("text.")
+            };
+            section.rows.iter().filter(of_tower).map(move |row| format!("{}{}", section.source, row.source))
+        });
+        towers.into_iter().any(|source| {
+            let first = source.split(['.', '/', '{']).next().unwrap_or_default();
+            !first.is_empty() && name.starts_with(first)
+        })
     }
 
     /// The source name of a canonical parameter, as an unstacked file without a root has it.
@@ -317,7 +241,7 @@ impl KeyMap {
 
     fn row_of(&self, canonical: &str) -> Option<(&Section, &Row, Option<usize>)> {
         let rows = self.sections.iter().filter(|s| !s.stacked).flat_map(|s| s.rows.iter().map(move |r| (s, r)));
-        rows.filter(|(_, row)| !row.adds).find_map(|(section, row)| {
+        rows.filter(|(_, row)| row.part == Part::Whole).find_map(|(section, row)| {
             let index = index_in(&format!("{}{}", section.canonical, row.canonical), canonical)?;
             Some((section, row, index))
         })
@@ -374,17 +298,30 @@ fn join(row: &Row, parts: &[(&str, &Tensor)], layer: Option<usize>) -> Result<Ma
     Ok(Mapped { tensor, heads })
 }
 
-fn insert(out: &mut BTreeMap<String, Mapped>, name: String, mapped: Mapped, adds: bool) -> Result<(), Error> {
-    match out.get_mut(&name) {
-        Some(first) if adds => first.tensor = first.tensor.sum(&mapped.tensor)?,
-        Some(first) => {
+fn insert(out: &mut BTreeMap<String, Mapped>, name: String, mapped: Mapped, part: Part) -> Result<(), Error> {
+    match (out.get_mut(&name), part) {
+        (Some(first), Part::Summand) => first.tensor = first.tensor.sum(&mapped.tensor)?,
+        (Some(first), Part::RowsFrom(from)) => {
+            let (shape, found) = (first.tensor.shape(), mapped.tensor.shape());
+            let rows = shape.first().copied().unwrap_or(0);
+            if found != shape || rows < from {
+                let source_name = mapped.tensor.source_names().join("`, `");
+                return Err(Error::Layout { source_name, found, expected: "the shape of the table it continues" });
+            }
+            first.tensor = Tensor::concat(&[first.tensor.rows(0..from)?, mapped.tensor.rows(from..rows)?])?;
+        }
+        (None, Part::RowsFrom(_)) => {
+            let present = mapped.tensor.source_names().join("`, `");
+            return Err(Error::Join { absent: "the table that it continues".to_owned(), present, canonical: name });
+        }
+        (Some(first), Part::Whole) => {
             return Err(Error::Twice {
                 first: first.tensor.source_names().join("`, `"),
                 second: mapped.tensor.source_names().join("`, `"),
                 canonical: name,
             });
         }
-        None => {
+        (None, _) => {
             out.insert(name, mapped);
         }
     }
@@ -436,6 +373,7 @@ pub fn some_of(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::Layout::{Dense, Patch};
     use super::*;
 
     const ROWS: &[Row] = &[row("w_{a,b}", "w", Plain), row("k", "k", Dense)];
@@ -488,11 +426,31 @@ mod tests {
     #[test]
     fn what_has_no_row_or_two_is_an_error() {
         let extra = tensors(&[("n", &[1]), ("head/foo", &[1])]);
-        assert!(map().apply(&extra).err().unwrap().to_string().contains("1 of 2 tensors: head/foo"));
+        let error = map().apply(&extra).err().unwrap().to_string();
+        assert!(error.contains("1 of 2 tensors, which are outside both towers: head/foo"), "{error}");
+        // What begins as a tower's own names do is part of what the tower computes.
+        let of_tower = KeyMap::new("t", Naming::OpenClip).under("", "text.", ROWS_OF_TEXT);
+        let longer = tensors(&[("n", &[1]), ("n_res", &[1]), ("loss", &[1])]);
+        let error = of_tower.apply(&longer).err().unwrap().to_string();
+        assert!(error.contains("1 of 3 tensors, which are parts of a tower: n_res"), "{error}");
+        assert!(!error.contains("emove"), "{error}");
         let twice = tensors(&[("block_0/k", &[1, 1]), ("block/k", &[1, 1, 1]), ("n", &[1])]);
         assert!(matches!(map().apply(&twice), Err(Error::Twice { .. })));
         let beside_root = tensors(&[("params/n", &[1]), ("n", &[1])]);
-        assert!(matches!(map().apply(&beside_root), Err(Error::Unmapped { .. })));
+        assert!(matches!(map().apply(&beside_root), Err(Error::Beside { .. })));
+    }
+
+    const ROWS_OF_TEXT: &[Row] = &[row("n", "norm", Plain), rows_from(1, "n2", "norm", Plain)];
+
+    #[test]
+    fn a_second_table_goes_on_where_the_first_ends() {
+        let map = KeyMap::new("t", Naming::OpenClip).under("", "text.", ROWS_OF_TEXT);
+        let both = tensors(&[("n", &[3]), ("n2", &[3])]);
+        let found = map.apply(&both).unwrap();
+        assert_eq!(found["text.norm"].tensor.to_f32().unwrap(), [0.0, 1.0, 2.0]);
+        assert_eq!(found["text.norm"].tensor.source_names(), ["n", "n2"]);
+        assert!(matches!(map.apply(&tensors(&[("n", &[3]), ("n2", &[4])])), Err(Error::Layout { .. })));
+        assert!(matches!(map.apply(&tensors(&[("n2", &[4])])), Err(Error::Join { .. })));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! Source: `open_clip/src/open_clip/{timm_model,transformer}.py`, timm's `vision_transformer.py`.
 
 use super::keymap::Layout::{Dense, Plain, Scalar, Squeezed, SqueezedTwice};
-use super::keymap::{BATCH_NORM, CONV, KeyMap, Row, row};
+use super::keymap::{BATCH_NORM, CONV, KeyMap, Row, row, rows_from};
 use crate::config::Naming;
 
 /// timm's block.
@@ -97,6 +97,9 @@ const NATIVE: &[Row] = &[
 const TEXT: &[Row] = &[
     row("token_embedding.weight", "token_embedding.weight", Plain),
     row("positional_embedding", "pos_embed", Plain),
+    // Long-CLIP (Zhang et al. 2024, `model/model_longclip.py`): the first 20 positions are CLIP's own, which are well
+    // trained, the others are stretched and trained in a second table.
+    rows_from(20, "positional_embedding_res", "pos_embed", Plain),
     row("ln_final.weight", "norm.weight", Plain),
     row("ln_final.bias", "norm.bias", Plain),
 ];

@@ -8,7 +8,7 @@
 use super::keymap::Layout::{
     FirstOfThree, FlatPatch, LastTwoOfThree, Plain, Scalar, SquareGrid, Squeezed, SqueezedTwice,
 };
-use super::keymap::{KeyMap, Row, row};
+use super::keymap::{KeyMap, Row, row, rows_from};
 use crate::config::Naming;
 
 const BLOCK: &[Row] = &[
@@ -67,6 +67,7 @@ const MAP_HEAD: &[Row] = &[
 const TEXT: &[Row] = &[
     row("embeddings.token_embedding.weight", "token_embedding.weight", Plain),
     row("embeddings.position_embedding.weight", "pos_embed", Plain),
+    rows_from(20, "embeddings.position_embedding_res.weight", "pos_embed", Plain),
     row("final_layer_norm.weight", "norm.weight", Plain),
     row("final_layer_norm.bias", "norm.bias", Plain),
     row("head.weight", "head.weight", Plain),
