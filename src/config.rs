@@ -15,13 +15,23 @@ use crate::files::read_text;
 mod check;
 mod dialect;
 mod known;
+mod open_clip;
+mod preprocess;
+mod processor;
+mod timm;
+mod tokens;
 mod transformers;
+pub mod trunks;
 
 pub use check::{Problem, check_image_size};
 pub use dialect::{Dialect, Naming};
 pub use known::{known, names};
-pub use transformers::preprocessor;
-pub(crate) use transformers::{CLIP_MEAN, CLIP_STD};
+pub use open_clip::OpenClipJson;
+pub(crate) use preprocess::{CLIP_MEAN, CLIP_STD};
+pub use preprocess::{Interpolation, PreprocessCfg, ResizeMode};
+pub use processor::processor;
+pub use timm::pretrained_cfg;
+pub use tokens::{Clean, SpecialIds, special_ids};
 
 /// What can be wrong with a configuration file.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +44,16 @@ pub enum Error {
     Check { path: String, problem: Problem },
     #[error("{path} is a transformers configuration that cannot be followed: {problem}")]
     Transformers { path: String, problem: Problem },
+    #[error("{path} is an open_clip configuration that cannot be followed: {problem}")]
+    OpenClip { path: String, problem: Problem },
+    #[error(
+        "{path} makes pixels in a way that cannot be followed: {problem}. Correct the file, or give the whole configuration with --config"
+    )]
+    Pixels { path: String, problem: Problem },
+    #[error(
+        "{path} makes rows of token ids in a way that cannot be followed: {problem}. Correct the file, or remove it"
+    )]
+    Tokens { path: String, problem: Problem },
     #[error("no model is named `{name}`; {hint}")]
     Unknown { name: String, hint: String },
     #[error("model `{model}` has no `{dialect}` dialect; it has {known}")]
@@ -100,7 +120,7 @@ macro_rules! display_as_json {
         }
     )*};
 }
-display_as_json!(Family, Naming, Dialect, Act, Interpolation, ResizeMode);
+display_as_json!(Family, Naming, Dialect, Act, Interpolation, ResizeMode, Clean);
 
 /// The image tower.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -295,9 +315,19 @@ pub struct TextCfg {
     pub pad_id: i64,
     pub sot_id: Option<i64>,
     pub eot_id: i64,
+    /// How sentences are cleaned, where it is not as the model's family and dialect do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clean: Option<Clean>,
 }
 
 impl TextCfg {
+    /// Rows of ids in words, such as `77 ids, start 49406, end 49407, padding 0`.
+    pub fn describe(&self) -> String {
+        let start = self.sot_id.map_or_else(String::new, |id| format!("start {id}, "));
+        let clean = self.clean.map_or_else(String::new, |clean| format!(", cleaned: {clean}"));
+        format!("{} ids, {start}end {}, padding {}{clean}", self.context_length, self.eot_id, self.pad_id)
+    }
+
     /// Whether nothing behind the pooled place reaches the embedding: each place sees those before it
     /// alone, and each row is pooled where it ends.
     pub fn ends_where_pooled(&self) -> bool {
@@ -370,49 +400,27 @@ pub enum Proj {
     Linear,
 }
 
-/// How the released models' pixels are made, from 0..1. The graph does not depend on it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PreprocessCfg {
-    pub mean: [f64; 3],
-    pub std: [f64; 3],
-    pub interpolation: Interpolation,
-    pub antialias: bool,
-    pub resize_mode: ResizeMode,
-    /// What the tower takes after mean and std; null where that is no round interval.
-    pub value_range: Option<[f64; 2]>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Interpolation {
-    Bilinear,
-    Bicubic,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ResizeMode {
-    /// To the size, whatever the aspect.
-    Squash,
-    /// Shortest side, then centre crop.
-    Shortest,
-    /// To the most patches that fit, sides rounded to patches.
-    Naflex,
-}
-
 impl ModelConfig {
-    /// Reads and checks a configuration file: of the form of `models/`, or a transformers
-    /// `config.json`.
+    /// Reads and checks a configuration file: of the form of `models/`, a transformers `config.json`, or an
+    /// `open_clip_config.json`. Of the latter pixels are read too.
     ///
     /// # Errors
     /// [`Error::Read`], [`Error::Parse`] or [`Error::Check`], each naming `path`.
     pub fn read(path: &Path) -> Result<ModelConfig, Error> {
         let name = path.display().to_string();
         let text = read_text(path).map_err(|source| Error::Read { path: name.clone(), source })?;
-        match ModelConfig::from_transformers(&name, &text)? {
-            Some(config) => Ok(config),
-            None => ModelConfig::parse(&name, &text),
+        if let Some(config) = ModelConfig::from_transformers(&name, &text)? {
+            return Ok(config);
+        }
+        match OpenClipJson::parse(&name, &text) {
+            Ok(Some(file)) => {
+                let (mut config, _) = file.model()?;
+                if let Some((pixels, _)) = file.pixels(&config)? {
+                    config.preprocess_cfg = pixels;
+                }
+                Ok(config)
+            }
+            Ok(None) | Err(_) => ModelConfig::parse(&name, &text),
         }
     }
 
@@ -442,6 +450,7 @@ impl ModelConfig {
             VisionCfg::Vit(vit) | VisionCfg::NaflexVit(vit) => vit.clone(),
             // It has no positions to resample.
             VisionCfg::FastVit(fastvit) => {
+                config.preprocess_cfg = config.preprocess_cfg.at_size(Some(fastvit.image_size), size);
                 config.vision_cfg = VisionCfg::FastVit(FastVitCfg { image_size: size, ..fastvit.clone() });
                 config.check()?;
                 return Ok(config);
@@ -461,7 +470,9 @@ impl ModelConfig {
             vit.pos_grid = None;
             vit.patch_embed = PatchEmbed::Conv;
             config.preprocess_cfg.resize_mode = ResizeMode::Squash;
+            config.preprocess_cfg.max_patches = None;
         }
+        config.preprocess_cfg = config.preprocess_cfg.at_size(vit.image_size, size);
         vit.image_size = Some(size);
         config.vision_cfg = VisionCfg::Vit(vit);
         Ok(config)

@@ -12,7 +12,6 @@ pub mod demo;
 pub mod hf;
 pub mod layout;
 pub mod open_clip;
-mod timm;
 
 /// What can be wrong with the place of an output.
 #[derive(Debug, thiserror::Error)]
@@ -274,8 +273,20 @@ pub struct Manifest {
     pub metadata: BTreeMap<String, String>,
     /// The model as it was built, after `--image-size` and `--dialect`.
     pub config: serde_json::Value,
+    /// How pixels and rows of token ids are made, in words, and where that is from.
+    pub inputs: BTreeMap<&'static str, Rule>,
     pub options: BTreeMap<&'static str, serde_json::Value>,
     pub files: Vec<ManifestFile>,
+}
+
+/// A rule for one input.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rule {
+    pub rule: String,
+    /// Files that say so, or what is assumed.
+    pub source: String,
+    /// Whether no file says so.
+    pub assumed: bool,
 }
 
 #[derive(Debug, Serialize)]

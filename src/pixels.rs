@@ -1,16 +1,16 @@
 //! Photographs as the numbers an image tower takes: decoding, resizing, mean and standard deviation, as
 //! a model's authors do them.
 
-use std::io::{Cursor, Read};
 use std::path::Path;
-
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
 use crate::config::{Dialect, Interpolation, ModelConfig, PreprocessCfg, ResizeMode, VisionCfg};
 use crate::verify::tower::{Array, Bytes};
 
+mod picture;
 mod pillow;
 mod tensorflow;
+
+pub use picture::Picture;
 
 /// What can be wrong with a photograph.
 #[derive(Debug, thiserror::Error)]
@@ -23,97 +23,17 @@ pub enum Error {
         "{path} has {width} x {height} pixels, which a tower's resizing makes {long} pixels long; at most {most} are. Crop it first"
     )]
     Long { path: String, width: usize, height: usize, long: usize, most: usize },
+    #[error(
+        "{path} has {width} x {height} pixels, and the model's photographs are not resized: expected {} x {}", expected[1], expected[0]
+    )]
+    Unfit { path: String, width: usize, height: usize, expected: [usize; 2] },
 }
-
-/// Bytes a decoded photograph may take.
-const MEMORY: u64 = 1 << 30;
 
 /// Pixels along the longer side after resizing, of which one square is cropped out.
 const LONGEST: usize = 1 << 16;
 
 /// Patches NaFlex makes of a photograph, at most, where nothing else is asked for.
 pub const NAFLEX_PATCHES: usize = 256;
-
-/// A decoded photograph: rows of pixels of three channels, or of four with alpha.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Picture {
-    pub height: usize,
-    pub width: usize,
-    pub channels: usize,
-    pub values: Vec<u8>,
-}
-
-impl Picture {
-    /// Decodes a file. Grey and palettes become colours, sixteen bits eight; what a file says of its
-    /// orientation is not followed, as the models' own pipelines do not.
-    ///
-    /// # Errors
-    /// [`Error::Read`] or [`Error::Decode`].
-    pub fn open(path: &Path) -> Result<Picture, Error> {
-        let name = path.display().to_string();
-        let mut bytes = Vec::new();
-        crate::files::ordinary(path)
-            .and_then(|()| std::fs::File::open(path))
-            .and_then(|mut file| file.read_to_end(&mut bytes))
-            .map_err(|source| Error::Read { path: name.clone(), source })?;
-        Picture::decode(&bytes).map_err(|reason| Error::Decode { path: name, reason: reason.replace('\n', " ") })
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Picture, String> {
-        if is_cut_off(bytes) {
-            return Err("a JPEG that is cut off".to_owned());
-        }
-        let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
-        let mut limits = Limits::default();
-        limits.max_alloc = Some(MEMORY);
-        reader.limits(limits);
-        let decoder = reader.into_decoder().map_err(|e| e.to_string())?;
-        let (width, height) = decoder.dimensions();
-        if width == 0 || height == 0 {
-            return Err(format!("it has {width} x {height} pixels"));
-        }
-        let image = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
-        let (width, height) = (image.width() as usize, image.height() as usize);
-        let (channels, values) = if image.color().has_alpha() {
-            (4, image.into_rgba8().into_raw())
-        } else {
-            (3, image.into_rgb8().into_raw())
-        };
-        Ok(Picture { height, width, channels, values })
-    }
-
-    /// Without alpha, which is dropped.
-    pub(crate) fn opaque(&self) -> Picture {
-        if self.channels == 3 {
-            return self.clone();
-        }
-        let values = self.values.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
-        Picture { channels: 3, values, ..*self }
-    }
-
-    /// The square in the middle, or what is asked for of it.
-    fn cropped(&self, [height, width]: [usize; 2], down: bool) -> Picture {
-        let place = |all: usize, part: usize| {
-            let spare = all.saturating_sub(part);
-            // Python's round goes to even numbers.
-            if down || spare % 4 != 3 { spare / 2 } else { spare / 2 + 1 }
-        };
-        let (top, left) = (place(self.height, height), place(self.width, width));
-        let row = |y: usize| {
-            let start = ((top + y) * self.width + left) * self.channels;
-            &self.values[start..start + width * self.channels]
-        };
-        let values = (0..height).flat_map(|y| row(y).iter().copied()).collect();
-        Picture { height, width, channels: self.channels, values }
-    }
-}
-
-/// Whether a JPEG ends before its last scan does: decoders fill up with grey.
-fn is_cut_off(bytes: &[u8]) -> bool {
-    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
-    // Start of image, of scan, end of image. Within a scan 0xff is followed by nought or a restart.
-    bytes.starts_with(&[0xff, 0xd8]) && last(0xd9) < last(0xda)
-}
 
 /// How a model's pixels are made.
 #[derive(Clone, Debug)]
@@ -122,9 +42,8 @@ pub struct Pixels {
     /// Height and width; of NaFlex none.
     size: Option<[usize; 2]>,
     patch: usize,
-    /// Of NaFlex, at most.
-    patches: usize,
-    dialect: Dialect,
+    /// Whose code makes them.
+    code: Dialect,
     /// For a tower that takes bytes.
     bytes: Option<Bytes>,
 }
@@ -135,7 +54,7 @@ impl Pixels {
         let patch = config.vision_cfg.vit().map_or(1, |vit| vit.patch_size);
         let size = if naflex { None } else { config.vision_cfg.image_size() };
         let cfg = config.preprocess_cfg.clone();
-        Pixels { cfg, size, patch, patches: NAFLEX_PATCHES, dialect: config.dialect, bytes: None }
+        Pixels { code: cfg.code.unwrap_or(config.dialect), cfg, size, patch, bytes: None }
     }
 
     /// As bytes, where the tower takes them so.
@@ -144,11 +63,18 @@ impl Pixels {
     }
 
     /// What a tower takes of one photograph, each with one row: `[1, 3, H, W]` of floats or of bytes, channels
-    /// last if it has them so, or NaFlex's patches, mask and places. `path` is for messages.
+    /// last if it has them so, or NaFlex's patches, mask and positions. `path` is for messages.
     ///
     /// # Errors
-    /// [`Error::Long`].
+    /// [`Error::Long`] or [`Error::Unfit`].
     pub fn of(&self, picture: &Picture, path: &Path) -> Result<Vec<Array>, Error> {
+        // open_clip converts to RGB after it has resized.
+        let converted = match self.code {
+            Dialect::OpenClip => None,
+            Dialect::Transformers => Some(picture.over_white()),
+            Dialect::Original => Some(picture.opaque()),
+        };
+        let picture = converted.as_ref().unwrap_or(picture);
         match self.size {
             Some(size) => {
                 let Picture { height, width, values: bytes, .. } = self.fitted(picture, size, path)?;
@@ -172,49 +98,63 @@ impl Pixels {
         if self.bytes.is_some() {
             return f32::from(byte);
         }
-        (f32::from(byte) / 255.0 - self.cfg.mean[channel] as f32) / self.cfg.std[channel] as f32
+        let value = match self.cfg.rescale_factor {
+            None => f32::from(byte) / 255.0,
+            Some(factor) => f32::from(byte) * factor as f32,
+        };
+        (value - self.cfg.mean[channel] as f32) / self.cfg.std[channel] as f32
     }
 
     /// A photograph at a tower's size, three channels.
     fn fitted(&self, picture: &Picture, size: [usize; 2], path: &Path) -> Result<Picture, Error> {
-        if self.cfg.resize_mode != ResizeMode::Shortest {
-            return Ok(self.resized(picture, size));
-        }
         let [height, width] = [picture.height, picture.width];
-        let (short, long) = (height.min(width), height.max(width));
-        let mut interpolation = self.cfg.interpolation;
-        let scaled = if size[0] == size[1] {
-            let long = size[0] * long / short;
-            if height < width { [size[0], long] } else { [long, size[0]] }
-        } else {
-            // open_clip's way with other shapes, which knows bicubic alone.
-            interpolation = Interpolation::Bicubic;
-            let ratio = (height as f64 / size[0] as f64).min(width as f64 / size[1] as f64);
-            [height, width].map(|n| (n as f64 / ratio).round_ties_even() as usize)
-        };
+        let path = || path.display().to_string();
+        if self.cfg.resize_mode == ResizeMode::None && !self.cfg.crop && [height, width] != size {
+            return Err(Error::Unfit { path: path(), width, height, expected: size });
+        }
+        let (scaled, interpolation) = self.scaled([height, width], size);
         let longest = scaled[0].max(scaled[1]);
         if longest > LONGEST {
-            let path = path.display().to_string();
-            return Err(Error::Long { path, width, height, long: longest, most: LONGEST });
+            return Err(Error::Long { path: path(), width, height, long: longest, most: LONGEST });
         }
-        let scaled = [scaled[0].max(size[0]), scaled[1].max(size[1])];
-        let resized = pillow::pillow(picture, scaled, interpolation);
-        Ok(resized.cropped(size, self.dialect == Dialect::Transformers))
+        let resized = if self.cfg.antialias {
+            pillow::pillow(picture, scaled, interpolation)
+        } else {
+            tensorflow::tensorflow(picture, scaled)
+        };
+        Ok(resized.cropped(size, self.code == Dialect::Transformers, self.cfg.fill_color.unwrap_or_default()))
     }
 
-    fn resized(&self, picture: &Picture, size: [usize; 2]) -> Picture {
-        if self.cfg.antialias {
-            pillow::pillow(picture, size, self.cfg.interpolation)
-        } else {
-            tensorflow::tensorflow(picture, size)
+    /// The size that a photograph is resized to, and by which filter, for a tower of `size`.
+    fn scaled(&self, found: [usize; 2], size: [usize; 2]) -> ([usize; 2], Interpolation) {
+        let to = self.cfg.resize_to.unwrap_or(size);
+        let interpolation = self.cfg.interpolation;
+        // As open_clip's and timm's `ResizeKeepRatio`.
+        let by_ratio = |of: fn(f64, f64) -> f64| {
+            let ratio = of(found[0] as f64 / to[0] as f64, found[1] as f64 / to[1] as f64);
+            found.map(|n| ((n as f64 / ratio).round_ties_even() as usize).max(1))
+        };
+        match self.cfg.resize_mode {
+            ResizeMode::None => (found, interpolation),
+            ResizeMode::Squash | ResizeMode::Naflex => (to, interpolation),
+            ResizeMode::Longest => (by_ratio(f64::max), interpolation),
+            ResizeMode::Shortest if to[0] == to[1] => (shortest(found, to[0], self.cfg.longest_edge), interpolation),
+            // open_clip knows bicubic alone with other shapes.
+            ResizeMode::Shortest if self.code == Dialect::OpenClip => (by_ratio(f64::min), Interpolation::Bicubic),
+            ResizeMode::Shortest => (by_ratio(f64::min), interpolation),
         }
     }
 
     /// NaFlex: sides of whole patches, as large as the most patches allow.
     fn patched(&self, picture: &Picture) -> Vec<Array> {
-        let grid = naflex_grid([picture.height, picture.width], self.patch, self.patches);
+        let most = self.cfg.max_patches.unwrap_or(NAFLEX_PATCHES);
+        let grid = naflex_grid([picture.height, picture.width], self.patch, most);
         let p = self.patch;
-        let resized = self.resized(picture, grid.map(|n| n * p));
+        let resized = if self.cfg.antialias {
+            pillow::pillow(picture, grid.map(|n| n * p), self.cfg.interpolation)
+        } else {
+            tensorflow::tensorflow(picture, grid.map(|n| n * p))
+        };
         let count = grid[0] * grid[1];
         let mut values = Vec::with_capacity(count * p * p * 3);
         let (mut ys, mut xs) = (Vec::with_capacity(count), Vec::with_capacity(count));
@@ -232,6 +172,24 @@ impl Pixels {
         let ids = |ids: Vec<i64>| Array { shape: vec![1, count], values: vec![], ids };
         let patches = Array { shape: vec![1, count, p * p * 3], values, ids: vec![] };
         vec![patches, ids(vec![1; count]), ids(ys), ids(xs)]
+    }
+}
+
+/// Height and width with the shorter side `side`, the longer one in proportion, cut off as torchvision does it; or the
+/// longer one about `most`, as transformers' `get_size_with_aspect_ratio` has it.
+fn shortest([height, width]: [usize; 2], side: usize, most: Option<usize>) -> [usize; 2] {
+    let (short, long) = (height.min(width), height.max(width));
+    let at = |side: usize, long: usize| if height < width { [side, long] } else { [long, side] };
+    match most {
+        Some(most) if long as f64 / short as f64 * side as f64 > most as f64 => {
+            let side = most as f64 * short as f64 / long as f64;
+            let whole = (side.round_ties_even() as usize).max(1);
+            if short == whole {
+                return [height, width];
+            }
+            at(whole, ((side * long as f64 / short as f64) as usize).max(1))
+        }
+        _ => at(side, side * long / short),
     }
 }
 
@@ -261,10 +219,10 @@ mod tests {
     }
 
     #[test]
-    fn crops_are_where_python_rounds_them() {
-        let picture = Picture { height: 5, width: 7, channels: 3, values: (0..105).collect() };
-        assert_eq!(picture.cropped([2, 4], false).values[0], 3 * (2 * 7 + 2), "1.5 is 2, and so is 1.5");
-        assert_eq!(picture.cropped([4, 6], false).values[0], 0, "0.5 is 0");
-        assert_eq!(picture.cropped([2, 4], true).values[0], 3 * (7 + 1));
+    fn the_longer_side_may_have_a_limit() {
+        assert_eq!(shortest([100, 300], 32, None), [32, 96]);
+        assert_eq!(shortest([300, 100], 32, Some(100)), [96, 32]);
+        // 32 would make 96 of the longer one: 80 is allowed, of which the shorter one is 26.7.
+        assert_eq!(shortest([300, 100], 32, Some(80)), [80, 27]);
     }
 }

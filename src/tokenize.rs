@@ -4,13 +4,11 @@
 
 use std::path::Path;
 
-use crate::config::{Dialect, ModelConfig};
+use crate::config::{Clean, Dialect, ModelConfig, TextCfg};
 use clip::Spelling;
 
 mod clean;
 mod clip;
-
-pub use clean::Clean;
 
 /// What can be wrong with a tokenizer or a sentence.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +48,31 @@ const ENDS: [&str; 4] = ["</s>", "<eos>", "<|endoftext|>", "<end_of_text>"];
 /// Whether a model's vocabulary is built in.
 pub fn built_in(config: &ModelConfig) -> bool {
     !config.family.is_siglip() && config.text_cfg.vocab_size == clip::SIZE
+}
+
+/// Whether a `tokenizer.json` has the vocabulary and the merges that are built in.
+pub fn is_built_in(json: &serde_json::Value) -> bool {
+    let own = clip::tokenizer_json(Spelling::Transformers);
+    let same = |place: &str| json.pointer(place).is_some_and(|found| Some(found) == own.pointer(place));
+    // Merges come as pairs, or as lines.
+    let merges = |json: &serde_json::Value| -> Option<Vec<String>> {
+        let merges = json.pointer("/model/merges")?.as_array()?.iter();
+        let line = |merge: &serde_json::Value| match merge {
+            serde_json::Value::String(line) => Some(line.clone()),
+            pair => Some(format!("{} {}", pair.get(0)?.as_str()?, pair.get(1)?.as_str()?)),
+        };
+        merges.map(line).collect()
+    };
+    same("/model/vocab") && merges(json) == merges(&own)
+}
+
+/// Whether a `tokenizer.json` puts the start of a model before texts, and its end behind them; None where it cannot be
+/// read.
+pub fn adds(json: &serde_json::Value, text: &TextCfg) -> Option<(bool, bool)> {
+    let inner: tokenizers::Tokenizer = json.to_string().parse().ok()?;
+    let encoded = inner.encode("a", true).ok()?;
+    let ids: Vec<i64> = encoded.get_ids().iter().map(|&id| i64::from(id)).collect();
+    Some((ids.first().copied() == text.sot_id, ids.last() == Some(&text.eot_id)))
 }
 
 /// The text of a `tokenizer.json`: of the file named, else of CLIP's vocabulary.

@@ -28,7 +28,7 @@ fn compare(name: &str, way: &str, config: &ModelConfig) -> (f64, i32) {
     let file = std::fs::File::open(folder().join("expected.npz")).unwrap();
     let expected: Array3<i32> = NpzReader::new(file).unwrap().by_name(&format!("{name}/{way}")).unwrap();
     let path = folder().join(name);
-    let found = Pixels::new(config).of(&Picture::open(&path).unwrap(), &path).unwrap();
+    let found = Pixels::new(config).of(&Picture::open(&path, false).unwrap(), &path).unwrap();
     let [_, _, height, width] = found[0].shape[..] else { panic!("{:?}", found[0].shape) };
     assert_eq!(expected.shape(), [height, width, 3], "{name} {way}");
     let found =
@@ -70,7 +70,7 @@ fn drawn([height, width, channels]: [usize; 3]) -> Picture {
         let ramp = at / channels % width * 255 / width;
         ((noise + ramp) / 2 + if noise > 200 { 60 } else { 0 }).min(255) as u8
     });
-    Picture { height, width, channels, values: values.collect() }
+    Picture { height, width, channels, values: values.collect(), turned: false }
 }
 
 #[derive(serde::Deserialize)]
@@ -86,9 +86,10 @@ struct Resized {
 fn resizing_is_pillows_byte_for_byte() {
     let data = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/web/test/data/resize.json")).unwrap();
     let rows: Vec<Resized> = serde_json::from_str(&data).unwrap();
-    assert!(rows.len() > 30);
+    assert!(rows.len() > 80);
     for Resized { from, to, way, bytes } in rows {
-        let interpolation = if way == "bicubic" { Interpolation::Bicubic } else { Interpolation::Bilinear };
+        let named = Interpolation::ALL.into_iter().find(|interpolation| interpolation.to_string() == way);
+        let interpolation = named.unwrap_or(Interpolation::Bilinear);
         let config = model(ResizeMode::Squash, interpolation, way != "tensorflow", to);
         let found = Pixels::new(&config).of(&drawn(from), Path::new("drawn")).unwrap();
         let (area, values) = (to[0] * to[1], &found[0].values);
@@ -103,7 +104,7 @@ fn resizing_is_pillows_byte_for_byte() {
 fn transformers_crops_as_transformers_does() {
     let mut config = model(ResizeMode::Shortest, Interpolation::Bicubic, true, [32, 32]);
     let path = folder().join("wide.png");
-    let of = |config: &ModelConfig| Pixels::new(config).of(&Picture::open(&path).unwrap(), &path).unwrap();
+    let of = |config: &ModelConfig| Pixels::new(config).of(&Picture::open(&path, false).unwrap(), &path).unwrap();
     let before = of(&config);
     config.dialect = Dialect::Transformers;
     assert!(
@@ -118,11 +119,11 @@ fn what_is_no_picture_is_named() {
     let path = scratch.path().join("no.jpg");
     for bytes in [&b"not a picture"[..], &[0xff, 0xd8, 0xff, 0xe0, 0, 16, b'J', b'F'], &[]] {
         std::fs::write(&path, bytes).unwrap();
-        let error = Picture::open(&path).unwrap_err().to_string();
+        let error = Picture::open(&path, false).unwrap_err().to_string();
         assert!(error.contains("no.jpg") && error.contains("expected a whole JPEG, PNG"), "{error}");
     }
     let whole = std::fs::read(folder().join("wide.png")).unwrap();
     std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-    assert!(Picture::open(&path).is_err(), "half a picture");
-    assert!(Picture::open(scratch.path()).unwrap_err().to_string().contains("cannot be read"));
+    assert!(Picture::open(&path, false).is_err(), "half a picture");
+    assert!(Picture::open(scratch.path(), false).unwrap_err().to_string().contains("cannot be read"));
 }

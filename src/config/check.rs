@@ -63,6 +63,7 @@ impl ModelConfig {
                 ensure(vit.pool == VisionPool::Map, "vision_cfg.pool", pool, "`map` for `naflexvit`")?;
             }
         }
+        self.preprocess_cfg.check()?;
         check_text(&self.text_cfg, self.embed_dim)
     }
 }

@@ -10,12 +10,9 @@ use serde_json::Value;
 
 use super::check::Problem;
 use super::{
-    Act, Dialect, Error, Family, Interpolation, ModelConfig, Naming, PatchEmbed, PreprocessCfg, Proj, ResizeMode,
-    TextCfg, TextModel, TextPool, VisionCfg, VisionPool, VitCfg, known,
+    Act, Dialect, Error, Family, ModelConfig, Naming, PatchEmbed, PreprocessCfg, Proj, TextCfg, TextModel, TextPool,
+    VisionCfg, VisionPool, VitCfg,
 };
-
-pub(crate) const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
-pub(crate) const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
 
 /// In CLIP configurations written before the token ids were corrected; the model then pools at the
 /// largest id (`CLIPTextTransformer.forward`).
@@ -24,6 +21,10 @@ const LEGACY_EOS: i64 = 2;
 /// The end token of both SigLIP vocabularies. Their configurations carry CLIP's ids, which the
 /// model does not look at.
 const SIGLIP_EOT: i64 = 1;
+
+/// Entries of Gemma's vocabulary, which SigLIP 2 has, and its padding.
+const GEMMA: usize = 256_000;
+const GEMMA_PAD: i64 = 0;
 
 /// One section of the file, with its place for messages.
 struct Section<'a> {
@@ -109,28 +110,6 @@ impl ModelConfig {
             }
         }
         Ok(Some(config.like_known()))
-    }
-
-    /// With what weights do not tell from the known model of the same architecture, if there is one.
-    fn like_known(mut self) -> ModelConfig {
-        let architecture = |config: &ModelConfig| {
-            let text =
-                TextCfg { pad_id: 0, sot_id: None, eot_id: 0, pool_type: TextPool::Last, ..config.text_cfg.clone() };
-            (config.embed_dim, config.logit_bias, config.vision_cfg.clone(), text)
-        };
-        let mine = architecture(&self);
-        let alike = known()
-            .filter_map(|config| config.for_file(Naming::Transformers, Dialect::Transformers).ok())
-            .find(|config| architecture(config) == mine);
-        if let Some(alike) = alike {
-            let TextCfg { pool_type, eot_id, .. } = self.text_cfg;
-            (self.text_cfg.pad_id, self.text_cfg.sot_id) = (alike.text_cfg.pad_id, alike.text_cfg.sot_id);
-            // The id that is looked for stays what the file says.
-            self.text_cfg.eot_id = if pool_type == TextPool::Eos { eot_id } else { alike.text_cfg.eot_id };
-            (self.model, self.family, self.license) = (alike.model, alike.family, alike.license);
-            self.preprocess_cfg = alike.preprocess_cfg;
-        }
-        self
     }
 }
 
@@ -220,8 +199,9 @@ fn clip(json: &Value) -> Result<ModelConfig, Problem> {
             pad_id: text.id("pad_token_id", 1)?.clamp(0, vocab_size as i64 - 1),
             sot_id: (0..vocab_size as i64).contains(&sot_id).then_some(sot_id),
             eot_id,
+            clean: None,
         },
-        preprocess_cfg: preprocess(CLIP_MEAN, CLIP_STD, ResizeMode::Shortest, None),
+        preprocess_cfg: PreprocessCfg::clip(),
         dialects: BTreeMap::new(),
         namings: BTreeMap::new(),
     })
@@ -271,11 +251,12 @@ fn siglip(json: &Value, family: Family) -> Result<ModelConfig, Problem> {
         proj: Proj::None,
         proj_bias: false,
     };
-    let resize_mode = if naflex { ResizeMode::Naflex } else { ResizeMode::Squash };
     let vocab_size = text.size("vocab_size", 32_000)?;
+    // A `siglip` folder with this vocabulary is SigLIP 2 for images of one size.
+    let is_gemma = naflex || vocab_size == GEMMA;
     Ok(ModelConfig {
         model: if naflex { "SigLIP2" } else { "SigLIP" }.to_owned(),
-        family,
+        family: if is_gemma { Family::Siglip2 } else { family },
         naming: Naming::Transformers,
         dialect: Dialect::Transformers,
         license: None,
@@ -301,55 +282,13 @@ fn siglip(json: &Value, family: Family) -> Result<ModelConfig, Problem> {
             pool_type: TextPool::Last,
             proj: Proj::Linear,
             proj_bias: true,
-            pad_id: text.id("pad_token_id", 1)?.clamp(0, vocab_size as i64 - 1),
+            pad_id: text.id("pad_token_id", if is_gemma { GEMMA_PAD } else { 1 })?.clamp(0, vocab_size as i64 - 1),
             sot_id: None,
             eot_id: SIGLIP_EOT,
+            clean: None,
         },
-        preprocess_cfg: preprocess([0.5; 3], [0.5; 3], resize_mode, Some([-1.0, 1.0])),
+        preprocess_cfg: if naflex { PreprocessCfg::naflex() } else { PreprocessCfg::siglip() },
         dialects: BTreeMap::new(),
         namings: BTreeMap::new(),
     })
-}
-
-fn preprocess(mean: [f64; 3], std: [f64; 3], resize_mode: ResizeMode, range: Option<[f64; 2]>) -> PreprocessCfg {
-    let naflex = resize_mode == ResizeMode::Naflex;
-    let interpolation = if naflex { Interpolation::Bilinear } else { Interpolation::Bicubic };
-    PreprocessCfg { mean, std, interpolation, antialias: true, resize_mode, value_range: range }
-}
-
-/// What a `preprocessor_config.json` says of pixels, over what was assumed; the resampling filters
-/// are PIL's numbers.
-///
-/// # Errors
-/// [`Error::Parse`] or [`Error::Transformers`], naming `origin`.
-pub fn preprocessor(origin: &str, text: &str, assumed: &PreprocessCfg) -> Result<PreprocessCfg, Error> {
-    let json: Value = serde_json::from_str(text).map_err(|source| Error::Parse {
-        path: origin.to_owned(),
-        field: "the file".to_owned(),
-        source,
-    })?;
-    let mut out = assumed.clone();
-    let three = |name: &str, good: fn(f64) -> bool, expected: &str| -> Result<Option<[f64; 3]>, Error> {
-        let Some(found) = json.get(name).filter(|v| !v.is_null()) else { return Ok(None) };
-        let values = found.as_array().and_then(|v| v.iter().map(Value::as_f64).collect::<Option<Vec<f64>>>());
-        let values: Option<[f64; 3]> = values.and_then(|v| v.try_into().ok());
-        let wrong =
-            || Error::Transformers { path: origin.to_owned(), problem: problem(name.to_owned(), found, expected) };
-        values.filter(|v| v.iter().all(|&v| good(v))).map(Some).ok_or_else(wrong)
-    };
-    let mean = three("image_mean", f64::is_finite, "three numbers")?;
-    let std = three("image_std", |v| v.is_finite() && v > 0.0, "three numbers above 0")?;
-    if (mean, std) != (None, None) {
-        let (mean, std) = (mean.unwrap_or(out.mean), std.unwrap_or(out.std));
-        if (mean, std) != (out.mean, out.std) {
-            out.value_range = (mean == [0.5; 3] && std == [0.5; 3]).then_some([-1.0, 1.0]);
-            (out.mean, out.std) = (mean, std);
-        }
-    }
-    match json.get("resample").and_then(Value::as_u64) {
-        Some(2) => out.interpolation = Interpolation::Bilinear,
-        Some(3) => out.interpolation = Interpolation::Bicubic,
-        _ => {}
-    }
-    Ok(out)
 }

@@ -11,14 +11,20 @@ const SIZES: [usize; 6] = [224, 240, 288, 336, 384, 448];
 
 /// In what a model is not fed as it was trained; None where all is well.
 pub fn misfed(config: &ModelConfig) -> Option<String> {
-    let PreprocessCfg { mean, std, interpolation, resize_mode, .. } = &config.preprocess_cfg;
+    let [mean, std] = &config.preprocess_cfg.of_unit_range();
+    let PreprocessCfg { interpolation, resize_mode, resize_to, longest_edge, .. } = &config.preprocess_cfg;
     let side = config.vision_cfg.image_size().filter(|[height, width]| height == width).map(|[side, _]| side);
     let differs = [
         ("vocabulary", !tokenize::built_in(config)),
         ("context length", config.text_cfg.context_length != CONTEXT),
         ("image size", side.is_none_or(|side| !SIZES.contains(&side))),
         ("mean and deviation", (mean, std) != (&config::CLIP_MEAN, &config::CLIP_STD)),
-        ("resizing", (interpolation, resize_mode) != (&Interpolation::Bicubic, &ResizeMode::Shortest)),
+        (
+            "resizing",
+            (interpolation, resize_mode) != (&Interpolation::Bicubic, &ResizeMode::Shortest)
+                || resize_to.is_some()
+                || longest_edge.is_some(),
+        ),
     ];
     let differs: Vec<&str> = differs.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect();
     (!differs.is_empty()).then(|| {

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::config::{Act, Interpolation, ModelConfig, ResizeMode};
+use crate::config::{Act, Dialect, ModelConfig, ResizeMode};
 
 fn act(act: Act) -> &'static str {
     match act {
@@ -57,39 +57,46 @@ pub fn config(config: &ModelConfig) -> Value {
     out
 }
 
+/// In what a rule for pixels is none of an image processor's; None where all is well.
+pub fn lacks(config: &ModelConfig) -> Option<String> {
+    let cfg = &config.preprocess_cfg;
+    if cfg.resize_mode == ResizeMode::Longest {
+        return Some("filling photographs up to the tower's shape".to_owned());
+    }
+    let [height, width] = cfg.resize_to.or(config.vision_cfg.image_size()).unwrap_or([224, 224]);
+    let by_two = cfg.resize_mode == ResizeMode::Shortest && height != width && cfg.code != Some(Dialect::Transformers);
+    let by_two = by_two && config.dialect != Dialect::Transformers;
+    by_two.then(|| format!("resizing to cover {height} x {width} pixels"))
+}
+
 /// `preprocessor_config.json`.
 pub fn preprocessor(config: &ModelConfig) -> Value {
     let cfg = &config.preprocess_cfg;
     let [height, width] = config.vision_cfg.image_size().unwrap_or([224, 224]);
-    // Pillow's numbers.
-    let resample = match cfg.interpolation {
-        Interpolation::Bilinear => 2,
-        Interpolation::Bicubic => 3,
-    };
     let mut out = json!({
         "do_convert_rgb": true,
-        "do_resize": true,
-        "do_rescale": true,
+        "do_resize": cfg.resize_mode != ResizeMode::None,
+        "do_rescale": cfg.rescale_factor != Some(1.0),
         "do_normalize": true,
         "image_mean": cfg.mean,
         "image_std": cfg.std,
-        "resample": resample,
-        "rescale_factor": 1.0 / 255.0,
+        "resample": cfg.interpolation.number(),
+        "rescale_factor": cfg.factor(),
     });
-    let kind = match cfg.resize_mode {
-        // NaFlex gets here frozen alone, and then it squashes.
-        ResizeMode::Squash | ResizeMode::Naflex => {
-            out["size"] = json!({"height": height, "width": width});
-            out["do_center_crop"] = json!(false);
-            if config.family.is_siglip() { "SiglipImageProcessor" } else { "CLIPImageProcessor" }
-        }
-        ResizeMode::Shortest => {
-            out["size"] = json!({"shortest_edge": height.min(width)});
-            out["crop_size"] = json!({"height": height, "width": width});
-            out["do_center_crop"] = json!(true);
-            "CLIPImageProcessor"
-        }
-    };
+    let side = |[height, width]: [usize; 2]| json!({"height": height, "width": width});
+    let (to, crops) = (cfg.resize_to.unwrap_or([height, width]), cfg.resize_to.is_some());
+    let is_shortest = cfg.resize_mode == ResizeMode::Shortest;
+    out["size"] = if is_shortest { json!({"shortest_edge": to[0].min(to[1])}) } else { side(to) };
+    if let Some(longest) = cfg.longest_edge {
+        out["size"]["longest_edge"] = json!(longest);
+    }
+    out["do_center_crop"] = json!(is_shortest || crops || (cfg.resize_mode == ResizeMode::None && cfg.crop));
+    if out["do_center_crop"] == json!(true) {
+        out["crop_size"] = side([height, width]);
+    }
+    // SigLIP's knows no crop.
+    let plain = out["do_center_crop"] == json!(false) && config.family.is_siglip();
+    let kind = if plain { "SiglipImageProcessor" } else { "CLIPImageProcessor" };
     out["image_processor_type"] = json!(kind);
     out["processor_class"] = json!(if config.family.is_siglip() { "SiglipProcessor" } else { "CLIPProcessor" });
     out

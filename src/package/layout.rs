@@ -116,6 +116,16 @@ impl Layout {
         }
     }
 
+    /// What its runtime cannot do to photographs that the model needs; None where all is well, or where files say
+    /// nothing of pixels.
+    pub fn lacks(self, config: &ModelConfig) -> Option<String> {
+        match self {
+            Layout::Plain | Layout::ClipAsService => None,
+            Layout::Hf => super::hf::lacks(config),
+            Layout::Immich | Layout::ImmichUint8 | Layout::OpenClip => super::open_clip::lacks(config),
+        }
+    }
+
     /// What else stands in the folder: paths and contents.
     pub fn files(self, config: &ModelConfig) -> Vec<(PathBuf, serde_json::Value)> {
         match self {

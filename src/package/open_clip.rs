@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::timm::{self, Timm};
+use crate::config::trunks::{self, Timm};
 use crate::config::{Act, Dialect, Interpolation, ModelConfig, Proj, ResizeMode, TextPool};
 
 /// `open_clip_config.json` of a repository, from which open_clip makes the model itself.
@@ -13,7 +13,7 @@ use crate::config::{Act, Dialect, Interpolation, ModelConfig, Proj, ResizeMode, 
 /// What open_clip has no model for.
 pub fn hub_config(config: &ModelConfig) -> Result<Value, String> {
     let mut model = model_cfg(config);
-    if let Some(Timm { name, pool, proj }) = timm::model(config)? {
+    if let Some(Timm { name, pool, proj }) = trunks::model(config)? {
         let image_size = model["vision_cfg"]["image_size"].take();
         model["custom_text"] = json!(true);
         model["vision_cfg"] = json!({
@@ -105,20 +105,37 @@ pub fn model_cfg(config: &ModelConfig) -> Value {
     out
 }
 
+/// In what a rule for pixels is none of open_clip's; None where all is well.
+pub fn lacks(config: &ModelConfig) -> Option<String> {
+    let cfg = &config.preprocess_cfg;
+    if !matches!(cfg.interpolation, Interpolation::Bilinear | Interpolation::Bicubic) {
+        return Some(format!("resizing by {}", cfg.interpolation));
+    }
+    if cfg.resize_mode == ResizeMode::None {
+        return Some("photographs that are not resized".to_owned());
+    }
+    if cfg.longest_edge.is_some() {
+        return Some("a longest edge".to_owned());
+    }
+    let to = cfg.resize_to.filter(|to| Some(*to) != config.vision_cfg.image_size());
+    to.map(|[height, width]| format!("resizing to {height} x {width} pixels before the crop"))
+}
+
 /// `preprocess_cfg`: how pixels are made.
 pub fn preprocess_cfg(config: &ModelConfig) -> Value {
     let cfg = &config.preprocess_cfg;
     let [height, width] = config.vision_cfg.image_size().unwrap_or([224, 224]);
+    let [mean, std] = cfg.of_unit_range();
     json!({
         "size": [height, width],
         "mode": "RGB",
-        "mean": cfg.mean,
-        "std": cfg.std,
-        "interpolation": match cfg.interpolation {
-            Interpolation::Bilinear => "bilinear",
-            Interpolation::Bicubic => "bicubic",
+        "mean": mean,
+        "std": std,
+        "interpolation": cfg.interpolation,
+        "resize_mode": match cfg.resize_mode {
+            ResizeMode::Naflex | ResizeMode::None => ResizeMode::Squash,
+            mode => mode,
         },
-        "resize_mode": if cfg.resize_mode == ResizeMode::Shortest { "shortest" } else { "squash" },
-        "fill_color": 0,
+        "fill_color": cfg.fill_color.map_or(0, |[red, ..]| red),
     })
 }

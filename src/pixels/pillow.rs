@@ -14,6 +14,9 @@ pub fn pillow(picture: &Picture, [height, width]: [usize; 2], interpolation: Int
     if [picture.height, picture.width] == [height, width] {
         return picture.opaque();
     }
+    if interpolation == Interpolation::Nearest {
+        return nearest(&picture.opaque(), [height, width]);
+    }
     let mut now = picture.clone();
     let has_alpha = now.channels == 4;
     if has_alpha {
@@ -35,6 +38,25 @@ pub fn pillow(picture: &Picture, [height, width]: [usize; 2], interpolation: Int
     now.opaque()
 }
 
+/// Each pixel that of the source which its middle is in (`Geometry.c`, `ImagingScaleAffine`).
+fn nearest(picture: &Picture, [height, width]: [usize; 2]) -> Picture {
+    let places = |from: usize, to: usize| -> Vec<usize> {
+        let scale = from as f64 / to as f64;
+        // Added up, as there.
+        let middles = std::iter::successors(Some(0.5 * scale), |at| Some(at + scale));
+        middles.take(to).map(|at| (at as usize).min(from - 1)).collect()
+    };
+    let (rows, columns) = (places(picture.height, height), places(picture.width, width));
+    let mut values = Vec::with_capacity(height * width * 3);
+    for row in rows {
+        for &column in &columns {
+            let at = (row * picture.width + column) * 3;
+            values.extend_from_slice(&picture.values[at..at + 3]);
+        }
+    }
+    Picture { height, width, channels: 3, values, turned: picture.turned }
+}
+
 /// Which pixels of a line become one, and how much each counts.
 struct Taps {
     first: usize,
@@ -44,8 +66,12 @@ struct Taps {
 /// Of every pixel of a line that becomes `to` pixels long.
 fn taps(from: usize, to: usize, interpolation: Interpolation) -> Vec<Taps> {
     let (filter, support): (fn(f64) -> f64, f64) = match interpolation {
+        // The nearest pixel is found otherwise.
+        Interpolation::Box | Interpolation::Nearest => (square, 0.5),
         Interpolation::Bilinear => (triangle, 1.0),
+        Interpolation::Hamming => (hamming, 1.0),
         Interpolation::Bicubic => (cubic, 2.0),
+        Interpolation::Lanczos => (lanczos, 3.0),
     };
     let scale = from as f64 / to as f64;
     let stretch = scale.max(1.0);
@@ -65,7 +91,39 @@ fn taps(from: usize, to: usize, interpolation: Interpolation) -> Vec<Taps> {
     (0..to).map(tap).collect()
 }
 
-/// Pillow's bilinear.
+/// Pillow's box.
+fn square(x: f64) -> f64 {
+    if x > -0.5 && x <= 0.5 { 1.0 } else { 0.0 }
+}
+
+/// Its hamming: a sinc under a window.
+fn hamming(x: f64) -> f64 {
+    let x = x.abs();
+    if x == 0.0 {
+        return 1.0;
+    }
+    if x >= 1.0 {
+        return 0.0;
+    }
+    let x = x * std::f64::consts::PI;
+    // As it is written there, in float32.
+    x.sin() / x * (f64::from(0.54f32) + f64::from(0.46f32) * x.cos())
+}
+
+/// Its lanczos, of three lobes.
+fn lanczos(x: f64) -> f64 {
+    if (-3.0..3.0).contains(&x) { sinc(x) * sinc(x / 3.0) } else { 0.0 }
+}
+
+fn sinc(x: f64) -> f64 {
+    if x == 0.0 {
+        return 1.0;
+    }
+    let x = x * std::f64::consts::PI;
+    x.sin() / x
+}
+
+/// Its bilinear.
 fn triangle(x: f64) -> f64 {
     (1.0 - x.abs()).max(0.0)
 }

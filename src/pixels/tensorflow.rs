@@ -28,5 +28,5 @@ pub fn tensorflow(picture: &Picture, [height, width]: [usize; 2]) -> Picture {
             }
         }
     }
-    Picture { height, width, channels: 3, values }
+    Picture { height, width, channels: 3, values, turned: picture.turned }
 }

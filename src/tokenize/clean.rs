@@ -2,37 +2,24 @@
 
 use std::borrow::Cow;
 
-use crate::config::{Dialect, Family, ModelConfig};
+use crate::config::{Clean, Dialect, Family, ModelConfig};
 
 /// Python's `string.punctuation`.
 const PUNCTUATION: &str = r##"!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~"##;
 
-/// How sentences are cleaned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clean {
-    /// Not at all: big_vision's SigLIP.
-    None,
-    /// Lower case alone: big_vision's and transformers' SigLIP 2.
-    Lower,
-    /// Mended, HTML entities read, spaces single, lower case: open_clip's `lower`.
-    Mended,
-    /// The same, `_` as a space and ASCII punctuation left out: open_clip's `canonicalize`.
-    Canonical,
-    /// ASCII punctuation left out, `_` too, spaces single, lower case: transformers' SigLIP.
-    Unpunctuated,
-    /// Composed, spaces single, lower case, which transformers' CLIP tokenizer does itself.
-    Composed,
-}
-
 impl Clean {
     /// As a model's authors, or those whose dialect is followed, do it.
     pub fn of(config: &ModelConfig) -> Clean {
+        if let Some(clean) = config.text_cfg.clean {
+            return clean;
+        }
         match (config.family, config.dialect) {
             (Family::Siglip, Dialect::Original) => Clean::None,
             (Family::Siglip2, Dialect::Original | Dialect::Transformers) => Clean::Lower,
             (Family::Siglip | Family::Siglip2, Dialect::OpenClip) => Clean::Canonical,
             (Family::Siglip, Dialect::Transformers) => Clean::Unpunctuated,
-            (_, Dialect::Transformers) => Clean::Composed,
+            // Its tokenizer composes and lowers itself.
+            (_, Dialect::Transformers) => Clean::None,
             _ => Clean::Mended,
         }
     }
@@ -42,9 +29,10 @@ impl Clean {
         let without_punctuation =
             |text: &str| -> String { text.chars().filter(|c| !PUNCTUATION.contains(*c)).collect() };
         match self {
-            Clean::None | Clean::Composed => Cow::Borrowed(text),
+            Clean::None => Cow::Borrowed(text),
             Clean::Lower => Cow::Owned(text.to_lowercase()),
             Clean::Mended => Cow::Owned(single_spaces(&mended(text)).to_lowercase()),
+            Clean::Spaced => Cow::Owned(single_spaces(&mended(text))),
             Clean::Canonical => {
                 let text = without_punctuation(&mended(text).replace('_', " "));
                 Cow::Owned(single_spaces(&text.to_lowercase()))

@@ -41,7 +41,7 @@ export class Classifier {
     this.towers = {};
     /** Embeddings of the last sentences. @type {Map<string, Float32Array>} */
     this.texts = new Map();
-    /** The last picture's. @type {{key: unknown, embedding: Float32Array} | null} */
+    /** The last picture's. @type {{key: unknown, orient: boolean, embedding: Float32Array} | null} */
     this.image = null;
   }
 
@@ -61,7 +61,8 @@ export class Classifier {
   }
 
   /**
-   * @param {{key: unknown, file: Blob}} photo `key` tells one from another.
+   * @param {{key: unknown, file: Blob, orient: boolean}} photo `key` tells one from another; whether it is turned as
+   *     its file says.
    * @param {string[]} sentences
    * @param {Say} say
    * @returns {Promise<number[]>} Probabilities, in the order of the sentences.
@@ -78,15 +79,15 @@ export class Classifier {
     return this.towers[kind];
   }
 
-  async #imageEmbedding({ key, file }, say) {
-    if (this.image?.key === key) return this.image.embedding;
+  async #imageEmbedding({ key, file, orient }, say) {
+    if (this.image?.key === key && this.image.orient === orient) return this.image.embedding;
     say('Reading the picture');
     const { config } = this.folder;
-    const picture = fitted(await decode(file), config);
+    const picture = fitted(await decode(file, orient), config);
     const tower = await this.#tower('image', say);
     say('Looking at the picture');
     const [embedding] = await tower.run([imageInput(picture, config.preprocess_cfg, tower.input)]);
-    this.image = { key, embedding };
+    this.image = { key, orient, embedding };
     return embedding;
   }
 

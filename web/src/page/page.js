@@ -11,7 +11,7 @@ const FROM_FILE = {
   hint: 'In the exported folder, run: python3 -m http.server and open http://localhost:8000',
 };
 
-const { form, labels, template } = view.parts;
+const { form, labels, template, orient } = view.parts;
 
 /** Tells one picture from another, so that it is looked at once. */
 let pictures = 0;
@@ -43,7 +43,7 @@ async function compare(link) {
   view.showProgress(true);
   const started = performance.now();
   try {
-    const found = await link.ask('classify', { photo, sentences });
+    const found = await link.ask('classify', { photo: { ...photo, orient: orient.checked }, sentences });
     view.showResult(names, found);
     view.showStatus(`Done in ${((performance.now() - started) / 1000).toFixed(1)} s`);
   } catch (problem) {
@@ -81,6 +81,7 @@ async function start() {
     else view.showProblem({ message: 'There is no picture yet.', hint: 'Choose one, or drop one onto the page.' });
   });
   form.addEventListener('input', view.showStale);
+  orient.addEventListener('change', () => compare(link));
   labels.addEventListener('keydown', (event) => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });

@@ -8,6 +8,7 @@ export const parts = {
   drop: of('drop'),
   labels: of('labels'),
   template: of('template'),
+  orient: of('orient'),
 };
 
 /** @param {{message: string, hint?: string} | null} problem */

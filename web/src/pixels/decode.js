@@ -9,10 +9,11 @@ const AS_STORED = { colorSpaceConversion: 'none', premultiplyAlpha: 'none', imag
 
 /**
  * @param {Blob} file
+ * @param {boolean} [orient] Turn it as its file says. Models are trained on photographs as they are stored.
  * @returns {Promise<import('./pillow.js').Picture>}
  */
-export async function decode(file) {
-  const bitmap = await bitmapOf(file);
+export async function decode(file, orient = false) {
+  const bitmap = await bitmapOf(file, orient);
   const { width, height } = bitmap;
   try {
     const canvas = new OffscreenCanvas(width, height);
@@ -33,15 +34,16 @@ export async function decode(file) {
   }
 }
 
-async function bitmapOf(file) {
+async function bitmapOf(file, orient) {
   const bytes = new Uint8Array(await file.arrayBuffer());
-  const stored = new Blob(withoutOrientation(bytes), { type: file.type });
+  const stored = orient ? file : new Blob(withoutOrientation(bytes), { type: file.type });
+  const options = orient ? { ...AS_STORED, imageOrientation: 'from-image' } : AS_STORED;
   try {
-    return await createImageBitmap(stored, AS_STORED);
+    return await createImageBitmap(stored, options);
   } catch (error) {
     // Some browsers do not know the option.
     if (error instanceof TypeError) {
-      const { imageOrientation: _, ...others } = AS_STORED;
+      const { imageOrientation: _, ...others } = options;
       const bitmap = await createImageBitmap(stored, others).catch(() => null);
       if (bitmap) return bitmap;
     }

@@ -15,12 +15,41 @@ function bicubic(x) {
   return 0;
 }
 
+/** All pixels of an area alike. */
+function box(x) {
+  return x > -0.5 && x <= 0.5 ? 1 : 0;
+}
+
+/** A sinc under a window, of radius 1; the window's numbers are of 32 bits, as Pillow has them. */
+function hamming(x) {
+  const at = Math.abs(x);
+  if (at === 0) return 1;
+  if (at >= 1) return 0;
+  const angle = at * Math.PI;
+  return (Math.sin(angle) / angle) * (Math.fround(0.54) + Math.fround(0.46) * Math.cos(angle));
+}
+
+/** A sinc under a wider one, of radius 3. */
+function lanczos(x) {
+  return x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0;
+}
+
+function sinc(x) {
+  if (x === 0) return 1;
+  return Math.sin(x * Math.PI) / (x * Math.PI);
+}
+
 const FILTERS = {
+  box: { weight: box, support: 0.5 },
   bilinear: { weight: bilinear, support: 1 },
+  hamming: { weight: hamming, support: 1 },
   bicubic: { weight: bicubic, support: 2 },
+  lanczos: { weight: lanczos, support: 3 },
 };
 
-/** Bits behind the point of a weight: eight are the byte's, two for sums below nought and above one. */
+/** @typedef {'nearest' | keyof typeof FILTERS} Filter */
+
+/** Bits behind the point of a weight: eight are the byte's, two for sums below zero and above one. */
 export const BITS = 32 - 8 - 2;
 
 /** To a whole number, halves away from zero, as a cast in C makes it. */
@@ -31,7 +60,7 @@ const whole = (weight) => Math.trunc(weight * 2 ** BITS + (weight < 0 ? -0.5 : 0
  *
  * @param {number} from Length of the line.
  * @param {number} to Length it gets.
- * @param {'bilinear' | 'bicubic'} filter
+ * @param {keyof typeof FILTERS} filter
  * @returns {{start: number, weights: Int32Array}[]}
  */
 export function wholeTaps(from, to, filter) {

@@ -14,36 +14,71 @@ const LONGEST = 1 << 16;
  */
 export function fitted(picture, config) {
   const cfg = config.preprocess_cfg;
+  const code = cfg.code ?? config.dialect;
   const size = config.vision_cfg.image_size;
-  if (cfg.resize_mode !== 'shortest') {
-    return cfg.antialias ? pillow(picture, size, cfg.interpolation) : tensorflow(picture, size);
-  }
-  const { scaled, filter } = shortest(picture, size, cfg.interpolation);
-  if (Math.max(...scaled) > LONGEST) {
+  const { height, width } = picture;
+  if (cfg.resize_mode === 'none' && cfg.crop === false && (height !== size[0] || width !== size[1])) {
     throw new Problem(
-      `The picture has ${picture.width} x ${picture.height} pixels, too long and narrow to be resized.`,
-      'Crop it first.',
+      `The picture has ${width} x ${height} pixels, and the model's pictures are not resized.`,
+      `Make it ${size[1]} x ${size[0]} pixels first.`,
     );
   }
-  const whole = [Math.max(scaled[0], size[0]), Math.max(scaled[1], size[1])];
-  return cropped(pillow(picture, whole, filter), size, config.dialect === 'transformers');
+  const { scaled, filter } = target(picture, size, cfg, code);
+  if (Math.max(...scaled) > LONGEST) {
+    throw new Problem(`The picture has ${width} x ${height} pixels, too long and narrow to be resized.`, 'Crop it first.');
+  }
+  // open_clip converts to RGB after it has resized.
+  const rgb = code === 'transformers' ? overWhite(picture) : code === 'open_clip' ? picture : { ...picture, alpha: false };
+  const resized = cfg.antialias ? pillow(rgb, scaled, filter) : tensorflow(rgb, scaled);
+  return cropped(resized, size, code === 'transformers', cfg.fill_color ?? [0, 0, 0]);
 }
 
 /**
- * The size at which the shortest side is the tower's, and the filter that goes with it.
+ * The size a picture gets before its middle is cropped, and by which filter.
  *
  * @param {{height: number, width: number}} picture
- * @param {[number, number]} size
- * @param {'bilinear' | 'bicubic'} interpolation
+ * @param {[number, number]} size The tower's.
+ * @param {object} cfg The manifest's `preprocess_cfg`.
+ * @param {'original' | 'open_clip' | 'transformers'} code Whose code it is.
  */
-export function shortest({ height, width }, size, interpolation) {
-  if (size[0] === size[1]) {
-    const long = Math.floor((size[0] * Math.max(height, width)) / Math.min(height, width));
-    return { scaled: height < width ? [size[0], long] : [long, size[0]], filter: interpolation };
+export function target({ height, width }, size, cfg, code) {
+  const to = cfg.resize_to ?? size;
+  const filter = cfg.interpolation;
+  const byRatio = (of) => {
+    const ratio = of(height / to[0], width / to[1]);
+    return [height, width].map((n) => Math.max(halfToEven(n / ratio), 1));
+  };
+  if (cfg.resize_mode === 'none') return { scaled: [height, width], filter };
+  if (cfg.resize_mode === 'longest') return { scaled: byRatio(Math.max), filter };
+  if (cfg.resize_mode !== 'shortest') return { scaled: to, filter };
+  if (to[0] === to[1]) return { scaled: shortest([height, width], to[0], cfg.longest_edge), filter };
+  // open_clip knows bicubic alone with other shapes.
+  return { scaled: byRatio(Math.min), filter: code === 'open_clip' ? 'bicubic' : filter };
+}
+
+/** The shorter side `side`, the other one in proportion, cut off; or the longer one about `most`, as in transformers. */
+function shortest([height, width], side, most) {
+  const [short, long] = height < width ? [height, width] : [width, height];
+  const at = (side, long) => (height < width ? [side, long] : [long, side]);
+  if (most === undefined || (long / short) * side <= most) return at(side, Math.floor((side * long) / short));
+  const raw = (most * short) / long;
+  const whole = Math.max(halfToEven(raw), 1);
+  return short === whole ? [height, width] : at(whole, Math.max(Math.trunc((raw * long) / short), 1));
+}
+
+/** Colours over white, by Pillow's `alpha_composite`. */
+function overWhite(picture) {
+  if (!picture.alpha) return picture;
+  const values = new Uint8ClampedArray(picture.values);
+  for (let at = 0; at < values.length; at += 4) {
+    const alpha = values[at + 3];
+    for (let c = at; c < at + 3; c++) {
+      const sum = (values[c] * alpha + 255 * (255 - alpha)) * 128 + 0x4000;
+      values[c] = ((sum >> 8) + sum) >> 15;
+    }
+    values[at + 3] = 255;
   }
-  // open_clip's way with other shapes, which knows bicubic alone.
-  const ratio = Math.min(height / size[0], width / size[1]);
-  return { scaled: [height, width].map((n) => halfToEven(n / ratio)), filter: 'bicubic' };
+  return { ...picture, values, alpha: false };
 }
 
 /** As Python's `round`. */
@@ -55,24 +90,29 @@ export function halfToEven(x) {
 }
 
 /**
- * The middle of a picture. A spare pixel that is odd goes where Python's `round` sends it, or, as
- * transformers has it, always down.
+ * The middle of a picture; what is missing of it is filled. A spare pixel that is odd goes where Python's `round` sends
+ * it, or, as transformers has it, always down.
  *
  * @param {import('./pillow.js').Picture} picture
  * @param {[number, number]} size
  * @param {boolean} down
+ * @param {[number, number, number]} fill Red, green and blue.
  */
-export function cropped(picture, [height, width], down) {
+export function cropped(picture, [height, width], down, fill = [0, 0, 0]) {
+  // Where the source begins, where it goes, and how much of it there is.
   const place = (all, part) => {
-    const spare = Math.max(all - part, 0);
-    return down ? Math.floor(spare / 2) : halfToEven(spare / 2);
+    // What is odd of what is missing goes before it in transformers, behind it in torchvision.
+    if (all < part) return [0, Math.floor((part - all + (down ? 1 : 0)) / 2), all];
+    const spare = all - part;
+    return [down ? Math.floor(spare / 2) : halfToEven(spare / 2), 0, part];
   };
-  const top = place(picture.height, height);
-  const left = place(picture.width, width);
+  const [top, y, rows] = place(picture.height, height);
+  const [left, x, columns] = place(picture.width, width);
   const values = new Uint8ClampedArray(height * width * 4);
-  for (let y = 0; y < height; y++) {
-    const start = ((top + y) * picture.width + left) * 4;
-    values.set(picture.values.subarray(start, start + width * 4), y * width * 4);
+  for (let at = 0; at < values.length; at += 4) values.set([...fill, 255], at);
+  for (let row = 0; row < rows; row++) {
+    const start = ((top + row) * picture.width + left) * 4;
+    values.set(picture.values.subarray(start, start + columns * 4), ((y + row) * width + x) * 4);
   }
   return { ...picture, height, width, values };
 }

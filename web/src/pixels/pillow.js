@@ -14,11 +14,12 @@ import { BITS, wholeTaps } from './filters.js';
  *
  * @param {Picture} picture
  * @param {[number, number]} size Height and width.
- * @param {'bilinear' | 'bicubic'} filter
+ * @param {import('./filters.js').Filter} filter
  * @returns {Picture}
  */
 export function pillow(picture, [height, width], filter) {
   if (picture.height === height && picture.width === width) return { ...picture, alpha: false };
+  if (filter === 'nearest') return nearest(picture, [height, width]);
   let now = picture.alpha ? { ...picture, values: multiplied(picture.values) } : picture;
   // Along rows first, unless the height loses more than twice what the width does.
   const columnsFirst = height < picture.height && picture.height - height > 2 * (picture.width - width);
@@ -27,6 +28,30 @@ export function pillow(picture, [height, width], filter) {
   }
   if (picture.alpha) divide(now.values);
   return { ...now, alpha: false };
+}
+
+/** Each pixel that of the source which its middle is in; middles are added up, as there. */
+function nearest(picture, [height, width]) {
+  const places = (from, to) => {
+    const scale = from / to;
+    let middle = 0.5 * scale;
+    return Array.from({ length: to }, () => {
+      const at = Math.min(Math.trunc(middle), from - 1);
+      middle += scale;
+      return at;
+    });
+  };
+  const columns = places(picture.width, width);
+  const out = new Uint8ClampedArray(height * width * 4);
+  let to = 0;
+  for (const y of places(picture.height, height)) {
+    for (const x of columns) {
+      const from = (y * picture.width + x) * 4;
+      out.set(picture.values.subarray(from, from + 4), to);
+      to += 4;
+    }
+  }
+  return { height, width, values: out, alpha: false };
 }
 
 /** Rows become `width` pixels long. */

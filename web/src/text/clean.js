@@ -17,6 +17,8 @@ const WAYS = {
   lower: (text) => text.toLowerCase(),
   /** open_clip's `lower`; a Greek subscript iota that stands alone is nothing in its pattern of words. */
   mended: (text) => singleSpaces(mended(text)).toLowerCase().replaceAll('\u0345', ' '),
+  /** The same in the case it has: open_clip's `whitespace`. */
+  spaced: (text) => singleSpaces(mended(text)),
   /** open_clip's `canonicalize`. */
   canonical: (text) => singleSpaces(mended(text).replaceAll('_', ' ').replace(PUNCTUATION, '').toLowerCase()),
   /** transformers' SigLIP. */
@@ -26,10 +28,11 @@ const WAYS = {
 /**
  * How a model's sentences are cleaned.
  *
- * @param {{family: string, dialect: string}} config
+ * @param {{family: string, dialect: string, text_cfg?: {clean?: keyof typeof WAYS}}} config
  * @returns {keyof typeof WAYS}
  */
-export function wayOf({ family, dialect }) {
+export function wayOf({ family, dialect, text_cfg }) {
+  if (text_cfg?.clean) return text_cfg.clean;
   const siglip = family === 'siglip' || family === 'siglip2';
   if (!siglip) return dialect === 'transformers' ? 'none' : 'mended';
   if (dialect === 'open_clip') return 'canonical';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { cropped, fitted, halfToEven, shortest } from '../../src/pixels/fit.js';
+import { cropped, fitted, halfToEven, target } from '../../src/pixels/fit.js';
 import { imageInput } from '../../src/pixels/input.js';
 
 /** A picture whose pixels are numbered. */
@@ -23,9 +23,43 @@ test('crops are where Python rounds them', () => {
 });
 
 test('the shortest side is the tower\'s, the other one cut off', () => {
-  assert.deepEqual(shortest({ height: 77, width: 123 }, [32, 32], 'bilinear'), { scaled: [32, 51], filter: 'bilinear' });
-  assert.deepEqual(shortest({ height: 201, width: 50 }, [32, 32], 'bicubic'), { scaled: [128, 32], filter: 'bicubic' });
-  assert.deepEqual(shortest({ height: 77, width: 123 }, [24, 40], 'bilinear'), { scaled: [25, 40], filter: 'bicubic' });
+  const at = (height, width, size, interpolation, more = {}) =>
+    target({ height, width }, size, { resize_mode: 'shortest', interpolation, ...more }, 'open_clip');
+  assert.deepEqual(at(77, 123, [32, 32], 'bilinear'), { scaled: [32, 51], filter: 'bilinear' });
+  assert.deepEqual(at(201, 50, [32, 32], 'bicubic'), { scaled: [128, 32], filter: 'bicubic' });
+  assert.deepEqual(at(77, 123, [24, 40], 'bilinear'), { scaled: [25, 40], filter: 'bicubic' });
+  assert.deepEqual(at(100, 300, [32, 32], 'box', { resize_to: [40, 40] }), { scaled: [40, 120], filter: 'box' });
+  assert.deepEqual(at(300, 100, [32, 32], 'box', { longest_edge: 80 }), { scaled: [80, 27], filter: 'box' });
+});
+
+test('what is smaller is filled up around', () => {
+  const cfg = { resize_mode: 'longest', interpolation: 'nearest', antialias: true, fill_color: [7, 8, 9], mean: [], std: [] };
+  const config = { dialect: 'open_clip', vision_cfg: { image_size: [4, 4] }, preprocess_cfg: cfg };
+  const { values } = fitted(numbered(1, 4), config);
+  const reds = Array.from({ length: 16 }, (_, at) => values[at * 4]);
+  assert.deepEqual(reds, [7, 7, 7, 7, 0, 1, 2, 3, 7, 7, 7, 7, 7, 7, 7, 7]);
+});
+
+test('pictures that are not resized have to be of the tower\'s size, or are cropped', () => {
+  const config = (crop) => ({
+    dialect: 'transformers',
+    vision_cfg: { image_size: [4, 4] },
+    preprocess_cfg: { resize_mode: 'none', interpolation: 'bicubic', antialias: true, ...crop },
+  });
+  assert.throws(() => fitted(numbered(5, 7), config({ crop: false })), /7 x 5/);
+  assert.equal(fitted(numbered(5, 7), config({})).values[0], 1);
+});
+
+test('transformers puts what is transparent over white', () => {
+  const picture = { height: 1, width: 1, values: Uint8ClampedArray.of(10, 20, 30, 128), alpha: true };
+  const config = (dialect) => ({
+    dialect,
+    vision_cfg: { image_size: [1, 1] },
+    preprocess_cfg: { resize_mode: 'squash', interpolation: 'bicubic', antialias: true },
+  });
+  // As Pillow 13 has it.
+  assert.deepEqual([...fitted(picture, config('transformers')).values].slice(0, 3), [132, 137, 142]);
+  assert.deepEqual([...fitted(picture, config('open_clip')).values].slice(0, 3), [10, 20, 30]);
 });
 
 test('what would become too long is told', () => {

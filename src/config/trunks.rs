@@ -2,9 +2,11 @@
 //!
 //! Names: timm `vision_transformer.py`, `fastvit.py`; pools: open_clip `model_configs/*.json`.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
-use crate::config::{FastVitCfg, ModelConfig, VisionCfg, VisionPool, VitCfg, known};
+use super::{Dialect, FastVitCfg, ModelConfig, Naming, VisionCfg, VisionPool, VitCfg, known};
 
 /// As open_clip's `timm_…` fields have it.
 pub struct Timm {
@@ -59,6 +61,18 @@ pub fn model(config: &ModelConfig) -> Result<Option<Timm>, String> {
     }
 }
 
+/// Known models, as open_clip runs them, whose image tower is timm's of this name.
+pub fn known_with(name: &str) -> impl Iterator<Item = ModelConfig> {
+    let in_dialect = known().filter_map(|known| known.for_file(Naming::OpenClip, Dialect::OpenClip).ok());
+    in_dialect.filter(move |known| matches!(model(known), Ok(Some(timm)) if timm.name == name))
+}
+
+/// The names of timm's models that are image towers of known models.
+pub fn names() -> BTreeSet<String> {
+    let in_dialect = known().filter_map(|known| known.for_file(Naming::OpenClip, Dialect::OpenClip).ok());
+    in_dialect.filter_map(|known| model(&known).ok().flatten()).map(|timm| timm.name).collect()
+}
+
 fn described(vit: &VitCfg) -> String {
     let [height, width] = vit.image_size.unwrap_or_default();
     format!(
@@ -86,7 +100,6 @@ fn mci(fastvit: &FastVitCfg) -> Option<char> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Dialect;
 
     #[test]
     fn known_models_have_the_names_open_clip_gives_them() {
