@@ -8,6 +8,7 @@ use clip_onnx::config::known;
 use clip_onnx::onnx::providers;
 use clip_onnx::onnx::write::ExternalData;
 use clip_onnx::pipeline::{Convert, Export, Inspected, Progress, convert, export, inspect};
+use clip_onnx::verify::report::Verdict;
 use clip_onnx::verify::{self, Engines};
 
 mod args;
@@ -212,7 +213,7 @@ pub fn run() -> anyhow::Result<bool> {
             let exported = export(&request, &bars)?;
             bars.finish();
             told(show::exported(&mut out, &exported));
-            Ok(exported.report.is_none_or(|report| report.passed))
+            Ok(exported.report.is_none_or(|report| report.verdict != Verdict::Failed))
         }
         Command::Verify(args) => {
             let request = verify::Request {
@@ -231,7 +232,7 @@ pub fn run() -> anyhow::Result<bool> {
             bars.finish();
             let text = if args.json { serde_json::to_string_pretty(&report)? } else { report.to_string() };
             told(writeln!(out, "{text}"));
-            Ok(report.passed)
+            Ok(report.verdict != Verdict::Failed)
         }
         Command::Bench(args) => {
             let rows = timing::bench(args, &bars)?;

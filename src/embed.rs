@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 
 use serde::Deserialize;
@@ -93,6 +94,8 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Photographs or sentences that are run at once.
     pub batch: usize,
+    /// Turn and mirror photographs as their files say, which the models' own pipelines do not.
+    pub orient: bool,
 }
 
 /// A folder's towers, ready.
@@ -182,13 +185,16 @@ impl Embedder {
         let named = self.options.tokenizer.clone();
         let carried = ["", "textual"].map(|place| self.folder.join(place).join("tokenizer.json"));
         // One that is built in is cleaned for more exactly than its own file says.
-        let built_in = tokenize::built_in(&self.config);
-        let file = named.or_else(|| carried.into_iter().find(|path| !built_in && path.is_file()));
+        let is_other = |path: &PathBuf| {
+            let json = || serde_json::from_str(&tokenize::json(Some(path)).ok()?).ok();
+            !tokenize::built_in(&self.config) || !json().is_some_and(|json| tokenize::is_built_in(&json))
+        };
+        let file = named.or_else(|| carried.into_iter().find(|path| path.is_file() && is_other(path)));
         Ok(Tokenizer::new(&self.config, file.as_deref())?)
     }
 
     /// Calls `each` with the embedding of every photograph, in order, or what is wrong with it; decoding goes
-    /// on meanwhile.
+    /// on meanwhile. Gives how many of them are to be shown turned, as their files say, and were not.
     ///
     /// # Errors
     /// When the tower cannot be loaded or run, or what `each` reports.
@@ -196,16 +202,22 @@ impl Embedder {
         &self,
         paths: &[PathBuf],
         mut each: impl FnMut(&Path, Result<Vec<f32>, Error>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<usize, Error> {
         let tower = self.tower(true)?;
+        let (orient, turned) = (self.options.orient, AtomicUsize::new(0));
         let pixels = Pixels::new(&self.config).fed(tower.bytes());
         let batch = if tower.kind == Kind::Naflex { 1 } else { tower.fixed_batch.unwrap_or(self.options.batch).max(1) };
         let mut runs = Runs::new(&tower, &self.options.engine);
         let (sender, receiver) = sync_channel(2 * batch);
         std::thread::scope(|scope| {
+            let turned = &turned;
             scope.spawn(move || {
                 for path in paths {
-                    let arrays = || Ok(pixels.of(&Picture::open(path)?, path)?);
+                    let arrays = || {
+                        let picture = Picture::open(path, orient)?;
+                        turned.fetch_add(usize::from(picture.turned), Ordering::Relaxed);
+                        Ok(pixels.of(&picture, path)?)
+                    };
                     // Nobody listens any more when running failed.
                     if sender.send((path, arrays())).is_err() {
                         return;
@@ -230,7 +242,7 @@ impl Embedder {
                     }
                 }
                 if done {
-                    return Ok(());
+                    return Ok(turned.load(Ordering::Relaxed));
                 }
             }
         })
@@ -267,16 +279,18 @@ impl Embedder {
         Ok(cut)
     }
 
-    /// What the folder's own labels are, and how likely a photograph shows each.
+    /// What the folder's own labels are, and how likely a photograph shows each; and whether its file says that it is
+    /// to be shown turned, which was not done.
     ///
     /// # Errors
     /// [`Error::NoLabels`] when no labels are inside, or what running it on the photograph reports.
-    pub fn classify(&self, path: &Path) -> Result<(Vec<String>, Vec<f64>), Error> {
+    pub fn classify(&self, path: &Path) -> Result<(Vec<String>, Vec<f64>, bool), Error> {
         let tower = self.tower(true)?;
         let (Some(labels), Some(at)) = (tower.labels(), tower.output_at(PROBABILITIES)) else {
             return Err(Error::NoLabels { path: self.folder.display().to_string() });
         };
-        let row = Pixels::new(&self.config).fed(tower.bytes()).of(&Picture::open(path)?, path)?;
+        let picture = Picture::open(path, self.options.orient)?;
+        let row = Pixels::new(&self.config).fed(tower.bytes()).of(&picture, path)?;
         // A fixed batch is filled with the same.
         let batch = tower.fixed_batch.unwrap_or(1);
         let rows: Vec<Array> = row.iter().map(|array| array.rows(&vec![0; batch])).collect();
@@ -284,7 +298,7 @@ impl Embedder {
         let name = || path.display().to_string();
         let row =
             finite(found.pop().filter(|found| found.shape == [batch, labels.len()]).map(|f| f.row(0).to_vec()), name)?;
-        Ok((labels, row.into_iter().map(f64::from).collect()))
+        Ok((labels, row.into_iter().map(f64::from).collect(), picture.turned))
     }
 
     /// How likely a photograph shows what each sentence says: of CLIP one of them does, so they sum to one; of

@@ -24,7 +24,10 @@ mod laid_out;
 mod narrow;
 mod page;
 mod pieces;
+mod refusal;
+mod run;
 mod select;
+mod surroundings;
 
 pub use classes::Classes;
 pub use convert::{Convert, Converted, convert};
@@ -32,6 +35,7 @@ pub use export::{Export, Exported, Extra, Form, export};
 pub use inspect::{CheckpointReport, Folding, Inspected, inspect};
 pub use narrow::PrecisionReport;
 pub use select::{Choice, Difference, Found, Selected};
+pub use surroundings::Origin;
 
 /// Everything that can keep a command from being carried out.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +63,7 @@ pub enum Error {
     )]
     NoFit { path: String, closest: String },
     #[error(
-        "{path}: {count} known models have these names and shapes: {names}; choose with --model NAME (weights do not show which GELU, image preprocessing or name is meant)"
+        "{path}: {count} known models have these names and shapes: {names}; choose with --model NAME, or name the folder with its open_clip_config.json. Weights do not show which GELU they were trained with: OpenAI's, MetaCLIP's, DFN's and LAION-400M's ViT-B-32 are of QuickGELU, the others of LAION, DataComp and CommonPool of the exact one"
     )]
     Ambiguous { path: String, count: usize, names: String },
     #[error("{path}: {what}; {way_out}")]
@@ -93,9 +97,22 @@ impl Error {
     fn params(path: &Path, source: params::Error) -> Error {
         Error::Params { path: path.display().to_string(), source: Box::new(source), hint: String::new() }
     }
+
+    /// Names that no key map knows, and whose they may be.
+    fn names(checkpoint: &Checkpoint, source: params::Error) -> Error {
+        let hint = match &source {
+            params::Error::Unrecognised { .. } | params::Error::Unmapped { .. } => refusal::architecture(checkpoint),
+            _ => String::new(),
+        };
+        let path = checkpoint.path().display().to_string();
+        Error::Params { path, source: Box::new(source), hint }
+    }
 }
 
 fn open(path: &Path) -> Result<Checkpoint, Error> {
+    if let Some(error) = refusal::another_kind(path) {
+        return Err(error);
+    }
     let path = checkpoint::locate(path).map_err(|source| Error::checkpoint(path, source))?;
     Checkpoint::open(&path).map_err(|source| Error::checkpoint(&path, source))
 }
@@ -119,13 +136,18 @@ fn load(
     let checkpoint = open(path)?;
     checkpoint.spill_into(scratch);
     let path = checkpoint.path();
-    let mut params = params::Params::from_checkpoint(&checkpoint).map_err(|source| Error::params(path, source))?;
+    let mut params =
+        params::Params::from_checkpoint(&checkpoint).map_err(|source| Error::names(&checkpoint, source))?;
     let mut selected = select::select(choice, &checkpoint, &params, progress)?;
     if let Some(size) = image_size {
         let config = &selected.config;
         let resized =
             config.at_image_size(size).map_err(|problem| Error::ImageSize { model: config.model.clone(), problem })?;
         params.resize_positions(config, &resized).map_err(|source| selected.params_error(path, source))?;
+        let [before, after] = [config, &resized].map(|config| config.preprocess_cfg.resize_to);
+        if before != after {
+            selected.pixels.source += ", scaled to --image-size";
+        }
         selected.config = resized;
     }
     Ok(Loaded { params, selected, checkpoint })

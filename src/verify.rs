@@ -77,6 +77,10 @@ pub enum Error {
     IdleLibrary { path: String },
     #[error("no engine could run {path}: {reasons}")]
     NoEngine { path: String, reasons: String },
+    #[error("there is no engine to run anything with; name tract, ONNX Runtime, or both")]
+    NoEngines,
+    #[error("there is no file to verify; name ONNX files, or the folder an export wrote")]
+    Nothing,
     #[error("{path} holds no .onnx file; name the folder an export wrote, or the files themselves")]
     NoModels { path: String },
 }
@@ -85,7 +89,10 @@ impl Error {
     /// Where tract alone was asked and failed, says what else could run the file.
     pub(crate) fn with_way_out(self, tract_alone: bool) -> Error {
         match self {
-            Error::Engine { engine, path, step, reason } if tract_alone => {
+            // Weights that lead out of their folder are no other engine's to read.
+            Error::Engine { engine, path, step, reason }
+                if tract_alone && !reason.contains("outside the model directory") =>
+            {
                 let reason = format!("{reason}. If ONNX Runtime can, name its library with --ort-lib");
                 Error::Engine { engine, path, step, reason }
             }
@@ -150,6 +157,12 @@ pub fn models_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 /// When a file cannot be read, loaded or fed; disagreement is not an error but a report that
 /// has not passed.
 pub fn verify(request: &Request, step: &dyn Fn(&str)) -> Result<Report, Error> {
+    if request.engines.is_empty() {
+        return Err(Error::NoEngines);
+    }
+    if request.models.is_empty() {
+        return Err(Error::Nothing);
+    }
     let reference = request.reference.as_deref().map(Reference::read).transpose()?;
     let mut found = Found::default();
     for engine in &request.engines {
@@ -175,7 +188,9 @@ pub fn verify(request: &Request, step: &dyn Fn(&str)) -> Result<Report, Error> {
     let missed = missed.iter().map(|missed: &NotRun| format!("not run: {}", missed.error)).collect();
     let Found { towers, inside, logits, rankings, notes: of_towers, .. } = found;
     notes.extend(of_towers);
-    Ok(Report { notes, ..Report::new(reference.as_ref(), (towers, inside), logits, rankings, missed) })
+    let report = Report::new(reference.as_ref(), (towers, inside), logits, rankings, missed);
+    notes.extend(report.notes.iter().cloned());
+    Ok(Report { notes, ..report })
 }
 
 /// A file that no engine ran.
@@ -245,16 +260,23 @@ impl Found {
                 for tower in &towers {
                     let at = usize::from(tower.kind == Kind::Text);
                     let whole = tower.precision == Precision::Fp32;
+                    if engine.is_tract() && matches!(tower.precision, Precision::Fp16 | Precision::Int4Fp16) {
+                        notes.insert(format!("{}: float16 arithmetic is run as float32", engine.name()));
+                    }
                     let baseline = baselines[at].as_ref();
                     // What others are compared with where a reference does not feed them is not fed from it either.
                     let fed = reference.filter(|reference| reported && reference.feeds(tower));
                     if let (Some(reference), None, true) = (reference, fed, reported) {
                         notes.insert(format!(
-                            "{}: {} takes bytes, which the images of {} are not: {}",
+                            "{}: {} takes other pixels than the images of {}: {}",
                             engine.name(),
                             tower.name,
                             reference.path,
-                            if baseline.is_some() { "compared with the tower of floats" } else { "not compared" }
+                            if baseline.is_some() && !tower.resizes_always() {
+                                "compared with the tower of floats"
+                            } else {
+                                "not compared"
+                            }
                         ));
                     }
                     let job = Job {
@@ -370,7 +392,7 @@ impl Job<'_> {
             let is_normalized = *normalized.get_or_insert_with(|| inputs::unit_norm_error(&out) < 1e-3);
             let expected = match self.reference {
                 Some(reference) => Some(reference.embedding(tower, is_normalized)?),
-                None => self.baseline.filter(|baseline| baseline.shape[0] == rows),
+                None => self.baseline.filter(|baseline| baseline.shape[0] == rows && !tower.resizes_always()),
             };
             let compared = expected.map(|expected| Compared::new(&out, &expected.rows(&covered)));
             let consistency = match &first {

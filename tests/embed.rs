@@ -112,8 +112,8 @@ fn a_run_that_was_stopped_goes_on() {
 #[test]
 fn probabilities_are_ranked_and_told() {
     let bench = Bench::new("siglip_tiny");
-    tokenizer(&bench);
     bench.run(&format!("{EXPORT} --no-verify")).succeeded();
+    tokenizer(&bench);
     let line = format!("classify out {PICTURES}/wide.png cat dog --engine tract");
     bench.run(&line).refused(&["not built in", "--tokenizer"]);
     let outcome = bench.run(&format!("{line} bird --tokenizer tokenizer.json --json"));

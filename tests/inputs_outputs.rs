@@ -172,6 +172,9 @@ fn labels_become_part_of_the_file() {
     std::fs::write(bench.path("blank.txt"), " \n\n").unwrap();
     bench.run(&format!("{line} --labels blank.txt")).refused(&["blank.txt"]);
     let without = line.replace("--tokenizer tokenizer.json", "");
+    // One that lies beside the checkpoint is taken without being named.
+    bench.run(&format!("{without} --labels once.txt --no-verify")).succeeded();
+    std::fs::remove_file(bench.path("tokenizer.json")).unwrap();
     bench.run(&format!("{without} --labels once.txt")).refused(&["not built in", "--tokenizer"]);
 }
 

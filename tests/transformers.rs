@@ -115,13 +115,19 @@ fn a_known_architecture_gets_its_name_licence_and_token_ids() {
 fn image_processors_say_how_pixels_are_made() {
     let bench = tempfile::tempdir().unwrap();
     copy("siglip", bench.path());
-    let text = r#"{"image_mean": [0.4, 0.4, 0.4], "image_std": [0.2, 0.2, 0.2], "resample": 2}"#;
+    let text = r#"{"image_mean": [0.4, 0.4, 0.4], "image_std": [0.2, 0.2, 0.2], "resample": 2, "size": 32,
+        "default_to_square": true}"#;
     std::fs::write(bench.path().join("preprocessor_config.json"), text).unwrap();
     let mut request = request("siglip", &bench.path().join("out"));
     request.checkpoint = bench.path().to_owned();
     let config = export(&request, &Silent).unwrap().selected.config;
     assert_eq!(config.preprocess_cfg.mean, [0.4; 3]);
     assert_eq!(config.preprocess_cfg.interpolation.to_string(), "bilinear");
+    // The class's own size, where none is given.
+    std::fs::write(bench.path().join("preprocessor_config.json"), "{}").unwrap();
+    request.force = true;
+    let error = export(&request, &Silent).unwrap_err().to_string();
+    assert!(error.contains("size is 224x224, by the processor's default, expected the 32x32"), "{error}");
 }
 
 /// `CLIPConfig` still puts the sections of old over the new ones, its class's defaults with them.

@@ -37,6 +37,10 @@ pub struct TowerArgs {
     /// Threads of ONNX Runtime; all cores where nothing is said. tract has one
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Turn and mirror photographs as their orientation tags say. The models' own pipelines do not, and neither is it
+    /// done without this
+    #[arg(long)]
+    pub orient: bool,
     #[command(flatten)]
     pub engines: EngineArgs,
 }
@@ -51,6 +55,7 @@ impl TowerArgs {
             engine,
             threads: self.threads,
             batch: usize::from(self.batch),
+            orient: self.orient,
         };
         Ok(Embedder::open(&self.folder, options)?)
     }
@@ -113,10 +118,11 @@ pub fn embed(args: EmbedArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Resu
     }
     let embedder = args.towers.open()?;
     let made_with = format!(
-        "{} {} {}",
+        "{} {} {}{}",
         embedder.sha256,
         args.towers.precision.map_or("", Precision::name),
-        args.towers.tokenizer.as_deref().map_or_else(String::new, |path| path.display().to_string())
+        args.towers.tokenizer.as_deref().map_or_else(String::new, |path| path.display().to_string()),
+        if args.towers.orient { " oriented" } else { "" }
     );
     let both = !images.is_empty() && !sentences.is_empty();
     let mut store = args.out.as_ref().map(|path| Store::open(path, &made_with, both, args.force)).transpose()?;
@@ -159,7 +165,8 @@ pub fn embed(args: EmbedArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Resu
     if !left_images.is_empty() {
         bars.count("photographs", left_images.len());
         let paths: Vec<PathBuf> = left_images.iter().map(PathBuf::from).collect();
-        embedder.images(&paths, |path, found| take(Of::Image, &path.display().to_string(), found))?;
+        let turned = embedder.images(&paths, |path, found| take(Of::Image, &path.display().to_string(), found))?;
+        notes.extend(tell_turned(turned, paths.len()));
     }
     if !left_texts.is_empty() {
         bars.count("sentences", left_texts.len());
@@ -216,7 +223,9 @@ pub fn classify(args: ClassifyArgs, bars: &Bars, out: &mut impl Write) -> anyhow
             bail!("the labels in {} have their sentences; leave out --template", args.towers.folder.display());
         }
         bars.say("photograph");
-        embedder.classify(&args.image)?
+        let (labels, probabilities, turned) = embedder.classify(&args.image)?;
+        tell_turned(usize::from(turned), 1).iter().for_each(|note| bars.warn(note));
+        (labels, probabilities)
     } else {
         let labels = labels(args.labels.clone(), args.labels_file.as_deref(), &|message| bars.warn(message))?;
         let template = args.template.as_deref().unwrap_or(TEMPLATE);
@@ -253,11 +262,22 @@ fn of_sentences(photo: &PathBuf, sentences: &[String], embedder: &Embedder, bars
     tell_cut(cut, bars);
     bars.say("photograph");
     let mut image = Vec::new();
-    embedder.images(std::slice::from_ref(photo), |_, found| {
+    let turned = embedder.images(std::slice::from_ref(photo), |_, found| {
         image = found?;
         Ok(())
     })?;
+    tell_turned(turned, 1).iter().for_each(|note| bars.warn(note));
     Ok(embedder.probabilities(&image, &texts)?)
+}
+
+/// The note on photographs with an orientation tag that was not followed.
+fn tell_turned(turned: usize, of: usize) -> Option<String> {
+    let some = if of == 1 { "the photograph has".to_owned() } else { format!("{turned} of the photographs have") };
+    (turned > 0).then(|| {
+        format!(
+            "{some} an orientation tag, which is not followed, as in the models' own pipelines; --orient follows it"
+        )
+    })
 }
 
 fn tell_cut(cut: usize, bars: &Bars) {

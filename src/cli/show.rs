@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use clip_onnx::checkpoint::Skipped;
 use clip_onnx::config::known;
 use clip_onnx::onnx::providers::{Refused, Taken};
 use clip_onnx::onnx::read::{Port, Summary};
+use clip_onnx::package::Rule;
 use clip_onnx::pipeline::{CheckpointReport, Convert, Converted, Exported, Folding, Inspected};
 
 /// Bytes as a person reads them.
@@ -24,6 +26,9 @@ pub fn exported(out: &mut impl Write, exported: &Exported) -> io::Result<()> {
         config.embed_dim,
         if exported.normalized { ", L2-normalised" } else { ", not normalised" }
     )?;
+    for (name, Rule { rule, source, assumed }) in exported.selected.inputs() {
+        writeln!(out, "  {name}: {rule} ({}{source})", if assumed { "assumed " } else { "" })?;
+    }
     for file in &exported.files {
         writeln!(out, "  {} ({})", file.path.display(), size(file.size))?;
     }
@@ -94,6 +99,12 @@ fn checkpoint(out: &mut impl Write, report: &CheckpointReport, filter: Option<&s
         line(out, "model", format!("{model} ({found})"))?;
         line(out, "family", family)?;
         line(out, "dialect", dialect)?;
+    }
+    for (name, Rule { rule, source, assumed }) in &report.inputs {
+        line(out, name, format!("{rule} ({}{source})", if *assumed { "assumed " } else { "" }))?;
+    }
+    for Skipped { place, what, .. } in &report.skipped {
+        line(out, "skipped", format!("{place}: {what}"))?;
     }
     let parameters: BTreeMap<String, String> =
         report.parameters.iter().map(|(tower, &n)| (tower.clone(), count(n))).collect();

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::digest::Digest;
 use super::export::Export;
+use super::select::Selected;
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::onnx::write::{ExternalData, Written};
@@ -82,11 +83,12 @@ pub fn text_metadata(config: &ModelConfig) -> BTreeMap<String, String> {
 
 pub fn manifest(
     request: &Export,
-    config: &ModelConfig,
+    selected: &Selected,
     metadata: &BTreeMap<String, String>,
     (files, beside): (&[Written], &[Written]),
     measured: &Measured,
 ) -> String {
+    let config = &selected.config;
     let all = [metadata.clone(), image_metadata(config, request.build.ports.pixels), text_metadata(config)];
     let size = request.image_size.map(|[height, width]| format!("{height}x{width}"));
     let manifest = Manifest {
@@ -94,6 +96,7 @@ pub fn manifest(
         tool_version: env!("CARGO_PKG_VERSION"),
         metadata: all.into_iter().flatten().collect(),
         config: config.to_json(),
+        inputs: selected.inputs().into(),
         options: BTreeMap::from([
             ("form", json!(request.form.name())),
             ("layout", json!(request.layout.name())),

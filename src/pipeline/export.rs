@@ -10,16 +10,19 @@ use super::classes::Classes;
 use super::describe::{Measured, SOURCE_SHA256, file_name, manifest, metadata, pretty};
 use super::digest::Digest;
 use super::narrow::{Narrowing, PrecisionReport};
-use super::page::page;
+use super::page::{Page, page};
 use super::pieces::{Piece, STAND_IN, fed_floats, pieces, stand_ins};
+use super::run::Run;
 use super::select::{Choice, Selected};
 use super::{Error, Loaded, Progress, load};
 use crate::bench;
+use crate::checkpoint::{Checkpoint, Skipped};
 use crate::onnx::providers::{self, Taken};
 use crate::onnx::write::{Error as WriteError, ExternalData, Options, Written, weight_bytes, write};
 use crate::package::layout::Layout;
-use crate::package::{Folder, MANIFEST, PAGE, REPORT};
+use crate::package::{Folder, MANIFEST, PAGE, REPORT, Rule};
 use crate::precision::{self, Narrowed, Precision};
+use crate::tokenize::Tokenizer;
 use crate::towers::{self, Build, Pixels};
 use crate::verify::{self, Engine, Engines, Report};
 
@@ -172,6 +175,9 @@ pub struct Exported {
 /// `report.json`.
 #[derive(Serialize)]
 struct WholeReport<'a> {
+    run: &'a Run,
+    /// How inputs are made, and where that is from.
+    inputs: BTreeMap<&'static str, &'a Rule>,
     #[serde(flatten)]
     verification: &'a Report,
     precisions: &'a [PrecisionReport],
@@ -199,6 +205,13 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     }
     let loaded = load(path, &request.choice, request.image_size, folder.path(), progress)?;
     let request = &request.laid_out(&loaded.selected.config)?;
+    let request = &request.with_tokenizer(&loaded.selected, progress);
+    warn_of_skipped(&loaded.checkpoint, progress);
+    if request.build.ports.pixels.resizes() && loaded.selected.config.preprocess_cfg.antialias {
+        progress.warn(
+            "--resize averages pixels inside the graph (Resize with antialias): ONNX Runtime alone does it right; OpenVINO, MNN and OpenCV ignore it without a word",
+        );
+    }
     let beside = beside(request, &loaded.selected.config, &folder, progress)?;
     let mut digest = request.hash.then(|| Digest::start(&loaded.checkpoint));
     let labels = match &request.form {
@@ -239,7 +252,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         baselines.insert(0, fed_floats(request, config, &params, folder.path())?);
     }
     sealed(&mut metadata, digest.as_mut())?;
-    folder.write(MANIFEST, manifest(request, config, &metadata, (&files, &beside), &measured))?;
+    folder.write(MANIFEST, manifest(request, &selected, &metadata, (&files, &beside), &measured))?;
     let stand_ins = if engines.iter().any(Engine::is_tract) {
         stand_ins(request, (config, &params), labels.as_ref(), (&engines, folder.path()), progress)?
     } else {
@@ -251,6 +264,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
             providers::check(&file.path, request.build.target.profile.providers).map_err(verify::Error::from)?;
         taken.extend(found.into_iter().map(|found| (PathBuf::from(file_name(&file.path)), found)));
     }
+    let checkpoint_name = checkpoint.file_name();
     // What was read is not needed to prove what was written: let go of the mapped file.
     drop((params, checkpoint));
 
@@ -273,9 +287,21 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         let timed = if bench { timed(&request, progress) } else { vec![] };
         let mut providers: BTreeMap<String, Vec<&Taken>> = BTreeMap::new();
         taken.iter().for_each(|(file, found)| providers.entry(file_name(file)).or_default().push(found));
-        let whole = WholeReport { verification: &outcome, precisions: &precisions, providers, timed: &timed };
+        let run = Run::new(checkpoint_name, metadata.get(SOURCE_SHA256).cloned());
+        let inputs = selected.inputs();
+        let whole = WholeReport {
+            run: &run,
+            inputs: inputs.iter().map(|(name, rule)| (*name, rule)).collect(),
+            verification: &outcome,
+            precisions: &precisions,
+            providers,
+            timed: &timed,
+        };
         folder.write(REPORT, pretty(&whole))?;
-        folder.write(PAGE, page(&config.model, &outcome, &precisions, &timed))?;
+        let model = &config.model;
+        let shown =
+            Page { model, inputs: &inputs, run: &run, report: &outcome, precisions: &precisions, timed: &timed };
+        folder.write(PAGE, page(&shown))?;
         report = Some(outcome);
     }
     drop((stand_ins, baselines));
@@ -290,6 +316,37 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         *file = request.layout.place(&file_name(file));
     }
     Ok(Exported { selected, normalized: request.build.normalize, files, taken, precisions, report })
+}
+
+impl Export {
+    /// With the tokenizer beside the checkpoint, where none is named and that one fits the model.
+    fn with_tokenizer(&self, selected: &Selected, progress: &dyn Progress) -> Export {
+        let mut request = self.clone();
+        if let (None, Some(path)) = (&self.tokenizer, &selected.tokenizer) {
+            match Tokenizer::new(&selected.config, Some(path)) {
+                Ok(_) => request.tokenizer = Some(path.clone()),
+                Err(error) => progress.warn(&format!("the tokenizer beside the checkpoint is not taken: {error}")),
+            }
+        }
+        request
+    }
+}
+
+/// Tells what of a PyTorch file is no tensor and was not made, as code would have to run.
+fn warn_of_skipped(checkpoint: &Checkpoint, progress: &dyn Progress) {
+    const SHOWN: usize = 4;
+    let opaque: Vec<&Skipped> = checkpoint.skipped().iter().filter(|skipped| skipped.opaque).collect();
+    if opaque.is_empty() {
+        return;
+    }
+    let shown: Vec<String> =
+        opaque.iter().take(SHOWN).map(|skipped| format!("`{}` ({})", skipped.place, skipped.what)).collect();
+    let more = if opaque.len() > SHOWN { format!(" and {} more", opaque.len() - SHOWN) } else { String::new() };
+    progress.warn(&format!(
+        "{} holds more than tensors, and nothing of that was run: {}{more}",
+        checkpoint.file_name(),
+        shown.join(", ")
+    ));
 }
 
 /// What the user should know of a file.

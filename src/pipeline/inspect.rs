@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::select::{Choice, Difference, differences, ranked, select};
 use super::{Error, Silent, open};
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, Skipped};
 use crate::config::ModelConfig;
 use crate::onnx::graph::Parts;
 use crate::onnx::read::{Summary, summary};
-use crate::package::MANIFEST;
+use crate::package::{MANIFEST, Rule};
 use crate::params::{self, Params};
 use crate::towers::{self, Build};
 
@@ -36,6 +36,10 @@ pub struct CheckpointReport {
     /// What the model was found from.
     pub found: Option<String>,
     pub dialect: Option<String>,
+    /// How pixels and rows of ids are made, and where that is from; empty without a model.
+    pub inputs: BTreeMap<&'static str, Rule>,
+    /// What a PyTorch file holds besides tensors, of which nothing was run.
+    pub skipped: Vec<Skipped>,
     /// Why no model was found.
     pub problem: Option<String>,
     /// Numbers per tower, and beside them.
@@ -77,16 +81,7 @@ pub struct TensorReport {
 /// # Errors
 /// When the file is neither a checkpoint nor an ONNX model.
 pub fn inspect(path: &Path, choice: &Choice) -> Result<Inspected, Error> {
-    // ONNX begins with its first field, the IR version; a safetensors header's length may too.
-    let starts_as_onnx = || {
-        if !path.is_file() {
-            return false;
-        }
-        let mut first = [0; 9];
-        let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut first));
-        read.is_ok() && first[0] == 0x08 && first[8] != b'{'
-    };
-    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) || starts_as_onnx() {
+    if super::refusal::is_onnx(path) {
         let summary = summary(path).map_err(|e| Error::Verify(e.into()))?;
         return Ok(Inspected::Onnx(Box::new(summary)));
     }
@@ -110,6 +105,8 @@ fn checkpoint(checkpoint: &Checkpoint, choice: &Choice) -> Result<CheckpointRepo
         model: None,
         found: None,
         dialect: None,
+        inputs: BTreeMap::new(),
+        skipped: checkpoint.skipped().to_vec(),
         problem: None,
         parameters: BTreeMap::new(),
         dtypes: BTreeMap::new(),
@@ -130,7 +127,7 @@ fn checkpoint(checkpoint: &Checkpoint, choice: &Choice) -> Result<CheckpointRepo
     let params = match Params::from_checkpoint(checkpoint) {
         Ok(params) => params,
         Err(problem) => {
-            report.problem = Some(problem.to_string());
+            report.problem = Some(Error::names(checkpoint, problem).to_string());
             return Ok(report);
         }
     };
@@ -150,6 +147,7 @@ fn checkpoint(checkpoint: &Checkpoint, choice: &Choice) -> Result<CheckpointRepo
             report.family = Some(config.family.to_string());
             report.dialect = Some(config.dialect.to_string());
             report.found = Some(selected.found.to_string());
+            report.inputs = selected.inputs().into();
             report.differences = differences(config, &params);
             report.against = Some(config.model.clone());
             if report.differences.is_empty() {

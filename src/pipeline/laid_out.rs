@@ -5,7 +5,7 @@ use super::export::{Export, Extra, Form};
 use crate::config::{ModelConfig, VisionCfg};
 use crate::package::layout::Layout;
 use crate::package::open_clip;
-use crate::towers::{Pixels, Ports};
+use crate::towers::{self, Pixels, Ports};
 
 impl Export {
     /// With the names and types that the layout has for a model of this family.
@@ -94,6 +94,14 @@ impl Export {
                     "leave out one of them",
                 );
             }
+        }
+        if let Some(what) = self.layout.lacks(config) {
+            return refused(format!("{layout} does not know {what}, which {model} needs"), "take another --layout");
+        }
+        if build.ports.pixels.resizes()
+            && let Some(what) = towers::cannot_resize(config)
+        {
+            return refused(what, "leave out --resize");
         }
         if build.ports.pixels.resizes() && !build.target.can_resize() {
             return refused(

@@ -3,76 +3,149 @@
 use std::fmt::Write;
 
 use super::narrow::PrecisionReport;
+use super::run::Run;
 use crate::bench::Measured;
-use crate::precision::Precision;
-use crate::verify::Report;
-use crate::verify::report::{Compared, TowerReport};
+use crate::package::Rule;
+use crate::verify::report::{Compared, TowerReport, Verdict};
+use crate::verify::{BATCH, EMBEDDING, LOGITS, Report, UNIT_NORM};
 
-const STYLE: &str = "\
-body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1em;color:#1c2330;background:#fff}\
-h1{font-size:1.5em;margin-bottom:0}h2{font-size:1.15em;margin:2em 0 .4em}h3{font-size:1em;margin:1.2em 0 .2em}\
-p{margin:.3em 0}.note{color:#5a6472}.bad{color:#b3261e;font-weight:600}.good{color:#1b7f4b;font-weight:600}\
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:.2em .7em;border-bottom:1px solid #e3e6ea;\
-text-align:right;white-space:nowrap}figure{margin:0}td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}.wide{overflow-x:auto}\
-.row{display:flex;flex-wrap:wrap;gap:1.5em;align-items:flex-start}svg text{font:11px system-ui,sans-serif;fill:#38414d}";
+mod charts;
 
-/// Colours of precisions, in the order of [`Precision::ALL`].
-const COLOURS: [&str; 7] = ["#444c56", "#2f6fde", "#7aa7f0", "#d9480f", "#f2a36b", "#1b7f4b", "#74b894"];
+/// Of both colour schemes, and of phones.
+const STYLE: &str = include_str!("page/style.css");
+
+/// What the page is about.
+pub struct Page<'a> {
+    pub model: &'a str,
+    /// How inputs are made.
+    pub inputs: &'a [(&'static str, Rule)],
+    pub run: &'a Run,
+    pub report: &'a Report,
+    pub precisions: &'a [PrecisionReport],
+    pub timed: &'a [Measured],
+}
 
 /// The page of an export.
-pub fn page(title: &str, report: &Report, precisions: &[PrecisionReport], timed: &[Measured]) -> String {
+pub fn page(of: &Page) -> String {
     let mut out = String::new();
-    let outcome = if report.passed { "<span class=good>passed</span>" } else { "<span class=bad>FAILED</span>" };
+    let Page { report, precisions, .. } = *of;
+    let class = match report.verdict {
+        Verdict::Passed => "passed",
+        Verdict::NotCompared => "open",
+        Verdict::Failed => "failed",
+    };
     // Writing to a string cannot fail.
     let _ = write!(
         out,
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
-         <title>{0}</title><style>{STYLE}</style><h1>{0}</h1><p>{outcome}: {1}</p>",
-        escaped(title),
+        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+         <title>{0}: {1}</title><style>{STYLE}</style></head><body><h1>{0}</h1><p><span class={class}>{1}</span>: {2}</p>",
+        escaped(of.model),
+        report.verdict,
         escaped(&report.summary)
     );
     for line in report.failures.iter().map(|f| format!("failed: {f}")).chain(report.notes.iter().cloned()) {
         let _ = write!(out, "<p class=note>{}</p>", escaped(&line));
     }
-    let _ = write!(out, "<h2>Every file</h2>{}", table(report, precisions, timed));
-    let _ = write!(
-        out,
-        "<h2>Size against accuracy</h2><p class=note>Lower is closer to {}; further left is smaller.</p><div class=row>{}</div>",
-        against(report),
-        ["image", "text"].map(|tower| scatter(report, precisions, tower)).concat()
-    );
+    out.push_str(&facts(of));
+    let is_compared = report.towers.iter().any(|tower| worst(tower).is_some());
+    if !report.compared {
+        out.push_str(&without_reference(of));
+    }
+    let _ = write!(out, "<h2>Every file</h2>{}", table(of));
+    if is_compared {
+        let charts = ["image", "text"].map(|tower| charts::scatter(report, precisions, tower)).concat();
+        let _ = write!(
+            out,
+            "<h2>Size and accuracy</h2><p class=note>Distance from {}, as 1 − the least cosine: lower is closer. Further \
+             left is smaller.</p>{}<div class=row>{charts}</div>",
+            against(report),
+            charts::engines(report)
+        );
+    }
     let drawn: Vec<&PrecisionReport> = precisions.iter().filter(|p| p.layers.iter().any(|l| l.error > 0.0)).collect();
     if !drawn.is_empty() {
         out.push_str(
-            "<h2>Error per layer</h2><p class=note>Of what a layer gives over its size, root mean square, estimated \
-             from its weights and what they meet. Hollow bars are layers kept in higher precision, by what they would \
-             have lost.</p>",
+            "<h2>Error of each layer</h2><p class=note>Root mean square of the error of a layer's output over that of the \
+             output, estimated from its weights and from what it is fed. Hollow bars are layers that are kept in higher \
+             precision, at the error they would have.</p>",
         );
-        drawn.iter().for_each(|precision| out.push_str(&bars(precision)));
+        drawn.iter().for_each(|precision| out.push_str(&charts::bars(precision)));
     }
     if !report.rankings.is_empty() {
         let _ = write!(
             out,
-            "<h2>Similarity of images and texts</h2><p class=note>Cosines, one row an image; the closest text of each is \
-             framed. First {}.</p>",
-            against(report)
+            "<h2>Similarity of images and texts</h2><p class=note>Cosines; a row is an image, a column a text. The closest \
+             text of each image is framed.</p>"
         );
         for ranking in &report.rankings {
             let _ = write!(
                 out,
-                "<h3>{}, {}: top-1 agreement {:.0} % of {} images over {} texts</h3><div class=row>{}{}</div>",
+                "<h3>{} with {}: the closest text is the same for {:.0} % of {} images over {} texts</h3>\
+                 <div class=row>{}{}</div>",
                 ranking.precision,
                 escaped(&ranking.engine),
                 ranking.top1_agreement * 100.0,
                 ranking.images,
                 ranking.texts,
-                matrix(&ranking.expected),
-                matrix(&ranking.found)
+                charts::matrix(&ranking.expected, against(report)),
+                charts::matrix(&ranking.found, &format!("{} with {}", ranking.precision, ranking.engine))
             );
         }
     }
-    out.push_str("</html>\n");
+    out.push_str("</body></html>\n");
     out
+}
+
+/// What was run, with what, on what.
+fn facts(of: &Page) -> String {
+    let mut out = "<dl>".to_owned();
+    let mut fact = |name: &str, value: &str| {
+        let _ = write!(out, "<dt>{name}</dt><dd>{}</dd>", escaped(value));
+    };
+    let run = of.run;
+    let sum = run.checkpoint_sha256.as_ref().map_or_else(String::new, |sum| format!(", SHA-256 {sum}"));
+    fact("checkpoint", &format!("{}{sum}", run.checkpoint));
+    for (name, Rule { rule, source, assumed }) in of.inputs {
+        fact(name, &format!("{rule} ({}{source})", if *assumed { "assumed " } else { "" }));
+    }
+    if let Some(reference) = &of.report.reference {
+        fact("reference", &format!("{}, SHA-256 {}", reference.file, reference.sha256));
+    }
+    fact("engines", &of.report.engine);
+    fact("machine", &run.machine);
+    fact("made with", &format!("clip-onnx {}, {}", run.tool_version, run.date));
+    out + "</dl>"
+}
+
+/// What was checked all the same, and how there is more to check.
+fn without_reference(of: &Page) -> String {
+    let report = of.report;
+    let mut batches: Vec<usize> = report.towers.iter().flat_map(|t| &t.batches).map(|b| b.batch).collect();
+    batches.sort_unstable();
+    batches.dedup();
+    let batches: Vec<String> = batches.iter().map(usize::to_string).collect();
+    let mut checked = vec![format!("every file loads, and runs at batch {}", batches.join(", "))];
+    checked.push("every output is finite".to_owned());
+    let all = || report.towers.iter().flat_map(|tower| &tower.batches);
+    if let Some(worst) = all().filter_map(|batch| batch.unit_norm_error).reduce(f64::max) {
+        checked.push(format!("embeddings are of length 1, to {worst:.0e} (allowed {:e})", UNIT_NORM.bound));
+    }
+    if let Some(worst) = all().filter_map(|batch| batch.consistency).reduce(f64::max) {
+        checked.push(format!(
+            "a row gives the same whatever else is in the batch, to {worst:.0e} (allowed in float32 {:e})",
+            BATCH.bound
+        ));
+    }
+    let list: String = checked.iter().map(|line| format!("<li>{}</li>", escaped(line))).collect();
+    format!(
+        "<h2>What was checked</h2><p>No embedding was compared with one of the authors' code, so that nothing here says \
+         whether the model is right. What was checked without:</p><ul>{list}</ul>\
+         <h2>How to compare</h2><p>Write the reference with the authors' code, once, where torch is at hand, and export \
+         again with it. Embeddings are then held to {:e}, logits to {:e}.</p>\
+         <p><code>python scripts/make_reference.py CHECKPOINT --model NAME -o reference.npz</code></p>\
+         <p><code>clip-onnx verify FOLDER --reference reference.npz</code></p>",
+        EMBEDDING.bound, LOGITS.bound
+    )
 }
 
 /// What files were compared with.
@@ -93,174 +166,61 @@ fn worst(tower: &TowerReport) -> Option<(f64, f64, f64)> {
     compared.map(|a| (a.cosine, a.cosine_mean, a.max_abs)).reduce(|a, b| (a.0.min(b.0), a.1.min(b.1), a.2.max(b.2)))
 }
 
-fn table(report: &Report, precisions: &[PrecisionReport], timed: &[Measured]) -> String {
-    let mut out =
-        "<div class=wide><table><tr><th>file<th>precision<th>engine<th>MB<th>least cosine<th>mean cosine<th>max abs\
-                   <th>top-1<th>ms<th>kept<th>MB kept<th>clamped</tr>"
-            .to_owned();
-    for tower in &report.towers {
-        let of = precisions.iter().find(|p| p.file == tower.file);
-        let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
-        let figures = worst(tower);
-        let figure = |text: Option<String>| text.unwrap_or_else(|| "–".to_owned());
-        let top1 = report.rankings.iter().find(|r| r.precision == tower.precision && r.engine == tower.engine);
-        let ms = timed.iter().find(|t| t.file == tower.file && t.engine == tower.engine);
-        let ms = ms.and_then(|t| t.latency.first()).map(|latency| format!("{:.2}", latency.median_ms));
-        let clamped: u64 = of.map_or(0, |p| p.clamped.iter().map(|(_, count)| count).sum());
-        let _ = write!(
-            out,
-            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}</tr>",
-            escaped(&tower.file),
-            tower.precision,
-            escaped(&tower.engine),
-            figure(of.map(|p| megabytes(p.size))),
-            figure(figures.map(|f| format!("{:.7}", f.0))),
-            figure(figures.map(|f| format!("{:.7}", f.1))),
-            figure(figures.map(|f| format!("{:.1e}", f.2))),
-            figure(top1.map(|r| format!("{:.0} %", r.top1_agreement * 100.0))),
-            figure(ms),
-            figure(of.map(|p| p.kept.to_string())),
-            figure(of.map(|p| megabytes(p.kept_bytes))),
-            clamped
-        );
-    }
-    out + "</table></div>"
+/// A column: its title, and a cell for every tower.
+struct Column {
+    title: &'static str,
+    cells: Vec<Option<String>>,
 }
 
-fn colour(precision: &str) -> &'static str {
-    let at = Precision::ALL.iter().position(|p| p.name() == precision).unwrap_or(0);
-    COLOURS[at % COLOURS.len()]
-}
-
-/// Size along, distance of the least cosine from 1 up, as a logarithm.
-fn scatter(report: &Report, precisions: &[PrecisionReport], tower: &str) -> String {
-    const SIZE: [f64; 2] = [460.0, 300.0];
-    let points: Vec<(&str, &str, f64, f64)> = report
-        .towers
-        .iter()
-        .filter(|t| t.tower == tower)
-        .filter_map(|t| {
-            let size = precisions.iter().find(|p| p.file == t.file)?.size;
-            let distance = (1.0 - worst(t)?.0).clamp(1e-8, 1.0);
-            Some((t.precision, t.engine.as_str(), size as f64 / 1e6, distance.log10()))
-        })
-        .collect();
-    let most = points.iter().map(|p| p.2).fold(1e-3, f64::max) * 1.15;
-    let x = |megabytes: f64| 50.0 + megabytes / most * (SIZE[0] - 70.0);
-    let y = |log: f64| 20.0 + -log / 8.0 * (SIZE[1] - 60.0);
-    let mut out = format!(
-        "<figure><figcaption>{tower} tower</figcaption><svg width={0} height={1} viewBox=\"0 0 {0} {1}\" role=img>",
-        SIZE[0], SIZE[1]
-    );
-    for log in 0..=8 {
-        let at = y(-f64::from(log));
-        let _ = write!(
-            out,
-            "<line x1=50 x2={} y1={at:.1} y2={at:.1} stroke=#e3e6ea /><text x=44 y={:.1} text-anchor=end>{}</text>",
-            SIZE[0] - 10.0,
-            at + 4.0,
-            if log == 0 { "1".to_owned() } else { format!("1e-{log}") }
-        );
+fn table(of: &Page) -> String {
+    let Page { report, precisions, timed, .. } = *of;
+    let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+    let written = |tower: &TowerReport| precisions.iter().find(|p| p.file == tower.file);
+    let ranked = |tower: &TowerReport| {
+        report.rankings.iter().find(|r| r.precision == tower.precision && r.engine == tower.engine)
+    };
+    let latency = |tower: &TowerReport| {
+        let timed = timed.iter().find(|t| t.file == tower.file && t.engine == tower.engine)?;
+        timed.latency.first().map(|latency| format!("{:.2}", latency.median_ms))
+    };
+    let positive = |count: u64| (count > 0).then(|| count.to_string());
+    type Cell<'a> = Box<dyn Fn(&TowerReport) -> Option<String> + 'a>;
+    let columns: Vec<(&'static str, Cell)> = vec![
+        ("file", Box::new(|t| Some(t.label.clone()))),
+        ("precision", Box::new(|t| Some(t.precision.to_owned()))),
+        ("engine", Box::new(|t| Some(t.engine.clone()))),
+        ("MB", Box::new(|t| written(t).map(|p| megabytes(p.size)))),
+        ("least cosine", Box::new(|t| worst(t).map(|w| format!("{:.7}", w.0)))),
+        ("mean cosine", Box::new(|t| worst(t).map(|w| format!("{:.7}", w.1)))),
+        ("max abs", Box::new(|t| worst(t).map(|w| format!("{:.1e}", w.2)))),
+        ("same closest text", Box::new(|t| ranked(t).map(|r| format!("{:.0} %", r.top1_agreement * 100.0)))),
+        ("ms, batch 1, 1 thread", Box::new(latency)),
+        ("layers kept", Box::new(|t| written(t).and_then(|p| positive(p.kept as u64)))),
+        ("MB kept", Box::new(|t| written(t).filter(|p| p.kept > 0).map(|p| megabytes(p.kept_bytes)))),
+        ("clamped", Box::new(|t| written(t).and_then(|p| positive(p.clamped.iter().map(|(_, n)| n).sum())))),
+    ];
+    // What no file has is left out.
+    let filled =
+        columns.into_iter().map(|(title, cell)| Column { title, cells: report.towers.iter().map(cell).collect() });
+    let columns: Vec<Column> = filled.filter(|column| column.cells.iter().any(Option::is_some)).collect();
+    let class =
+        |column: &Column| if matches!(column.title, "file" | "precision" | "engine") { " class=text" } else { "" };
+    let mut out = "<table><thead><tr>".to_owned();
+    for column in &columns {
+        let _ = write!(out, "<th{}>{}</th>", class(column), column.title);
     }
-    for part in 0..=4 {
-        let megabytes = most * f64::from(part) / 4.0;
-        let _ =
-            write!(out, "<text x={:.1} y={} text-anchor=middle>{megabytes:.0}</text>", x(megabytes), SIZE[1] - 24.0);
-    }
-    let _ = write!(
-        out,
-        "<text x={} y={} text-anchor=middle>MB</text><text x=8 y=12>1 − cosine</text>",
-        SIZE[0] / 2.0,
-        SIZE[1] - 6.0
-    );
-    let mut labelled: Vec<(f64, f64)> = Vec::new();
-    for (precision, engine, megabytes, log) in points {
-        let (x, y) = (x(megabytes), y(log));
-        let _ = write!(
-            out,
-            "<circle cx={x:.1} cy={y:.1} r=5 fill={} fill-opacity=.8><title>{precision}, {}</title></circle>",
-            colour(precision),
-            escaped(engine)
-        );
-        // Engines that agree share a label.
-        if !labelled.iter().any(|at| (at.0 - x).abs() < 4.0 && (at.1 - y).abs() < 11.0) {
-            let _ = write!(out, "<text x={:.1} y={:.1}>{precision}</text>", x + 8.0, y + 4.0);
-            labelled.push((x, y));
+    out.push_str("</tr></thead><tbody>");
+    for at in 0..report.towers.len() {
+        out.push_str("<tr>");
+        for column in &columns {
+            let text = column.cells[at].as_deref().map_or_else(String::new, escaped);
+            let _ = write!(out, "<td{} data-label=\"{}\">{text}</td>", class(column), column.title);
         }
+        out.push_str("</tr>");
     }
-    out + "</svg></figure>"
-}
-
-/// A bar a layer, in order.
-fn bars(report: &PrecisionReport) -> String {
-    const HEIGHT: f64 = 150.0;
-    let most = report.layers.iter().map(|l| l.error).fold(1e-9, f64::max);
-    let width = (900.0 / report.layers.len().max(1) as f64).clamp(3.0, 16.0);
-    let total = 60.0 + width * report.layers.len() as f64;
-    let mut out = format!(
-        "<h3>{}, {}: {} kept</h3><div class=wide><svg width={total:.0} height={height} viewBox=\"0 0 {total:.0} {height}\" role=img>",
-        escaped(&report.file),
-        report.precision,
-        report.kept,
-        height = HEIGHT + 30.0,
-    );
-    for part in 0..=2 {
-        let at = 10.0 + HEIGHT * (1.0 - f64::from(part) / 2.0);
-        let _ = write!(
-            out,
-            "<line x1=48 x2={total:.0} y1={at:.1} y2={at:.1} stroke=#e3e6ea /><text x=44 y={:.1} text-anchor=end>{:.1} %</text>",
-            at + 4.0,
-            most * f64::from(part) / 2.0 * 100.0
-        );
+    out.push_str("</tbody></table>");
+    if !timed.is_empty() {
+        let _ = write!(out, "<p class=note>Times: median of 10 runs on {}.</p>", escaped(&of.run.machine));
     }
-    for (at, layer) in report.layers.iter().enumerate() {
-        let height = layer.error / most * HEIGHT;
-        let fill = if layer.kept.is_some() { "none" } else { colour(report.precision) };
-        let _ = write!(
-            out,
-            "<rect x={:.1} y={:.1} width={:.1} height={height:.1} fill={fill} stroke={}><title>{} ({}): {:.2} %{}</title></rect>",
-            50.0 + width * at as f64,
-            10.0 + HEIGHT - height,
-            width - 1.5,
-            colour(report.precision),
-            escaped(&layer.name),
-            layer.stored,
-            layer.error * 100.0,
-            match (layer.kept, layer.apart) {
-                (Some(why), _) => format!(", kept: {why}"),
-                (None, 0) => String::new(),
-                (None, apart) => format!(", {apart} channels apart"),
-            }
-        );
-    }
-    let _ = write!(out, "<text x=50 y={}>layers in order; point at one for its name</text>", HEIGHT + 26.0);
-    out + "</svg></div>"
-}
-
-/// Cosines as shades, the largest of each row framed.
-fn matrix(rows: &[Vec<f32>]) -> String {
-    const CELL: usize = 38;
-    let all = || rows.iter().flatten().copied();
-    let (low, high) = (all().fold(f32::INFINITY, f32::min), all().fold(f32::NEG_INFINITY, f32::max));
-    let columns = rows.first().map_or(0, Vec::len);
-    let (width, height) = (columns * CELL + 2, rows.len() * CELL + 2);
-    let mut out = format!("<svg width={width} height={height} viewBox=\"0 0 {width} {height}\" role=img>");
-    for (y, row) in rows.iter().enumerate() {
-        let best = (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]));
-        for (x, &value) in row.iter().enumerate() {
-            let shade = if high > low { (value - low) / (high - low) } else { 0.0 };
-            let stroke = if best == Some(x) { "#b3261e stroke-width=2" } else { "#fff" };
-            let ink = if shade > 0.6 { "#fff" } else { "#1c2330" };
-            let _ = write!(
-                out,
-                "<rect x={} y={} width={CELL} height={CELL} fill=#2f6fde fill-opacity={shade:.2} stroke={stroke} />\
-                 <text x={} y={} text-anchor=middle style=\"fill:{ink}\">{value:.2}</text>",
-                x * CELL + 1,
-                y * CELL + 1,
-                x * CELL + CELL / 2 + 1,
-                y * CELL + CELL / 2 + 5,
-            );
-        }
-    }
-    out + "</svg>"
+    out
 }

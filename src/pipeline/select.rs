@@ -3,9 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::surroundings::{Origin, Surroundings};
 use super::{Error, Progress};
 use crate::checkpoint::Checkpoint;
-use crate::config::{self, Act, Dialect, ModelConfig, Naming, Problem, VisionCfg, known};
+use crate::config::{self, Act, Dialect, ModelConfig, Naming, OpenClipJson, Problem, VisionCfg, known};
+use crate::package::Rule;
 use crate::params::{self, Params};
 use crate::towers;
 
@@ -32,6 +34,7 @@ pub enum Found {
     File,
     Recorded,
     Beside,
+    OpenClip,
     Shapes,
     Guessed,
 }
@@ -43,6 +46,7 @@ impl std::fmt::Display for Found {
             Found::File => "from --config",
             Found::Recorded => "recorded in the checkpoint",
             Found::Beside => "from the config.json beside it",
+            Found::OpenClip => "from the open_clip_config.json beside it",
             Found::Shapes => "found from names and shapes",
             Found::Guessed => "guessed among those with these names and shapes",
         })
@@ -54,15 +58,29 @@ impl std::fmt::Display for Found {
 pub struct Selected {
     pub config: ModelConfig,
     pub found: Found,
+    /// Where the pixels' rule comes from.
+    pub pixels: Origin,
+    /// Where padding, start and end come from.
+    pub tokens: Origin,
+    /// The `tokenizer.json` beside the checkpoint, where the model's vocabulary is not built in.
+    pub tokenizer: Option<PathBuf>,
 }
 
 impl Selected {
+    /// How pixels are made, and how rows of ids are, each with where that is from.
+    pub fn inputs(&self) -> [(&'static str, Rule); 2] {
+        let rule = |rule: String, from: &Origin| Rule { rule, source: from.source.clone(), assumed: from.assumed };
+        let pixels = self.config.preprocess_cfg.describe(self.config.vision_cfg.image_size());
+        [("pixels", rule(pixels, &self.pixels)), ("tokens", rule(self.config.text_cfg.describe(), &self.tokens))]
+    }
+
     /// A parameter problem, with what the user may have chosen wrongly.
     pub fn params_error(&self, path: &Path, source: params::Error) -> Error {
         let hint = match (&source, self.found) {
             (params::Error::Tensor(_), _) | (_, Found::Shapes | Found::Guessed) => String::new(),
             (_, Found::Recorded) => format!(" (model {} is recorded in the file)", self.config.model),
             (_, Found::Beside) => " (as the config.json beside it describes the model)".to_owned(),
+            (_, Found::OpenClip) => " (as the open_clip_config.json beside it describes the model)".to_owned(),
             (_, Found::Named | Found::File) => format!(
                 " (model {} was chosen; `clip-onnx inspect {}` says which models fit)",
                 self.config.model,
@@ -73,7 +91,7 @@ impl Selected {
     }
 }
 
-/// Chooses the model for `checkpoint`.
+/// Chooses the model for `checkpoint`, and reads what the files beside it say of pixels and tokens.
 ///
 /// # Errors
 /// [`Error::Config`], [`Error::NoFit`] or [`Error::Ambiguous`].
@@ -83,19 +101,59 @@ pub fn select(
     params: &Params,
     progress: &dyn Progress,
 ) -> Result<Selected, Error> {
+    let named = choice.config.as_deref();
+    let around = Surroundings::new(checkpoint, named, progress);
+    let (mut config, found) = choose(choice, checkpoint, params, &around, progress)?;
+    let whole = match (found, named) {
+        (Found::File, Some(path)) => is_whole(path).then(|| Origin::file("--config")),
+        (Found::Recorded, _) => Some(Origin::file("recorded in the checkpoint")),
+        _ => None,
+    };
+    let (pixels, tokens, tokenizer) = match whole {
+        Some(from) => {
+            // The vocabulary itself is in no configuration.
+            let (_, tokenizer) = around.tokens(&mut config.clone())?;
+            (from.clone(), from, tokenizer)
+        }
+        None => {
+            let pixels = around.pixels(&mut config)?;
+            let (tokens, tokenizer) = around.tokens(&mut config)?;
+            (pixels, tokens, tokenizer)
+        }
+    };
+    Ok(Selected { config, found, pixels, tokens, tokenizer })
+}
+
+/// Whether a configuration is of the form of `models/`, which leaves nothing open.
+fn is_whole(path: &Path) -> bool {
+    let text = crate::files::read_text(path).unwrap_or_default();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    json.get("naming").is_some()
+}
+
+/// The model alone.
+fn choose(
+    choice: &Choice,
+    checkpoint: &Checkpoint,
+    params: &Params,
+    around: &Surroundings,
+    progress: &dyn Progress,
+) -> Result<(ModelConfig, Found), Error> {
     let naming = params.naming();
     let in_dialect = |config: ModelConfig| match choice.dialect {
         Some(dialect) => config.in_dialect(dialect),
         None => Ok(config),
     };
     if let Some(path) = &choice.config {
-        return Ok(Selected { config: in_dialect(ModelConfig::read(path)?)?, found: Found::File });
+        let config = in_dialect(ModelConfig::read(path)?)?;
+        // One of the form of `models/` says how branches are stored.
+        return Ok((if is_whole(path) { config } else { as_stored(config, params) }, Found::File));
     }
     let recorded = recorded(checkpoint)?;
     let dialect = choice.dialect.or(recorded.as_ref().map(|config| config.dialect)).unwrap_or(naming.dialect());
     if let Some(name) = &choice.model {
         let config = as_stored(ModelConfig::named(name)?.for_file(naming, dialect)?, params);
-        return Ok(Selected { config, found: Found::Named });
+        return Ok((config, Found::Named));
     }
     if let Some(config) = recorded {
         if choice.dialect.is_none() && config.dialect != naming.dialect() {
@@ -104,20 +162,23 @@ pub fn select(
                 config.dialect,
             ));
         }
-        return Ok(Selected { config: in_dialect(config)?, found: Found::Recorded });
+        return Ok((in_dialect(config)?, Found::Recorded));
     }
-    if naming == Naming::Transformers
-        && let Some(config) = beside(checkpoint)?
-    {
+    let beside = match naming {
+        Naming::Transformers => beside(around)?.map(|config| (config, Found::Beside)),
+        Naming::OpenClip => open_clip(around, progress)?.map(|config| (as_stored(config, params), Found::OpenClip)),
+        Naming::BigVision | Naming::Apple => None,
+    };
+    if let Some((config, found)) = beside {
         let config = match choice.dialect {
             // Only a known model says what other code does with it.
             Some(dialect) => match ModelConfig::named(&config.model) {
-                Ok(known) if dialect != config.dialect => known.for_file(naming, dialect)?,
+                Ok(known) if dialect != config.dialect => as_stored(known.for_file(naming, dialect)?, params),
                 _ => config.in_dialect(dialect)?,
             },
             None => config,
         };
-        return Ok(Selected { config, found: Found::Beside });
+        return Ok((config, found));
     }
     let path = checkpoint.path().display().to_string();
     let fits = fitting(params, dialect);
@@ -132,18 +193,28 @@ pub fn select(
         return Err(Error::NoFit { path, closest });
     }
     if let [config] = &fits[..] {
-        return Ok(Selected { config: config.clone(), found: Found::Shapes });
+        return Ok((config.clone(), Found::Shapes));
     }
-    let names: Vec<&str> = fits.iter().map(|config| config.model.as_str()).collect();
+    let names: Vec<String> = fits.iter().map(with_gelu).collect();
     let Some((config, reason)) = guess(&fits, checkpoint) else {
-        return Err(Error::Ambiguous { path, count: names.len(), names: names.join(", ") });
+        return Err(Error::Ambiguous { path, count: names.len(), names: names.join(" and ") });
     };
     progress.warn(&format!(
         "{} have these names and shapes; took {} for {reason}. Say so with --model if it is another",
-        names.join(", "),
+        names.join(" and "),
         config.model
     ));
-    Ok(Selected { config: config.clone(), found: Found::Guessed })
+    Ok((config.clone(), Found::Guessed))
+}
+
+/// A model's name, and which GELU it has, which weights do not show.
+fn with_gelu(config: &ModelConfig) -> String {
+    let gelu = match config.vision_cfg.act() {
+        Act::Gelu => "exact GELU",
+        Act::GeluTanh => "GELU by tanh",
+        Act::QuickGelu => "QuickGELU",
+    };
+    format!("{} ({gelu})", config.model)
 }
 
 /// What shapes do not tell, a file may tell otherwise: OpenAI's archives carry three numbers
@@ -158,12 +229,6 @@ fn guess<'a>(fits: &'a [ModelConfig], checkpoint: &Checkpoint) -> Option<(&'a Mo
         return one(&|config| config.vision_cfg.act() == Act::QuickGelu)
             .map(|config| (config, "the `input_resolution` that only OpenAI's archives hold"));
     }
-    if let Some(quick) = open_clip_config(checkpoint) {
-        let act = |config: &ModelConfig| (config.vision_cfg.act() == Act::QuickGelu) == quick;
-        if let Some(config) = one(&act) {
-            return Some((config, "what the open_clip_config.json beside it says of QuickGELU"));
-        }
-    }
     let plain = |text: &str| text.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "");
     let file = plain(&checkpoint.file_name());
     // The longest name in the file's name: `ViT-B-32-quickgelu` holds `ViT-B-32` too.
@@ -174,25 +239,26 @@ fn guess<'a>(fits: &'a [ModelConfig], checkpoint: &Checkpoint) -> Option<(&'a Mo
     (acts_agree || longest.model.ends_with("quickgelu")).then_some((longest, "the file's name"))
 }
 
-/// Whether the `open_clip_config.json` of a hub's folder asks for QuickGELU; None without one.
-fn open_clip_config(checkpoint: &Checkpoint) -> Option<bool> {
-    let (_, text) = checkpoint.beside("open_clip_config.json").ok()??;
-    let json: serde_json::Value = serde_json::from_str(&text).ok()?;
-    Some(json.get("model_cfg")?.get("quick_gelu").and_then(serde_json::Value::as_bool).unwrap_or(false))
+/// The configuration open_clip keeps beside its weights.
+fn open_clip(around: &Surroundings, progress: &dyn Progress) -> Result<Option<ModelConfig>, Error> {
+    let Some((path, text)) = around.text("open_clip_config.json")? else { return Ok(None) };
+    let Some(file) = OpenClipJson::parse(&path, &text)? else { return Ok(None) };
+    let (config, notes) = file.model()?;
+    notes.iter().for_each(|note| progress.warn(&format!("open_clip_config.json: {note}")));
+    Ok(Some(config))
 }
 
-/// The configuration transformers keeps beside its weights, with what its image processor says.
-fn beside(checkpoint: &Checkpoint) -> Result<Option<ModelConfig>, Error> {
-    let unreadable = |(path, source): (PathBuf, std::io::Error)| Error::checkpoint(&path, source.into());
-    let Some((path, text)) = checkpoint.beside("config.json").map_err(unreadable)? else { return Ok(None) };
-    let path = path.display().to_string();
+/// The configuration transformers keeps beside its weights.
+fn beside(around: &Surroundings) -> Result<Option<ModelConfig>, Error> {
+    let Some((path, text)) = around.text("config.json")? else { return Ok(None) };
     let json: serde_json::Value = serde_json::from_str(&text).map_err(|source| {
         Error::from(config::Error::Parse { path: path.clone(), field: "the file".to_owned(), source })
     })?;
     if json.get("vision_cfg").is_some() {
         return Ok(None);
     }
-    let Some(mut config) = ModelConfig::from_transformers(&path, &text)? else {
+    let config = ModelConfig::from_transformers(&path, &text)?;
+    config.map(Some).ok_or_else(|| {
         let problem = Problem {
             field: "model_type".to_owned(),
             found: "absent".to_owned(),
@@ -200,12 +266,8 @@ fn beside(checkpoint: &Checkpoint) -> Result<Option<ModelConfig>, Error> {
                 "clip, siglip or siglip2; restore the published file, or choose the model with --model or --config"
                     .to_owned(),
         };
-        return Err(config::Error::Transformers { path, problem }.into());
-    };
-    if let Some((path, text)) = checkpoint.beside("preprocessor_config.json").map_err(unreadable)? {
-        config.preprocess_cfg = config::preprocessor(&path.display().to_string(), &text, &config.preprocess_cfg)?;
-    }
-    Ok(Some(config))
+        config::Error::Transformers { path, problem }.into()
+    })
 }
 
 /// The configuration `convert` left in a safetensors file.

@@ -58,7 +58,7 @@ impl Reference {
     /// Whether a tower can be fed from it: one that takes bytes, from pictures of bytes alone.
     pub fn feeds(&self, tower: &Tower) -> bool {
         let picture = self.arrays.get("image").filter(|image| tower.kind == Kind::Image && image.shape.len() == 4);
-        picture.is_none_or(|image| tower.image(&Pictures::Floats(image.clone())).is_some())
+        !tower.resizes_always() && picture.is_none_or(|image| tower.image(&Pictures::Floats(image.clone())).is_some())
     }
 
     /// The inputs of a tower, in its own order.

@@ -1,5 +1,6 @@
 //! `report.json`: what was run, what came out, and whether it passed.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Serialize;
@@ -10,9 +11,34 @@ use super::tower::{Array, Kind, Tower};
 use super::{Agreement, BATCH, DROP, EMBEDDING, Engine, LOGITS, Reference, SCALE, UNIT_NORM};
 use crate::precision::Precision;
 
+/// What a verification came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Verdict {
+    /// Every tower was compared, and nothing is beyond its bound.
+    #[serde(rename = "passed")]
+    Passed,
+    /// Nothing that was checked failed, and there was nothing to compare embeddings with.
+    #[serde(rename = "not compared")]
+    NotCompared,
+    #[serde(rename = "failed")]
+    Failed,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Verdict::Passed => "passed",
+            Verdict::NotCompared => "not compared",
+            Verdict::Failed => "FAILED",
+        })
+    }
+}
+
 /// The outcome of a verification.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    pub verdict: Verdict,
+    /// Whether the verdict is [`Verdict::Passed`].
     pub passed: bool,
     /// Whether there was a reference to compare with.
     pub compared: bool,
@@ -163,6 +189,25 @@ pub(super) fn within(failures: &mut Vec<String>, value: f64, tolerance: super::T
     }
 }
 
+/// The note on a tower in another precision whose least cosine is below what is usual.
+fn below_usual(tower: &TowerReport) -> Option<String> {
+    const USUAL: f64 = 0.99;
+    tower.allowed_drop?;
+    let cosines = tower.batches.iter().filter_map(|batch| match &batch.compared {
+        Some(Compared::Agreement(agreement)) => Some(agreement.cosine),
+        _ => None,
+    });
+    let least = cosines.fold(f64::INFINITY, f64::min);
+    (least < USUAL).then(|| {
+        format!(
+            "{} with {}: least cosine {least:.4}, below the usual {USUAL}; --max-drop {:.2} keeps layers in higher precision until it holds",
+            tower.label,
+            tower.engine,
+            1.0 - USUAL
+        )
+    })
+}
+
 impl Report {
     /// `missed` are files that nothing ran, which is no pass.
     pub(super) fn new(
@@ -209,7 +254,24 @@ impl Report {
                 within(&mut failures, error, SCALE, "logits");
             }
         }
-        let (passed, only_missed) = (failures.is_empty(), failures.len() == missed);
+        let only_missed = failures.len() == missed;
+        // Of int8 and int4 the usual measure of a good file is 0.99.
+        let mut notes: Vec<String> = towers.iter().filter_map(below_usual).collect();
+        let of_nothing: BTreeSet<&str> = towers
+            .iter()
+            .filter(|t| t.batches.iter().any(|b| b.compared.is_none()))
+            .map(|t| t.label.as_str())
+            .collect();
+        let verdict = match (failures.is_empty(), reference.is_some() && of_nothing.is_empty() && !towers.is_empty()) {
+            (false, _) => Verdict::Failed,
+            (true, true) => Verdict::Passed,
+            (true, false) => Verdict::NotCompared,
+        };
+        if reference.is_some() && !of_nothing.is_empty() {
+            let names: Vec<&str> = of_nothing.iter().copied().collect();
+            notes.push(format!("compared with nothing: {}", names.join(", ")));
+        }
+        let passed = verdict != Verdict::Failed;
         let mut engines: Vec<&str> = towers.iter().map(|tower| tower.engine.as_str()).collect();
         engines.dedup();
         let run: std::collections::BTreeSet<usize> = towers.iter().flat_map(|t| &t.batches).map(|b| b.batch).collect();
@@ -224,21 +286,25 @@ impl Report {
             (false, _) => "",
         };
         let summary = match (reference, passed) {
-            (Some(r), true) => {
+            (Some(r), true) if verdict == Verdict::Passed => {
                 format!("agrees with {} at batch {batches}, run with {}", r.file_name, engines.join(" and "))
+            }
+            (Some(r), true) => {
+                format!("not every file takes what {} holds; what does agrees at batch {batches}", r.file_name)
             }
             (_, false) if only_missed => "not every file was run".to_owned(),
             (Some(r), false) => format!("does NOT agree with {}", r.file_name),
             (None, true) if towers.iter().flat_map(|t| &t.batches).any(|b| b.compared.is_some()) => format!(
-                "no reference was given: other precisions agree with float32 at batch {batches}, and what can be checked of it without one holds (finite, unit norm where normalised{independent})"
+                "no reference was given. The files agree with the same towers in float32, fed floats, at batch {batches}; outputs are finite and of unit norm where normalised{independent}"
             ),
             (None, true) => format!(
-                "nothing was compared: no reference was given. What can be checked without one holds at batch {batches} (finite, unit norm where normalised{independent})"
+                "no reference was given. At batch {batches} outputs are finite and of unit norm where normalised{independent}. --reference FILE compares embeddings; scripts/make_reference.py writes one"
             ),
-            (None, false) => "no reference was given, and what can be checked without one failed".to_owned(),
+            (None, false) => "outputs are not what they have to be, whatever the reference: see above".to_owned(),
         };
         Report {
-            passed,
+            verdict,
+            passed: verdict == Verdict::Passed,
             compared: reference.is_some(),
             rankings,
             summary,
@@ -250,7 +316,7 @@ impl Report {
             tolerances: [EMBEDDING, LOGITS, SCALE, UNIT_NORM, BATCH]
                 .map(|t| ToleranceReport { name: t.name, bound: t.bound })
                 .to_vec(),
-            notes: vec![],
+            notes,
             failures,
             seconds,
         }
@@ -293,6 +359,6 @@ impl fmt::Display for Report {
         for failure in &self.failures {
             writeln!(f, "failed: {failure}")?;
         }
-        write!(f, "{}: {}", if self.passed { "passed" } else { "FAILED" }, self.summary)
+        write!(f, "{}: {}", self.verdict, self.summary)
     }
 }

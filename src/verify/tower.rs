@@ -286,7 +286,9 @@ impl Tower {
     /// Pictures `[N, 3, H, W]`, as bytes or as what preprocessing makes of those, as this tower takes them; none
     /// where it takes bytes and they are no bytes.
     pub fn image(&self, pictures: &Pictures) -> Option<Array> {
-        let (mean, std) = self.preprocess().map_or(([0.0; 3], [1.0; 3]), |cfg| (cfg.mean, cfg.std));
+        let rule = self.preprocess();
+        let (mean, std) = rule.as_ref().map_or(([0.0; 3], [1.0; 3]), |cfg| (cfg.mean, cfg.std));
+        let factor = rule.as_ref().map_or(1.0 / 255.0, crate::config::PreprocessCfg::factor);
         let (array, is_bytes) = match pictures {
             Pictures::Bytes(array) => (array, true),
             Pictures::Floats(array) => (array, false),
@@ -298,13 +300,13 @@ impl Tower {
         };
         let Some(bytes) = self.bytes() else {
             let values =
-                if is_bytes { each(&|byte, c| (byte / 255.0 - mean[c]) / std[c]) } else { array.values.clone() };
+                if is_bytes { each(&|byte, c| (byte * factor - mean[c]) / std[c]) } else { array.values.clone() };
             return Some(Array { values, ..array.clone() });
         };
         let values = if is_bytes {
             array.values.clone()
         } else {
-            let values = each(&|v, c| (v * std[c] + mean[c]) * 255.0);
+            let values = each(&|v, c| (v * std[c] + mean[c]) / factor);
             if values.iter().any(|v| (v - v.round()).abs() > 1e-2 || !(-0.5..255.5).contains(v)) {
                 return None;
             }
@@ -312,6 +314,14 @@ impl Tower {
         };
         let array = Array { values, ..array.clone() };
         Some(if bytes == Bytes::Last { array.channels_last() } else { array })
+    }
+
+    /// Whether pictures of the tower's own size would be resized inside all the same, to be cropped: then a tower of
+    /// floats is given other pixels.
+    pub fn resizes_always(&self) -> bool {
+        let first = if self.bytes() == Some(Bytes::Last) { 1 } else { 2 };
+        let is_free = self.kind == Kind::Image && self.input(0).fixed(first).is_none();
+        is_free && self.preprocess().is_some_and(|cfg| cfg.resize_to.is_some())
     }
 
     fn preprocess(&self) -> Option<crate::config::PreprocessCfg> {

@@ -116,6 +116,7 @@ complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l image -d '
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l text -d 'Sentences' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l texts -d 'Sentences from a file in UTF-8, one a line; blank lines are left out' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -s o -l out -d 'File to write: .npy (names in FILE.names.txt), .json or .safetensors. Without it a table is printed. A run that was stopped goes on where it was: what is done is kept in FILE.partial until the end' -r -F
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l orient -d 'Turn and mirror photographs as their orientation tags say. The models\' own pipelines do not, and neither is it done without this'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l force -d 'Replace FILE'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -s V -l version -d 'Print version'
@@ -128,6 +129,7 @@ onnxruntime\t''"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l ort-lib -d 'ONNX Runtime\'s library (libonnxruntime.so, .dylib, .dll; pip\'s onnxruntime has it in capi/), to run files with it too. Default: what ORT_DYLIB_PATH names' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l labels -d 'What it may show, from a file in UTF-8, one a line; blank lines are left out' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l template -d 'Sentence around each label, with {} in its place. Default: \'a photo of a {}\'' -r
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l orient -d 'Turn and mirror photographs as their orientation tags say. The models\' own pipelines do not, and neither is it done without this'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l json -d 'Print JSON'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -s V -l version -d 'Print version'
