@@ -1,5 +1,5 @@
-"""What Pillow makes of the pictures of web/test/unit/pictures.js: the bilinear and bicubic rows of web/test/data/resize.json.
-Rows of TensorFlow's way, which is not Pillow's, stay as they are.
+"""What Pillow makes of the pictures of web/test/unit/pictures.js: all rows of web/test/data/resize.json but those of
+TensorFlow's way, which is not Pillow's and stay as they are.
 
     pip install numpy pillow
     python scripts/make_resize.py
@@ -27,6 +27,11 @@ def picture(height, width, channels):
 
 def main():
     rows = json.loads(DATA.read_text())
+    ways = {row["way"] for row in rows}
+    sizes = [(row["from"], row["to"]) for row in rows if row["way"] == "bicubic"]
+    # The filters that image processors name by a number alone.
+    new = [way for way in ("nearest", "lanczos", "box", "hamming") if way not in ways]
+    rows += [{"from": of, "to": to, "way": way, "bytes": ""} for way in new for of, to in sizes]
     for row in rows:
         if row["way"] != "tensorflow":
             way = Image.Resampling[row["way"].upper()]
