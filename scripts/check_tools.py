@@ -39,7 +39,7 @@ def tried(path, inputs, expected, scratch):
     inferred = SymbolicShapeInference.infer_shapes(onnx.load(str(path)), auto_merge=True)
     onnx.save(inferred, str(out))
     yield "symbolic_shape_infer", max(error(run(out, inputs, n), expected[:n]) for n in (1, 3)), SAME
-    # Texts of any length: the length and the least of it and the context are not told apart otherwise.
+    # With texts of any length its shape inference otherwise cannot merge `length` with `min(length, context)`.
     quant_pre_process(str(path), str(out), auto_merge=".dynamic" in str(path))
     yield "quant_pre_process", max(error(run(out, inputs, n), expected[:n]) for n in (1, 3)), SAME
     quantize_dynamic(str(path), str(out), per_channel=True)

@@ -202,6 +202,31 @@ pub struct VitCfg {
 }
 
 impl VitCfg {
+    /// OpenAI's ViT-B/32: what other configurations that describe CLIP's image tower build on.
+    pub(crate) const CLIP: VitCfg = VitCfg {
+        image_size: Some([224; 2]),
+        pos_grid: None,
+        patch_size: 32,
+        width: 768,
+        layers: 12,
+        heads: 12,
+        mlp_dim: 3072,
+        act: Act::QuickGelu,
+        norm_eps: 1e-5,
+        patch_embed: PatchEmbed::Conv,
+        patch_bias: false,
+        conv_stem: None,
+        class_token: true,
+        pos_embed_class: true,
+        pre_norm: true,
+        final_norm: true,
+        pool: VisionPool::Token,
+        map_heads: None,
+        map_mlp_dim: None,
+        proj: Proj::Linear,
+        proj_bias: false,
+    };
+
     /// Rows and columns of patches in an image of `size` pixels; what is left of the last whole
     /// patch is unused.
     pub fn grid_of(&self, size: [usize; 2]) -> [usize; 2] {

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::check::Problem;
 use super::{
-    Clean, Dialect, Error, Family, Interpolation, ModelConfig, Naming, PatchEmbed, PreprocessCfg, Proj, ResizeMode,
-    TextCfg, TextModel, TextPool, VisionCfg, VisionPool, VitCfg, trunks,
+    Clean, Dialect, Error, Family, Interpolation, ModelConfig, Naming, PreprocessCfg, Proj, ResizeMode, TextCfg,
+    TextModel, TextPool, VisionCfg, VisionPool, VitCfg, trunks,
 };
 
 mod section;
@@ -118,14 +118,13 @@ impl OpenClipJson {
         let quick = root.flag("quick_gelu", false).map_err(wrong)?;
         let (mut notes, text) = (Vec::new(), self.section("model_cfg.text_cfg.", "text_cfg"));
         let text_cfg = text_cfg(text, quick, &mut notes).map_err(wrong)?;
+        let vision = self.section("model_cfg.vision_cfg.", "vision_cfg");
         let mut config = match trunk {
             Some(trunk) => {
-                let vision = self.section("model_cfg.vision_cfg.", "vision_cfg");
                 timm_tower(vision, trunk).map_err(wrong)?;
                 ModelConfig { embed_dim, text_cfg, ..trunk.clone() }
             }
             None => {
-                let vision = self.section("model_cfg.vision_cfg.", "vision_cfg");
                 let vision_cfg = VisionCfg::Vit(vit(vision, quick).map_err(wrong)?);
                 native(embed_dim, vision_cfg, text_cfg)
             }
@@ -221,7 +220,6 @@ fn vit(section: Section, quick: bool) -> Result<VitCfg, Problem> {
     let head_width = section.size("head_width", 64)?;
     Ok(VitCfg {
         image_size: Some(image_size(section)?.unwrap_or([224, 224])),
-        pos_grid: None,
         patch_size: section.size("patch_size", 16)?,
         width,
         layers: section.size("layers", 12)?,
@@ -229,18 +227,8 @@ fn vit(section: Section, quick: bool) -> Result<VitCfg, Problem> {
         mlp_dim: section.mlp_dim(width)?,
         act: section.act(quick)?,
         norm_eps: section.eps()?,
-        patch_embed: PatchEmbed::Conv,
-        patch_bias: false,
-        conv_stem: None,
-        class_token: true,
-        pos_embed_class: true,
         pre_norm: !section.flag("no_ln_pre", false)?,
-        final_norm: true,
-        pool: VisionPool::Token,
-        map_heads: None,
-        map_mlp_dim: None,
-        proj: Proj::Linear,
-        proj_bias: false,
+        ..VitCfg::CLIP
     })
 }
 

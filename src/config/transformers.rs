@@ -156,7 +156,6 @@ fn clip(json: &Value) -> Result<ModelConfig, Problem> {
         logit_bias: false,
         vision_cfg: VisionCfg::Vit(VitCfg {
             image_size: Some([side; 2]),
-            pos_grid: None,
             patch_size: vision.size("patch_size", 32)?,
             width: vision.size("hidden_size", 768)?,
             layers: vision.size("num_hidden_layers", 12)?,
@@ -164,18 +163,7 @@ fn clip(json: &Value) -> Result<ModelConfig, Problem> {
             mlp_dim: vision.size("intermediate_size", 3072)?,
             act: vision.act(Act::QuickGelu)?,
             norm_eps: vision.eps(1e-5)?,
-            patch_embed: PatchEmbed::Conv,
-            patch_bias: false,
-            conv_stem: None,
-            class_token: true,
-            pos_embed_class: true,
-            pre_norm: true,
-            final_norm: true,
-            pool: VisionPool::Token,
-            map_heads: None,
-            map_mlp_dim: None,
-            proj: Proj::Linear,
-            proj_bias: false,
+            ..VitCfg::CLIP
         }),
         text_cfg: TextCfg {
             model_type: TextModel::Transformer,
