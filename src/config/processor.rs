@@ -29,10 +29,9 @@ const IDLE: &[&str] = &[
 /// A class of image processors, and what it takes for fields that are left out.
 struct Class {
     name: &'static str,
-    /// `size`, `crop_size` and whether there is a crop.
     size: Size,
+    /// None where the class does not crop unless it is told to.
     crop_size: Option<[usize; 2]>,
-    crops: bool,
     cfg: fn() -> PreprocessCfg,
 }
 
@@ -40,31 +39,23 @@ fn bilinear() -> PreprocessCfg {
     PreprocessCfg { interpolation: Interpolation::Bilinear, ..PreprocessCfg::siglip() }
 }
 
+/// The shorter side, then a crop: CLIP's class and those that copy it.
+const fn like_clip(name: &'static str) -> Class {
+    Class { name, size: Size::Shortest(224, None), crop_size: Some([224, 224]), cfg: PreprocessCfg::clip }
+}
+
+/// Both sides, without a crop: SigLIP's class and those like it.
+const fn like_siglip(name: &'static str, cfg: fn() -> PreprocessCfg) -> Class {
+    Class { name, size: Size::Both([224, 224]), crop_size: None, cfg }
+}
+
 const CLASSES: &[Class] = &[
-    Class {
-        name: "CLIP",
-        size: Size::Shortest(224, None),
-        crop_size: Some([224, 224]),
-        crops: true,
-        cfg: PreprocessCfg::clip,
-    },
-    Class {
-        name: "Bit",
-        size: Size::Shortest(224, None),
-        crop_size: Some([224, 224]),
-        crops: true,
-        cfg: PreprocessCfg::clip,
-    },
-    Class {
-        name: "ChineseCLIP",
-        size: Size::Shortest(224, None),
-        crop_size: Some([224, 224]),
-        crops: true,
-        cfg: PreprocessCfg::clip,
-    },
-    Class { name: "Siglip", size: Size::Both([224, 224]), crop_size: None, crops: false, cfg: PreprocessCfg::siglip },
-    Class { name: "ViT", size: Size::Both([224, 224]), crop_size: None, crops: false, cfg: bilinear },
-    Class { name: "Siglip2", size: Size::Both([224, 224]), crop_size: None, crops: false, cfg: PreprocessCfg::naflex },
+    like_clip("CLIP"),
+    like_clip("Bit"),
+    like_clip("ChineseCLIP"),
+    like_siglip("Siglip", PreprocessCfg::siglip),
+    like_siglip("ViT", bilinear),
+    like_siglip("Siglip2", PreprocessCfg::naflex),
 ];
 
 /// What an image is resized to.
@@ -314,7 +305,7 @@ fn sizes(file: &File, cfg: &mut PreprocessCfg, class: &Class, config: &ModelConf
         }
         None => class.crop_size,
     };
-    let crops = file.flag("do_center_crop", class.crops)?;
+    let crops = file.flag("do_center_crop", class.crop_size.is_some())?;
     if crops {
         file.given("crop_size")?;
     }
