@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use inflate::Scratch;
 
-use crate::files::{ordinary, read_text};
+use crate::files::{hex, map, mapped, ordinary, read_text};
 use crate::tensor::{self, Tensor};
 
 mod archive;
@@ -349,30 +349,4 @@ impl Whole {
 /// [`Error::Directory`] when a folder has none.
 pub fn locate(path: &Path) -> Result<PathBuf, Error> {
     if path.is_dir() { sharded::in_folder(path) } else { Ok(path.to_owned()) }
-}
-
-/// Lower-case hex of a digest.
-pub fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// Maps a file for reading.
-///
-/// # Errors
-/// When it is a directory or cannot be opened.
-pub fn map(path: &Path) -> Result<Bytes, Error> {
-    ordinary(path)?;
-    Ok(mapped(&File::open(path)?)?)
-}
-
-/// Maps an open file.
-fn mapped(file: &File) -> std::io::Result<Bytes> {
-    if file.metadata()?.len() == 0 {
-        return Ok(Bytes::new());
-    }
-    // SAFETY: the mapping is read-only and private to this process. Someone truncating the file
-    // while it is read ends the process with SIGBUS, as with every tool that maps its input;
-    // changing it gives wrong bytes, never a wrong address.
-    let mapping = unsafe { memmap2::Mmap::map(file)? };
-    Ok(Bytes::from_owner(mapping))
 }

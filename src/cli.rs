@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clip_onnx::config::known;
-use clip_onnx::onnx::providers;
 use clip_onnx::onnx::write::ExternalData;
 use clip_onnx::pipeline::{Convert, Export, Inspected, Progress, convert, export, inspect};
+use clip_onnx::providers;
 use clip_onnx::verify::report::Verdict;
 use clip_onnx::verify::{self, Engines};
 

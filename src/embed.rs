@@ -10,10 +10,10 @@ use std::sync::mpsc::sync_channel;
 
 use serde::Deserialize;
 
-use crate::checkpoint::hex;
 use crate::config::{self, ModelConfig};
+use crate::files::hex;
 use crate::onnx::read::summary;
-use crate::package::MANIFEST;
+use crate::output::MANIFEST;
 use crate::pixels::{self, Picture, Pixels};
 use crate::precision::Precision;
 use crate::tokenize::{self, Tokenizer};

@@ -1,7 +1,10 @@
 //! Files somebody else names: what is no ordinary one is refused before it is opened.
 
+use std::fs::File;
 use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
+
+use bytes::Bytes;
 
 /// Checks that `path` is an ordinary file: a pipe would be waited for, and a device may never end.
 ///
@@ -30,4 +33,33 @@ pub fn read_text(path: &Path) -> Result<String> {
         let line = 1 + valid.iter().filter(|&&byte| byte == b'\n').count();
         Error::new(ErrorKind::InvalidData, format!("line {line} is not in UTF-8; save it as UTF-8"))
     })
+}
+
+/// Maps a file for reading.
+///
+/// # Errors
+/// When it is a directory or cannot be opened.
+pub fn map(path: &Path) -> Result<Bytes> {
+    ordinary(path)?;
+    mapped(&File::open(path)?)
+}
+
+/// Maps an open file.
+///
+/// # Errors
+/// What the operating system reports.
+pub fn mapped(file: &File) -> Result<Bytes> {
+    if file.metadata()?.len() == 0 {
+        return Ok(Bytes::new());
+    }
+    // SAFETY: the mapping is read-only and private to this process. Someone truncating the file
+    // while it is read ends the process with SIGBUS, as with every tool that maps its input;
+    // changing it gives wrong bytes, never a wrong address.
+    let mapping = unsafe { memmap2::Mmap::map(file)? };
+    Ok(Bytes::from_owner(mapping))
+}
+
+/// Lower-case hex of a digest.
+pub fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|b| format!("{b:02x}")).collect()
 }

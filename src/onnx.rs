@@ -8,7 +8,6 @@ pub(crate) mod encode;
 pub mod graph;
 pub mod ops;
 pub mod proto;
-pub mod providers;
 pub mod read;
 pub mod target;
 pub mod write;

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::{self, Problem};
 use crate::onnx::{self, Graph};
-use crate::package;
+use crate::output;
 use crate::params;
 use crate::tensor;
 use crate::towers::{self, Build};
@@ -32,7 +32,7 @@ mod surroundings;
 pub use classes::Classes;
 pub use convert::{Convert, Converted, convert};
 pub use export::{Export, Exported, Extra, Form, export};
-pub use inspect::{CheckpointReport, Folding, Inspected, inspect};
+pub use inspect::{CheckpointReport, Folding, Inspected, OnnxReport, inspect};
 pub use narrow::PrecisionReport;
 pub use select::{Choice, Difference, Found, Selected};
 pub use surroundings::Origin;
@@ -53,7 +53,7 @@ pub enum Error {
     #[error(transparent)]
     Write(#[from] onnx::write::Error),
     #[error(transparent)]
-    Package(#[from] package::Error),
+    Package(#[from] output::Error),
     #[error(transparent)]
     Tokenizer(#[from] crate::tokenize::Error),
     #[error(transparent)]

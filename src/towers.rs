@@ -9,6 +9,7 @@ use crate::config::{Dialect, ModelConfig, TextCfg, VisionCfg};
 use crate::onnx::graph::{Dim, ElementType, Graph};
 use crate::onnx::{Ops, Target, Value};
 use crate::params::{Error, Params, Wanted};
+use crate::ports::Ports;
 use crate::tensor::Tensor;
 
 mod convs;
@@ -30,71 +31,6 @@ pub const LOGITS_PER_IMAGE: &str = "logits_per_image";
 pub const PROBABILITIES: &str = "probabilities";
 
 const SEQUENCE: Dim = Dim::Named("sequence_length");
-
-/// How an image tower is fed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pixels {
-    /// float32 `[B, 3, H, W]`, as preprocessing leaves them.
-    Float,
-    /// Bytes as decoders leave them: scale, mean and deviation are in the graph.
-    Bytes {
-        /// Channels are the last axis, not the second.
-        last: bool,
-        /// A fourth channel may come, and is dropped.
-        alpha: bool,
-        /// Of any height and width: resizing and cropping are in the graph.
-        resize: bool,
-    },
-}
-
-impl Pixels {
-    /// What flags and manifests call them.
-    pub fn name(self) -> &'static str {
-        match self {
-            Pixels::Float => "float",
-            Pixels::Bytes { last: true, .. } => "uint8",
-            Pixels::Bytes { last: false, .. } => "uint8-nchw",
-        }
-    }
-
-    /// Whether pictures of any size are taken.
-    pub fn resizes(self) -> bool {
-        matches!(self, Pixels::Bytes { resize: true, .. })
-    }
-}
-
-/// What a tower's inputs and outputs are called, and what they hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ports {
-    pub image: &'static str,
-    pub pixels: Pixels,
-    pub image_embeds: &'static str,
-    pub tokens: &'static str,
-    pub text_embeds: &'static str,
-    /// Token ids as int32.
-    pub int32: bool,
-    /// An input of texts that may be left out and that nothing reads, for runtimes that feed one.
-    pub mask: Option<&'static str>,
-    /// Every place of the last block as `last_hidden_state`, as transformers has it: normed, but for CLIP's
-    /// images.
-    pub hidden: bool,
-    /// Of an image every patch, normed, as `patch_tokens`.
-    pub patches: bool,
-}
-
-impl Ports {
-    pub const PLAIN: Ports = Ports {
-        image: "pixel_values",
-        pixels: Pixels::Float,
-        image_embeds: "image_embeds",
-        tokens: "input_ids",
-        text_embeds: "text_embeds",
-        int32: false,
-        mask: None,
-        hidden: false,
-        patches: false,
-    };
-}
 
 /// How towers are written down. What they compute is the configuration's; none of these changes it
 /// by more than rounding.

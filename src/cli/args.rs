@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clip_onnx::config::Dialect;
+use clip_onnx::layout::Layout;
 use clip_onnx::onnx::Target;
-use clip_onnx::onnx::providers::Provider;
 use clip_onnx::onnx::target::{PORTABLE, Profile};
-use clip_onnx::package::layout::Layout;
 use clip_onnx::pipeline::{Choice, Classes, Extra, Form};
+use clip_onnx::ports::{PixelFormat, Ports};
 use clip_onnx::precision::{self, Precision};
-use clip_onnx::towers::{Build, Pixels, Ports};
+use clip_onnx::providers::Provider;
+use clip_onnx::towers::Build;
 use clip_onnx::verify::{self, Engines};
 
 use super::embedding::TEMPLATE;
@@ -231,14 +232,14 @@ impl ExportArgs {
     }
 
     /// How images come, where that was said.
-    pub fn pixels(&self) -> anyhow::Result<Option<Pixels>> {
-        let bytes = |last: bool| Some(Pixels::Bytes { last, alpha: true, resize: self.resize });
+    pub fn pixels(&self) -> anyhow::Result<Option<PixelFormat>> {
+        let bytes = |last: bool| Some(PixelFormat::Bytes { last, alpha: true, resize: self.resize });
         Ok(match (self.image.as_deref(), self.resize) {
             (None, false) => None,
             (Some("float"), true) => {
                 anyhow::bail!("--resize takes bytes, as decoders leave them; leave out --image float")
             }
-            (Some("float"), false) => Some(Pixels::Float),
+            (Some("float"), false) => Some(PixelFormat::Float),
             (Some("uint8-nchw"), _) => bytes(false),
             (_, _) => bytes(true),
         })

@@ -1,10 +1,10 @@
 //! Values of flags.
 
 use clip_onnx::config::Dialect;
-use clip_onnx::onnx::providers::Provider;
+use clip_onnx::layout::Layout;
 use clip_onnx::onnx::target::{PROFILES, Profile};
-use clip_onnx::package::layout::Layout;
 use clip_onnx::precision::Precision;
+use clip_onnx::providers::Provider;
 
 pub fn parse_precision(text: &str) -> Result<Precision, String> {
     let names: Vec<&str> = Precision::ALL.iter().map(|precision| precision.name()).collect();

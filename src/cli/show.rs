@@ -5,10 +5,10 @@ use std::io::{self, Write};
 
 use clip_onnx::checkpoint::Skipped;
 use clip_onnx::config::known;
-use clip_onnx::onnx::providers::{Refused, Taken};
-use clip_onnx::onnx::read::{Port, Summary};
-use clip_onnx::package::Rule;
-use clip_onnx::pipeline::{CheckpointReport, Convert, Converted, Exported, Folding, Inspected};
+use clip_onnx::layout::manifest::Rule;
+use clip_onnx::onnx::read::Port;
+use clip_onnx::pipeline::{CheckpointReport, Convert, Converted, Exported, Folding, Inspected, OnnxReport};
+use clip_onnx::providers::{Coverage, Refused};
 
 /// Bytes as a person reads them.
 fn size(bytes: u64) -> String {
@@ -57,12 +57,12 @@ pub fn converted(out: &mut impl Write, request: &Convert, converted: &Converted)
 pub fn inspected(out: &mut impl Write, inspected: &Inspected, filter: Option<&str>) -> io::Result<()> {
     match inspected {
         Inspected::Checkpoint(report) => checkpoint(out, report, filter),
-        Inspected::Onnx(summary) => onnx(out, summary),
+        Inspected::Onnx(report) => onnx(out, report),
     }
 }
 
 /// What execution providers take, and what they do not, by operator and reason.
-pub fn taken(out: &mut impl Write, all: &[Taken]) -> io::Result<()> {
+pub fn taken(out: &mut impl Write, all: &[Coverage]) -> io::Result<()> {
     for taken in all {
         writeln!(out, "{taken} ({:.1} %)", 100.0 * taken.share())?;
         for Refused { operator, count, why, first } in &taken.refused {
@@ -142,11 +142,12 @@ fn checkpoint(out: &mut impl Write, report: &CheckpointReport, filter: Option<&s
     Ok(())
 }
 
-fn onnx(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+fn onnx(out: &mut impl Write, report: &OnnxReport) -> io::Result<()> {
+    let summary = &report.summary;
     line(out, "graph", format!("{} ({})", summary.graph, summary.producer))?;
     let opsets: Vec<String> = summary.opsets.iter().map(|(domain, version)| format!("{domain} {version}")).collect();
     line(out, "opset", format!("{}, IR {}", opsets.join(", "), summary.ir_version))?;
-    if let Some(runtimes) = summary.runtimes {
+    if let Some(runtimes) = report.runtimes {
         line(out, "for", runtimes)?;
     }
     line(out, "size", size(summary.size))?;

@@ -10,7 +10,7 @@ use ndarray_npy::WriteNpyExt;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::package::OutputFile;
+use crate::output::OutputFile;
 
 /// What can be wrong with a file of embeddings.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum Error {
     #[error("{path} cannot be written: {reason}")]
     Write { path: String, reason: String },
     #[error(transparent)]
-    Place(#[from] crate::package::Error),
+    Place(#[from] crate::output::Error),
     #[error(
         "{path} is what an earlier run left of another folder or of other options; remove it, or name another place"
     )]

@@ -7,45 +7,14 @@ use prost::Message;
 use serde::Serialize;
 
 use super::proto::tensor_proto::{DataLocation, DataType};
-use super::proto::{
-    GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto,
-};
-use super::target::{PORTABLE, PROFILES, Profile};
-use super::write::MICROSOFT;
-use crate::checkpoint::{self, map};
-
-/// Who can run a file: its target's runtimes, but for what few have.
-fn runtimes(
-    profile: &Profile,
-    opsets: &BTreeMap<String, i64>,
-    operators: &BTreeMap<String, usize>,
-    graph: &GraphProto,
-) -> &'static str {
-    let averages = |node: &NodeProto| {
-        let antialias = node.attribute.iter().find(|attribute| attribute.name() == "antialias");
-        node.op_type() == "Resize" && antialias.is_some_and(|attribute| attribute.i() != 0)
-    };
-    let initializers = &graph.initializer;
-    if graph.node.iter().any(averages) {
-        "ONNX Runtime alone (Resize with antialias, which OpenVINO, MNN and OpenCV ignore and others refuse)"
-    } else if operators.contains_key("Resize") {
-        "ONNX Runtime, OpenVINO (Resize)"
-    } else if opsets.contains_key(MICROSOFT) {
-        "ONNX Runtime and its web build (operators of its own)"
-    } else if initializers.iter().any(|tensor| tensor.data_type == Some(DataType::Int4 as i32)) {
-        "ONNX Runtime and OpenVINO (int4)"
-    } else if operators.contains_key("MatMulInteger") && profile.name == PORTABLE.name {
-        "ONNX Runtime, its web build, OpenVINO, rten, IREE, tract"
-    } else {
-        profile.runtimes
-    }
-}
+use super::proto::{ModelProto, NodeProto, TypeProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto};
+use crate::files::map;
 
 /// Why a file is no ONNX model.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{path}: {source}")]
-    Open { path: String, source: checkpoint::Error },
+    #[error("{path}: cannot be read: {source}")]
+    Open { path: String, source: std::io::Error },
     #[error("{path} is not an ONNX model: {reason}")]
     Parse { path: String, reason: String },
 }
@@ -87,15 +56,19 @@ pub struct Summary {
     pub size: u64,
     pub external_data: BTreeMap<String, u64>,
     pub metadata: BTreeMap<String, String>,
-    /// Runtimes the file is for, where it names its target.
-    pub runtimes: Option<&'static str>,
+    /// Whether a Resize averages what it makes smaller (`antialias`).
+    #[serde(skip)]
+    pub antialiases: bool,
+    /// Whether a weight is in the standard int4.
+    #[serde(skip)]
+    pub has_int4: bool,
 }
 
 /// The file at `path` and its size, its weights mapped.
 ///
 /// # Errors
 /// When the file cannot be opened or is no ONNX model.
-pub(super) fn model(path: &Path) -> Result<(u64, ModelProto), Error> {
+pub(crate) fn model(path: &Path) -> Result<(u64, ModelProto), Error> {
     let name = || path.display().to_string();
     let file = map(path).map_err(|source| Error::Open { path: name(), source })?;
     let size = file.len() as u64;
@@ -143,9 +116,13 @@ pub fn summary(path: &Path) -> Result<Summary, Error> {
         .into_iter()
         .map(|entry| (entry.key.unwrap_or_default(), entry.value.unwrap_or_default()))
         .collect();
-    let target = PROFILES.into_iter().find(|profile| metadata.get("target").is_some_and(|t| t == profile.name));
+    let antialiases = |node: &NodeProto| {
+        let antialias = node.attribute.iter().find(|attribute| attribute.name() == "antialias");
+        node.op_type() == "Resize" && antialias.is_some_and(|attribute| attribute.i() != 0)
+    };
     Ok(Summary {
-        runtimes: target.map(|profile| runtimes(profile, &opsets, &operators, &graph)),
+        antialiases: graph.node.iter().any(antialiases),
+        has_int4: graph.initializer.iter().any(|tensor| tensor.data_type == Some(DataType::Int4 as i32)),
         producer: producer.join(" ").trim().to_owned(),
         ir_version: model.ir_version.unwrap_or(0),
         opsets,

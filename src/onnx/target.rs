@@ -5,8 +5,6 @@
 
 use std::ops::RangeInclusive;
 
-use super::providers::Provider;
-
 /// How the place of each text that is pooled is found and taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowPlace {
@@ -41,8 +39,6 @@ pub struct Profile {
     /// Whether float32 may be reckoned in float16, so that numbers stay within its range.
     pub half_range: bool,
     pub row_place: RowPlace,
-    /// Providers of ONNX Runtime that are to take as many nodes as they can.
-    pub providers: &'static [Provider],
     /// The runtimes, for people.
     pub runtimes: &'static str,
 }
@@ -59,7 +55,6 @@ pub const PORTABLE: Profile = Profile {
     equal_ranks: false,
     half_range: false,
     row_place: RowPlace::Elements,
-    providers: &[],
     runtimes: "ONNX Runtime, its web build, OpenVINO, TensorRT, rten, MNN, OpenCV 5, IREE, tract",
 };
 
@@ -84,7 +79,6 @@ pub const MOBILE: Profile = Profile {
     equal_ranks: true,
     half_range: true,
     row_place: RowPlace::OneHot,
-    providers: &[Provider::Nnapi, Provider::Xnnpack],
     runtimes: "ONNX Runtime on Android and iOS: NNAPI, XNNPACK, CPU",
     ..PORTABLE
 };
@@ -98,7 +92,6 @@ pub const COREML: Profile = Profile {
     avoids: &["Pad", "ReduceL2"],
     half_range: true,
     row_place: RowPlace::OneHot,
-    providers: &[Provider::CoreMl],
     runtimes: "ONNX Runtime from 1.17: CoreML (ML Program)",
     ..PORTABLE
 };
@@ -111,7 +104,6 @@ pub const QNN: Profile = Profile {
     int32_tokens: true,
     half_range: true,
     row_place: RowPlace::Rows,
-    providers: &[Provider::Qnn],
     runtimes: "ONNX Runtime from 1.17: QNN (HTP)",
     ..PORTABLE
 };
@@ -123,7 +115,6 @@ pub const WEB: Profile = Profile {
     int32_tokens: true,
     avoids: &["Max"],
     row_place: RowPlace::OneHot,
-    providers: &[Provider::WebGpu, Provider::WebNn],
     runtimes: "ONNX Runtime's web build from 1.17: WebGPU, WebNN, wasm",
     ..PORTABLE
 };

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::encode::{node_proto, tensor_proto, value_info};
 use super::graph::{Data, Initializer, Parts};
 use super::proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
-use crate::checkpoint::hex;
+use crate::files::hex;
 use crate::tensor;
 
 /// What can go wrong while writing.

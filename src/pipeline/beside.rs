@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use super::describe::pretty;
 use super::export::{Export, Form};
 use super::{Convert, Error, Progress, convert};
-use crate::checkpoint::hex;
 use crate::config::ModelConfig;
+use crate::files::hex;
+use crate::layout::Layout;
+use crate::layout::{clip_as_service, demo, hf};
 use crate::onnx::write::{Error as WriteError, Written};
-use crate::package::layout::Layout;
-use crate::package::{Folder, clip_as_service, demo, hf};
+use crate::output::Folder;
 use crate::tokenize::{self, Tokenizer};
 
 /// Paths and contents.

@@ -10,9 +10,10 @@ use super::narrow::Scratch;
 use super::{Error, Loaded, Progress};
 use crate::embed::Runs;
 use crate::onnx::Target;
+use crate::ports::Ports;
 use crate::tensor::Tensor;
 use crate::tokenize::Tokenizer;
-use crate::towers::{self, Build, Ports};
+use crate::towers::{self, Build};
 use crate::verify::tower::{Array, Tower};
 use crate::verify::{self, Engine};
 

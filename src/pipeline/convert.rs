@@ -12,7 +12,7 @@ use crate::config::{Dialect, Family, ModelConfig, Naming, PatchEmbed, Proj, Text
 use crate::onnx::Graph;
 use crate::onnx::graph::Data;
 use crate::onnx::write::Error as WriteError;
-use crate::package::OutputFile;
+use crate::output::OutputFile;
 use crate::params::Params;
 use crate::params::open_clip::Form;
 use crate::tensor::Tensor;

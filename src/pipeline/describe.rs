@@ -10,9 +10,10 @@ use super::export::Export;
 use super::select::Selected;
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
+use crate::layout::manifest::{Manifest, ManifestFile};
 use crate::onnx::write::{ExternalData, Written};
-use crate::package::{Manifest, ManifestFile};
-use crate::towers::{Logits, Pixels};
+use crate::ports::PixelFormat;
+use crate::towers::Logits;
 
 /// What scales and kept layers rest on, where something was run to choose them.
 #[derive(Default)]
@@ -52,9 +53,9 @@ pub fn metadata(
     out
 }
 
-pub fn image_metadata(config: &ModelConfig, pixels: Pixels) -> BTreeMap<String, String> {
+pub fn image_metadata(config: &ModelConfig, pixels: PixelFormat) -> BTreeMap<String, String> {
     let mut out = BTreeMap::from([("preprocess".to_owned(), json!(config.preprocess_cfg).to_string())]);
-    if let Pixels::Bytes { last, resize, .. } = pixels {
+    if let PixelFormat::Bytes { last, resize, .. } = pixels {
         let (axes, size) = (if last { "NHWC" } else { "NCHW" }, if resize { ", of any size" } else { "" });
         out.insert("pixels".to_owned(), format!("uint8 {axes}{size}; preprocessing is inside"));
     }

@@ -17,13 +17,15 @@ use super::select::{Choice, Selected};
 use super::{Error, Loaded, Progress, load};
 use crate::bench;
 use crate::checkpoint::{Checkpoint, Skipped};
-use crate::onnx::providers::{self, Taken};
+use crate::layout::Layout;
+use crate::layout::manifest::Rule;
 use crate::onnx::write::{Error as WriteError, ExternalData, Options, Written, weight_bytes, write};
-use crate::package::layout::Layout;
-use crate::package::{Folder, MANIFEST, PAGE, REPORT, Rule};
+use crate::output::{Folder, MANIFEST, PAGE, REPORT};
+use crate::ports::PixelFormat;
 use crate::precision::{self, Narrowed, Precision};
+use crate::providers::{self, Coverage, Provider};
 use crate::tokenize::Tokenizer;
-use crate::towers::{self, Build, Pixels};
+use crate::towers::{self, Build};
 use crate::verify::{self, Engine, Engines, Report};
 
 /// What files there are to be.
@@ -81,7 +83,7 @@ pub struct Export {
     /// Outputs besides embeddings.
     pub extra: Extra,
     /// How images come; as the layout has them where nothing is said.
-    pub pixels: Option<Pixels>,
+    pub pixels: Option<PixelFormat>,
     /// How the towers are written down.
     pub build: Build,
     /// Each tower is written once in each of these.
@@ -165,7 +167,7 @@ pub struct Exported {
     pub normalized: bool,
     pub files: Vec<Written>,
     /// What the providers that the target is for would take of each file.
-    pub taken: Vec<(PathBuf, Taken)>,
+    pub taken: Vec<(PathBuf, Coverage)>,
     /// Of precisions other than float32.
     pub precisions: Vec<PrecisionReport>,
     /// None when no verification was asked for.
@@ -183,7 +185,7 @@ struct WholeReport<'a> {
     precisions: &'a [PrecisionReport],
     /// What execution providers would take, by file, where the target is for some.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    providers: BTreeMap<String, Vec<&'a Taken>>,
+    providers: BTreeMap<String, Vec<&'a Coverage>>,
     /// Where it was asked for.
     #[serde(skip_serializing_if = "<[bench::Measured]>::is_empty")]
     timed: &'a [bench::Measured],
@@ -248,7 +250,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
             baselines.push(narrowing.baseline(folder.path())?);
         }
     }
-    if request.verify && request.build.ports.pixels != Pixels::Float {
+    if request.verify && request.build.ports.pixels != PixelFormat::Float {
         baselines.insert(0, fed_floats(request, config, &params, folder.path())?);
     }
     sealed(&mut metadata, digest.as_mut())?;
@@ -260,8 +262,8 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     };
     let mut taken = Vec::new();
     for file in files.iter().filter(|file| file.path.extension().is_some_and(|e| e == "onnx")) {
-        let found =
-            providers::check(&file.path, request.build.target.profile.providers).map_err(verify::Error::from)?;
+        let found = providers::check(&file.path, Provider::of_target(request.build.target.profile))
+            .map_err(verify::Error::from)?;
         taken.extend(found.into_iter().map(|found| (PathBuf::from(file_name(&file.path)), found)));
     }
     let checkpoint_name = checkpoint.file_name();
@@ -285,7 +287,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
         };
         let outcome = verify::verify(&request, &|what| progress.start(what, None))?;
         let timed = if bench { timed(&request, progress) } else { vec![] };
-        let mut providers: BTreeMap<String, Vec<&Taken>> = BTreeMap::new();
+        let mut providers: BTreeMap<String, Vec<&Coverage>> = BTreeMap::new();
         taken.iter().for_each(|(file, found)| providers.entry(file_name(file)).or_default().push(found));
         let run = Run::new(checkpoint_name, metadata.get(SOURCE_SHA256).cloned());
         let inputs = selected.inputs();

@@ -9,10 +9,12 @@ use super::select::{Choice, Difference, differences, ranked, select};
 use super::{Error, Silent, open};
 use crate::checkpoint::{self, Checkpoint, Skipped};
 use crate::config::ModelConfig;
+use crate::layout::manifest::Rule;
 use crate::onnx::graph::Parts;
 use crate::onnx::read::{Summary, summary};
-use crate::package::{MANIFEST, Rule};
+use crate::output::MANIFEST;
 use crate::params::{self, Params};
+use crate::providers;
 use crate::towers::{self, Build};
 
 /// What a file turned out to be.
@@ -20,7 +22,16 @@ use crate::towers::{self, Build};
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Inspected {
     Checkpoint(Box<CheckpointReport>),
-    Onnx(Box<Summary>),
+    Onnx(Box<OnnxReport>),
+}
+
+/// An ONNX file at a glance.
+#[derive(Debug, Serialize)]
+pub struct OnnxReport {
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// Runtimes the file is for, where it names its target.
+    pub runtimes: Option<&'static str>,
 }
 
 /// A checkpoint at a glance.
@@ -83,7 +94,8 @@ pub struct TensorReport {
 pub fn inspect(path: &Path, choice: &Choice) -> Result<Inspected, Error> {
     if super::refusal::is_onnx(path) {
         let summary = summary(path).map_err(|e| Error::Verify(e.into()))?;
-        return Ok(Inspected::Onnx(Box::new(summary)));
+        let runtimes = providers::runtimes(&summary);
+        return Ok(Inspected::Onnx(Box::new(OnnxReport { summary, runtimes })));
     }
     if path.join(MANIFEST).is_file() && checkpoint::locate(path).is_err() {
         return Err(Error::Unsupported {

@@ -3,9 +3,10 @@
 use super::Error;
 use super::export::{Export, Extra, Form};
 use crate::config::{ModelConfig, VisionCfg};
-use crate::package::layout::Layout;
-use crate::package::open_clip;
-use crate::towers::{self, Pixels, Ports};
+use crate::layout::Layout;
+use crate::layout::open_clip;
+use crate::ports::{PixelFormat, Ports};
+use crate::towers;
 
 impl Export {
     /// With the names and types that the layout has for a model of this family.
@@ -85,7 +86,7 @@ impl Export {
             }
             build.ports.pixels = pixels;
         }
-        if let (Pixels::Bytes { alpha, resize, .. }, Some(_)) = (&mut build.ports.pixels, build.batch) {
+        if let (PixelFormat::Bytes { alpha, resize, .. }, Some(_)) = (&mut build.ports.pixels, build.batch) {
             // Every axis is fixed then.
             *alpha = false;
             if *resize {
@@ -126,7 +127,7 @@ impl Export {
                     &format!("{frozen}, or leave out --demo"),
                 );
             }
-            if build.ports.pixels != Pixels::Float {
+            if build.ports.pixels != PixelFormat::Float {
                 let what = format!("{model} takes patches, no pictures");
                 return refused(what, &format!("{frozen}, or leave out --image and --resize"));
             }

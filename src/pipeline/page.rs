@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::narrow::PrecisionReport;
 use super::run::Run;
 use crate::bench::Measured;
-use crate::package::Rule;
+use crate::layout::manifest::Rule;
 use crate::verify::report::{Compared, TowerReport, Verdict};
 use crate::verify::{BATCH, EMBEDDING, LOGITS, Report, UNIT_NORM};
 

@@ -11,8 +11,9 @@ use super::{Error, Loaded, Progress};
 use crate::config::ModelConfig;
 use crate::onnx::{Graph, Target};
 use crate::params::{self, Params};
+use crate::ports::{PixelFormat, Ports};
 use crate::precision::Precision;
-use crate::towers::{self, Build, Pixels, Ports};
+use crate::towers::{self, Build};
 use crate::verify::Engine;
 
 /// One file's graph.
@@ -68,7 +69,7 @@ pub fn pieces(request: &Export, loaded: &Loaded, labels: Option<&Embedded>) -> R
 
 /// The image tower as it is fed floats, for one that is fed bytes to be compared with.
 pub fn fed_floats(request: &Export, config: &ModelConfig, params: &Params, folder: &Path) -> Result<Scratch, Error> {
-    let ports = Ports { pixels: Pixels::Float, ..request.build.ports };
+    let ports = Ports { pixels: PixelFormat::Float, ..request.build.ports };
     let build = Build { ports, target: Target::default(), ..request.build };
     let piece = Piece::image(config, params, &build).map_err(|source| Error::params(&request.checkpoint, source))?;
     piece.own.iter().for_each(|(key, value)| piece.graph.set_metadata(key, value));

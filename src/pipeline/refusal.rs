@@ -8,7 +8,7 @@ use super::Error;
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::ModelConfig;
 use crate::files::read_text;
-use crate::package::MANIFEST;
+use crate::output::MANIFEST;
 
 /// What is supported, for messages.
 const SUPPORTED: &str = "supported are CLIP and open_clip ViTs, Long-CLIP, MobileCLIP and MobileCLIP2, SigLIP and SigLIP 2 (`clip-onnx models` lists them)";

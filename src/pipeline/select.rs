@@ -7,7 +7,7 @@ use super::surroundings::{Origin, Surroundings};
 use super::{Error, Progress};
 use crate::checkpoint::Checkpoint;
 use crate::config::{self, Act, Dialect, ModelConfig, Naming, OpenClipJson, Problem, VisionCfg, known};
-use crate::package::Rule;
+use crate::layout::manifest::Rule;
 use crate::params::{self, Params};
 use crate::towers;
 

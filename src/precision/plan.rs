@@ -308,33 +308,3 @@ fn rows_int8(weight: &Weight, moments: &[f32], limit: f32) -> Result<(Vec<f32>, 
     })?;
     Ok((scales, lost, energy, squares))
 }
-
-/// `of` each, on all cores, in order.
-///
-/// # Errors
-/// The first that `of` reports.
-pub fn parallel<T: Sync, R: Send>(all: &[T], of: impl Fn(&T) -> Result<R, Error> + Sync) -> Result<Vec<R>, Error> {
-    let next = AtomicUsize::new(0);
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(all.len()).min(8);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(one) = all.get(at) else { return done };
-            done.push((at, of(one)));
-        }
-    };
-    let mut done = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
-        let mut done = work();
-        for other in others {
-            match other.join() {
-                Ok(more) => done.extend(more),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        done
-    });
-    done.sort_by_key(|(at, _)| *at);
-    done.into_iter().map(|(_, result)| result).collect()
-}

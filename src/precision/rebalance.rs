@@ -40,7 +40,7 @@ pub fn gains(
         (!behind.is_empty() && behind.len() == readers && !given).then_some((output, behind))
     });
     let norms: Vec<(Value, Vec<&Layer>)> = norms.collect();
-    let found = super::plan::parallel(&norms, |(output, behind)| best(*output, behind, study, form))?;
+    let found = crate::parallel::parallel(&norms, |(output, behind)| best(*output, behind, study, form))?;
     Ok(norms.iter().zip(found).filter_map(|((output, _), gains)| Some((*output, gains?))).collect())
 }
 

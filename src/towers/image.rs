@@ -1,16 +1,16 @@
 //! What comes before an image tower's first convolution: floats as preprocessing leaves them, or bytes
 //! as decoders do, of pictures that may have any size.
 
-use super::Pixels;
 use super::scope::Scope;
 use crate::config::{Dialect, Interpolation, ModelConfig, PreprocessCfg, ResizeMode};
 use crate::onnx::graph::{Dim, ElementType};
 use crate::onnx::ops::Resample;
 use crate::onnx::{Ops, Value};
 use crate::params::reparam::Rescale;
+use crate::ports::PixelFormat;
 use crate::tensor::Tensor;
 
-/// Pixels as the first convolution reads them: `[B, 3, H, W]`.
+/// PixelFormat as the first convolution reads them: `[B, 3, H, W]`.
 #[derive(Clone, Copy)]
 pub struct Image {
     pub value: Value,
@@ -23,7 +23,7 @@ impl Image {
     /// pixels of the mean.
     pub fn input(s: &Scope, size: [usize; 2], model: &ModelConfig, padded: bool) -> Image {
         let (name, [height, width]) = (s.build().ports.image, size.map(Dim::Fixed));
-        let Pixels::Bytes { last, alpha, resize } = s.build().ports.pixels else {
+        let PixelFormat::Bytes { last, alpha, resize } = s.build().ports.pixels else {
             let dims = vec![s.rows(), Dim::Fixed(3), height, width];
             return Image { value: s.graph().input(name, ElementType::Float, dims), rescale: None };
         };

@@ -14,7 +14,8 @@ use ndarray_npy::{NpzReader, ReadNpzError};
 
 use super::Error;
 use super::tower::{Array, Kind, Pictures, Tower};
-use crate::checkpoint::{Checkpoint, hex};
+use crate::checkpoint::Checkpoint;
+use crate::files::hex;
 use crate::files::ordinary;
 
 /// A reference file, read whole.

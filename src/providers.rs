@@ -13,8 +13,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::read::{self, Error};
+use crate::onnx::read::{self, Error};
+use crate::onnx::target::Profile;
 use rules::Table;
+pub use runtimes::runtimes;
 use view::{Call, View};
 
 mod coreml;
@@ -22,6 +24,7 @@ mod infer;
 mod nnapi;
 mod qnn;
 mod rules;
+mod runtimes;
 mod view;
 mod webgpu;
 mod webnn;
@@ -68,6 +71,17 @@ impl Provider {
         Provider::ALL.into_iter().find(|provider| provider.name().eq_ignore_ascii_case(name))
     }
 
+    /// Those that files of this target are made for: they are to take as many nodes as they can.
+    pub fn of_target(profile: &Profile) -> &'static [Provider] {
+        match profile.name {
+            "mobile" => &[Provider::Nnapi, Provider::Xnnpack],
+            "coreml" => &[Provider::CoreMl],
+            "qnn" => &[Provider::Qnn],
+            "web" => &[Provider::WebGpu, Provider::WebNn],
+            _ => &[],
+        }
+    }
+
     /// None where every operator that is known is taken.
     fn table(self) -> Option<&'static Table> {
         match self {
@@ -108,7 +122,7 @@ pub struct Refused {
 
 /// What a provider takes of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Taken {
+pub struct Coverage {
     pub provider: &'static str,
     /// Without those that are worked out when the file is loaded.
     pub nodes: usize,
@@ -118,10 +132,10 @@ pub struct Taken {
     pub refused: Vec<Refused>,
 }
 
-impl Taken {
-    fn of(view: &View, provider: Provider) -> Taken {
+impl Coverage {
+    fn of(view: &View, provider: Provider) -> Coverage {
         const NAMED: usize = 3;
-        let mut out = Taken { provider: provider.name(), nodes: 0, taken: 0, partitions: 0, refused: vec![] };
+        let mut out = Coverage { provider: provider.name(), nodes: 0, taken: 0, partitions: 0, refused: vec![] };
         let (mut refused, mut inside) = (BTreeMap::<(String, String), (usize, Vec<String>)>::new(), false);
         for call in view.calls().filter(|call| !call.is_folded()) {
             out.nodes += 1;
@@ -167,9 +181,9 @@ impl Taken {
 }
 
 /// In one line.
-impl fmt::Display for Taken {
+impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let Taken { provider, nodes, taken, partitions, .. } = self;
+        let Coverage { provider, nodes, taken, partitions, .. } = self;
         if taken == nodes {
             return write!(f, "{provider} takes all {nodes} nodes");
         }
@@ -182,11 +196,11 @@ impl fmt::Display for Taken {
 ///
 /// # Errors
 /// When the file cannot be opened or is no ONNX model.
-pub fn check(path: &Path, providers: &[Provider]) -> Result<Vec<Taken>, Error> {
+pub fn check(path: &Path, providers: &[Provider]) -> Result<Vec<Coverage>, Error> {
     let (_, model) = read::model(path)?;
     let no_graph = || Error::Parse { path: path.display().to_string(), reason: "it has no graph".to_owned() };
     let view = View::new(model).ok_or_else(no_graph)?;
-    Ok(providers.iter().map(|&provider| Taken::of(&view, provider)).collect())
+    Ok(providers.iter().map(|&provider| Coverage::of(&view, provider)).collect())
 }
 
 #[cfg(test)]
@@ -222,7 +236,7 @@ mod tests {
 
     /// What is taken of nodes over `x`, 1 x 2 x 4 floats, `y`, 4 x 3 floats, `free`, of any number of rows,
     /// `place`, an int64, and `axes`, a constant.
-    fn taken(provider: Provider, nodes: Vec<NodeProto>) -> Taken {
+    fn taken(provider: Provider, nodes: Vec<NodeProto>) -> Coverage {
         let axes = TensorProto {
             name: Some("axes".into()),
             data_type: Some(Int64 as i32),
@@ -244,7 +258,7 @@ mod tests {
         };
         let opset_import = vec![OperatorSetIdProto { version: Some(18), ..Default::default() }];
         let model = ModelProto { graph: Some(graph), opset_import, ..Default::default() };
-        Taken::of(&View::new(model).unwrap(), provider)
+        Coverage::of(&View::new(model).unwrap(), provider)
     }
 
     fn why(provider: Provider, node: NodeProto) -> Option<String> {

@@ -1,17 +1,10 @@
 //! The folder an export leaves: written whole or not at all, with a manifest of what is in it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use tempfile::{NamedTempFile, TempDir};
-
-pub mod clip_as_service;
-pub mod demo;
-pub mod hf;
-pub mod layout;
-pub mod open_clip;
 
 /// What can be wrong with the place of an output.
 #[derive(Debug, thiserror::Error)]
@@ -262,37 +255,4 @@ fn existing_ancestor(target: &Path) -> Result<PathBuf, Error> {
         return Ok(above);
     }
     Err(Error::Kind { path: above.display().to_string(), what: "no folder", expected: "a place in one" })
-}
-
-/// `manifest.json`: everything in the folder but itself and the report, which may hold times.
-#[derive(Debug, Serialize)]
-pub struct Manifest {
-    pub tool: &'static str,
-    pub tool_version: &'static str,
-    /// What every file's metadata holds.
-    pub metadata: BTreeMap<String, String>,
-    /// The model as it was built, after `--image-size` and `--dialect`.
-    pub config: serde_json::Value,
-    /// How pixels and rows of token ids are made, in words, and where that is from.
-    pub inputs: BTreeMap<&'static str, Rule>,
-    pub options: BTreeMap<&'static str, serde_json::Value>,
-    pub files: Vec<ManifestFile>,
-}
-
-/// A rule for one input.
-#[derive(Clone, Debug, Serialize)]
-pub struct Rule {
-    pub rule: String,
-    /// Files that say so, or what is assumed.
-    pub source: String,
-    /// Whether no file says so.
-    pub assumed: bool,
-}
-
-#[derive(Debug, Serialize)]
-pub struct ManifestFile {
-    pub path: String,
-    pub size: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
 }

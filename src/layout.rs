@@ -4,7 +4,13 @@
 use std::path::PathBuf;
 
 use crate::config::{Family, ModelConfig};
-use crate::towers::{Pixels, Ports};
+use crate::ports::{PixelFormat, Ports};
+
+pub mod clip_as_service;
+pub mod demo;
+pub mod hf;
+pub mod manifest;
+pub mod open_clip;
 
 /// Whose folder it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +71,7 @@ impl Layout {
             Layout::Hf => Ports::PLAIN,
             Layout::Immich => Ports {
                 image: "image",
-                pixels: Pixels::Float,
+                pixels: PixelFormat::Float,
                 image_embeds: "embedding",
                 tokens: "text",
                 text_embeds: "embedding",
@@ -73,7 +79,7 @@ impl Layout {
                 ..Ports::PLAIN
             },
             Layout::ImmichUint8 => Ports {
-                pixels: Pixels::Bytes { last: true, alpha: false, resize: false },
+                pixels: PixelFormat::Bytes { last: true, alpha: false, resize: false },
                 image_embeds: "image_embedding",
                 text_embeds: "text_embedding",
                 ..Layout::Immich.ports(family)
@@ -121,8 +127,8 @@ impl Layout {
     pub fn lacks(self, config: &ModelConfig) -> Option<String> {
         match self {
             Layout::Plain | Layout::ClipAsService => None,
-            Layout::Hf => super::hf::lacks(config),
-            Layout::Immich | Layout::ImmichUint8 | Layout::OpenClip => super::open_clip::lacks(config),
+            Layout::Hf => hf::lacks(config),
+            Layout::Immich | Layout::ImmichUint8 | Layout::OpenClip => open_clip::lacks(config),
         }
     }
 
@@ -131,16 +137,16 @@ impl Layout {
         match self {
             Layout::Plain | Layout::ClipAsService => vec![],
             // What open_clip has no model for is refused before.
-            Layout::OpenClip => super::open_clip::hub_config(config)
+            Layout::OpenClip => open_clip::hub_config(config)
                 .map(|json| vec![(PathBuf::from("open_clip_config.json"), json)])
                 .unwrap_or_default(),
             Layout::Hf => vec![
-                (PathBuf::from("config.json"), super::hf::config(config)),
-                (PathBuf::from("preprocessor_config.json"), super::hf::preprocessor(config)),
+                (PathBuf::from("config.json"), hf::config(config)),
+                (PathBuf::from("preprocessor_config.json"), hf::preprocessor(config)),
             ],
             Layout::Immich | Layout::ImmichUint8 => vec![
-                (PathBuf::from("config.json"), super::open_clip::model_cfg(config)),
-                (PathBuf::from("visual/preprocess_cfg.json"), super::open_clip::preprocess_cfg(config)),
+                (PathBuf::from("config.json"), open_clip::model_cfg(config)),
+                (PathBuf::from("visual/preprocess_cfg.json"), open_clip::preprocess_cfg(config)),
             ],
         }
     }
