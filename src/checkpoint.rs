@@ -5,7 +5,6 @@
 //! nothing of models: it would open a ResNet as happily.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use inflate::Scratch;
 
-use crate::files::{hex, map, mapped, ordinary, read_text};
+use crate::files::{hex, map, mapped, read_text};
 use crate::tensor::{self, Tensor};
 
 mod archive;

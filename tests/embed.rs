@@ -93,7 +93,7 @@ fn a_run_that_was_stopped_goes_on() {
     std::fs::remove_file(bench.path("a.json")).unwrap();
     // As if it had been stopped while it wrote the third.
     let manifest = std::fs::read(bench.path("out/manifest.json")).unwrap();
-    let sum = clip_onnx::checkpoint::hex(&<sha2::Sha256 as sha2::Digest>::digest(&manifest));
+    let sum = clip_onnx::files::hex(&<sha2::Sha256 as sha2::Digest>::digest(&manifest));
     let mut partial = format!("{{\"made_with\":\"{sum}  \"}}\n");
     for image in &found["images"].as_array().unwrap()[..2] {
         let path = image["path"].as_str().unwrap();

@@ -215,7 +215,7 @@ fn shards_are_read_by_their_index_and_faults_are_named() {
         all.extend(std::fs::read(folder("clip_legacy").join(shard)).unwrap());
     }
     let digest = <sha2::Sha256 as sha2::Digest>::digest(&all);
-    assert_eq!(whole.whole().sha256(|| true).unwrap().unwrap(), clip_onnx::checkpoint::hex(&digest));
+    assert_eq!(whole.whole().sha256(|| true).unwrap().unwrap(), clip_onnx::files::hex(&digest));
 
     let bench = tempfile::tempdir().unwrap();
     copy("clip_legacy", bench.path());

@@ -12,6 +12,7 @@ use super::packed::{Int4, Spelling};
 use super::{Options, Precision, Study, rebalance};
 use crate::onnx::Value;
 use crate::onnx::graph::Parts;
+use crate::parallel::parallel;
 use crate::tensor::Error;
 
 /// A layer whose error is so many times the middle one's stands out.
