@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clip_onnx::config::known;
-use clip_onnx::onnx::write::ExternalData;
-use clip_onnx::pipeline::{Convert, Export, Inspected, Progress, convert, export, inspect};
+use clip_onnx::pipeline::{Convert, Inspected, Progress, convert, export, inspect};
 use clip_onnx::providers;
 use clip_onnx::verify::report::Verdict;
 use clip_onnx::verify::{self, Engines};
@@ -17,11 +16,13 @@ mod manual;
 mod parse;
 mod progress;
 mod show;
+mod spell;
 mod timing;
 
 use args::{BenchArgs, ConvertArgs, ExportArgs, InspectArgs, VerifyArgs, models};
 use embedding::{ClassifyArgs, EmbedArgs};
 use progress::Bars;
+pub use spell::error;
 
 /// Turns published CLIP-family checkpoints into verified ONNX.
 ///
@@ -180,40 +181,11 @@ pub fn run() -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     match cli.command {
         Command::Export(args) => {
-            let args = *args;
-            args.check()?;
-            let (build, pixels) = (args.build.build(args.resize)?, args.pixels()?);
-            let (form, extra) = (args.form(&|message| bars.warn(message))?, args.extra());
-            let request = Export {
-                checkpoint: args.checkpoint,
-                out: args.out,
-                force: args.force,
-                choice: args.choice.into(),
-                image_size: args.image_size,
-                form,
-                layout: args.layout,
-                extra,
-                demo: args.demo,
-                tokenizer: args.tokenizer,
-                int32_tokens: args.tokens.map(|kind| kind == "int32"),
-                pixels,
-                build,
-                precisions: args.narrow.precisions(),
-                narrowing: args.narrow.options(),
-                calibrate: args.narrow.calibrate,
-                max_drop: args.narrow.max_drop,
-                external_data: if args.external_data { ExternalData::Always } else { ExternalData::Auto },
-                hash: !args.no_hash,
-                verify: !args.no_verify,
-                bench: args.bench,
-                engines: args.engines.into(),
-                reference: args.reference,
-                batches: args.batches,
-            };
+            let request = args.request(&|message| bars.warn(message))?;
             let exported = export(&request, &bars)?;
             bars.finish();
             told(show::exported(&mut out, &exported));
-            Ok(exported.report.is_none_or(|report| report.verdict != Verdict::Failed))
+            Ok(exported.report.as_ref().is_none_or(|report| report.verdict != Verdict::Failed))
         }
         Command::Verify(args) => {
             let request = verify::Request {
@@ -249,21 +221,17 @@ pub fn run() -> anyhow::Result<bool> {
             Ok(true)
         }
         Command::Convert(args) => {
-            let request = Convert {
-                checkpoint: args.checkpoint,
-                out: args.out,
-                force: args.force,
-                choice: args.choice.into(),
-                image_size: args.image_size,
-                reparameterize: args.reparameterize,
-            };
+            let mut request = Convert::new(&args.checkpoint, &args.out);
+            request.source = args.choice.source(args.checkpoint, args.image_size);
+            request.replace = args.force;
+            request.reparameterize = args.reparameterize;
             let converted = convert(&request, &bars)?;
             bars.finish();
             told(show::converted(&mut out, &request, &converted));
             Ok(true)
         }
         Command::Inspect(args) => {
-            let inspected = inspect(&args.file, &args.choice.into())?;
+            let inspected = inspect(&args.choice.source(args.file.clone(), None))?;
             let taken = match &inspected {
                 Inspected::Onnx(_) => providers::check(&args.file, &args.provider)?,
                 Inspected::Checkpoint(_) if args.provider.is_empty() => vec![],
@@ -276,7 +244,7 @@ pub fn run() -> anyhow::Result<bool> {
                 if !args.provider.is_empty() {
                     json["providers"] = serde_json::to_value(&taken)?;
                 }
-                told(writeln!(out, "{}", serde_json::to_string_pretty(&json)?));
+                told(writeln!(out, "{}", spell::spelled(&serde_json::to_string_pretty(&json)?)));
             } else {
                 told(show::inspected(&mut out, &inspected, args.tensors.as_deref()));
                 told(show::taken(&mut out, &taken));

@@ -17,14 +17,8 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
-            // Each error names its cause in its own sentence.
-            eprintln!("clip-onnx: {}", one_line(&error.to_string()));
+            eprintln!("clip-onnx: {}", cli::error(&error));
             ExitCode::from(2)
         }
     }
-}
-
-/// Names come from files: whatever they hold, an error stays on its line.
-fn one_line(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }

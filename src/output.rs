@@ -6,25 +6,41 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempDir};
 
+use crate::setting::Setting;
+
 /// What can be wrong with the place of an output.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{path} exists; use --force to replace it, or name another place")]
+    #[error("{path} exists")]
     Exists { path: String },
     #[error(
-        "{path} exists and is no folder of clip-onnx (it has no manifest.json of ours); it is not replaced, with or without --force. Name another place, or remove it"
+        "{path} exists and is no folder of clip-onnx (it has no manifest.json of ours); it is never replaced"
     )]
     NotOurs { path: String },
     #[error(
-        "{path} holds {found}, which no export wrote; it is not replaced, with or without --force. Move it away, or name another place"
+        "{path} holds {found}, which no export wrote; it is never replaced"
     )]
     Foreign { path: String, found: String },
-    #[error("{path} is {what}; name {expected}")]
+    #[error("{path} is {what}, not {expected}")]
     Kind { path: String, what: &'static str, expected: &'static str },
-    #[error("{path} cannot be written: {source}")]
+    #[error("{path} cannot be written")]
     Io { path: String, source: std::io::Error },
-    #[error("no space left while writing {path}; free some, or name another place")]
+    #[error("no space left while writing {path}")]
     NoSpace { path: String },
+}
+
+impl Error {
+    /// What would help.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        Some(match self {
+            Error::Exists { .. } => format!("replace it with {}, or name another place", Setting::Replace),
+            Error::NotOurs { .. } => "name another place, or remove it".to_owned(),
+            Error::Foreign { .. } => "move that file away, or name another place".to_owned(),
+            Error::NoSpace { .. } => "free some, or name another place".to_owned(),
+            Error::Kind { .. } | Error::Io { .. } => return None,
+        })
+    }
 }
 
 fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {

@@ -1,72 +1,94 @@
-//! The commands as library calls, each a straight line. The one place that knows the order of
-//! things, and where a problem gets its file's name.
+//! The commands as library calls, each a straight line. The one place that knows the order of things, and where a problem
+//! gets its file's name.
+//!
+//! An [`Export`] says what is asked for. Once the model is known it is resolved to a recipe, in which nothing
+//! contradicts ([`resolve`]); no step after that looks at the request.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::{self, Problem};
-use crate::onnx::{self, Graph};
+use crate::onnx;
 use crate::output;
 use crate::params;
 use crate::tensor;
-use crate::towers::{self, Build};
 use crate::verify;
 
-mod beside;
-mod calibrate;
-mod classes;
+mod artifacts;
+mod companions;
 mod convert;
-mod describe;
 mod digest;
 mod export;
+mod graphs;
 mod inspect;
-mod laid_out;
-mod narrow;
-mod page;
-mod pieces;
+mod manifest;
+mod model;
+mod proof;
+mod quantize;
 mod refusal;
+mod report_html;
+mod request;
+mod resolve;
 mod run;
+mod runner;
 mod select;
 mod surroundings;
+mod workspace;
+mod zero_shot;
 
-pub use classes::Classes;
 pub use convert::{Convert, Converted, convert};
-pub use export::{Export, Exported, Extra, Form, export};
+pub use export::{Exported, export};
 pub use inspect::{CheckpointReport, Folding, Inspected, OnnxReport, inspect};
-pub use narrow::PrecisionReport;
-pub use select::{Choice, Difference, Found, Selected};
+pub use quantize::PrecisionReport;
+pub use request::{
+    Artifacts, Export, ExtraOutputs, GraphOptions, LayoutOptions, ModelChoice, Output, PrecisionOptions, ProofOptions,
+    Savings, Source, TokenType,
+};
+pub use resolve::Given;
+pub use select::{Difference, Found, Selected};
+pub use crate::setting::Setting;
 pub use surroundings::Origin;
+pub use zero_shot::{Template, ZeroShot};
 
-/// Everything that can keep a command from being carried out.
+/// Everything that can keep a command from being carried out. Settings are named in backticks by their fields
+/// ([`Setting`]); [`Error::remedy`] says what would help.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Checkpoint { path: String, source: checkpoint::Error },
-    #[error("{path}: {source}{hint}")]
+    #[error("{path}")]
     Params { path: String, source: Box<params::Error>, hint: String },
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Tensor { path: String, source: tensor::Error },
     #[error(transparent)]
     Config(#[from] config::Error),
-    #[error("--image-size for {model}: {problem}")]
+    #[error("{} for {model}: {problem}", Setting::ImageSize)]
     ImageSize { model: String, problem: Problem },
     #[error(transparent)]
     Write(#[from] onnx::write::Error),
     #[error(transparent)]
-    Package(#[from] output::Error),
+    Output(#[from] output::Error),
     #[error(transparent)]
     Tokenizer(#[from] crate::tokenize::Error),
     #[error(transparent)]
     Verify(#[from] verify::Error),
-    #[error(
-        "{path}: no known model has these shapes; {closest}. Give --model NAME or --config FILE (`clip-onnx inspect {path}` compares, `clip-onnx models` lists)"
-    )]
+    #[error("{a} and {b} do not go together: {reason}")]
+    Conflict { a: Given, b: Given, reason: Cow<'static, str>, instead: Option<resolve::Instead> },
+    #[error("{setting} holds nothing that can be used; expected {expected}")]
+    Empty { setting: Setting, expected: &'static str },
+    #[error("the template `{text}` has no place for the label")]
+    Template { text: String },
+    #[error("there are no labels")]
+    NoLabels,
+    #[error("there are no templates to put around labels")]
+    NoTemplates,
+    #[error("{path}: no known model has these shapes; {closest}")]
     NoFit { path: String, closest: String },
-    #[error(
-        "{path}: {count} known models have these names and shapes: {names}; choose with --model NAME, or name the folder with its open_clip_config.json. Weights do not show which GELU they were trained with: OpenAI's, MetaCLIP's, DFN's and LAION-400M's ViT-B-32 are of QuickGELU, the others of LAION, DataComp and CommonPool of the exact one"
-    )]
+    #[error("{path}: {count} known models have these names and shapes: {names}")]
     Ambiguous { path: String, count: usize, names: String },
-    #[error("{path}: {what}; {way_out}")]
+    #[error("{path}: {what}")]
     Unsupported { path: String, what: String, way_out: String },
 }
 
@@ -94,10 +116,6 @@ impl Error {
         Error::Checkpoint { path: path.display().to_string(), source }
     }
 
-    fn params(path: &Path, source: params::Error) -> Error {
-        Error::Params { path: path.display().to_string(), source: Box::new(source), hint: String::new() }
-    }
-
     /// Names that no key map knows, and whose they may be.
     fn names(checkpoint: &Checkpoint, source: params::Error) -> Error {
         let hint = match &source {
@@ -107,61 +125,36 @@ impl Error {
         let path = checkpoint.path().display().to_string();
         Error::Params { path, source: Box::new(source), hint }
     }
-}
 
-fn open(path: &Path) -> Result<Checkpoint, Error> {
-    if let Some(error) = refusal::another_kind(path) {
-        return Err(error);
-    }
-    let path = checkpoint::locate(path).map_err(|source| Error::checkpoint(path, source))?;
-    Checkpoint::open(&path).map_err(|source| Error::checkpoint(&path, source))
-}
-
-/// A checkpoint with its parameters, and the model they are.
-struct Loaded {
-    checkpoint: Checkpoint,
-    params: params::Params,
-    selected: Selected,
-}
-
-/// Opens a checkpoint, names its parameters, chooses its model, and brings both to the image size
-/// asked for. What does not fit in memory goes to `scratch`.
-fn load(
-    path: &Path,
-    choice: &Choice,
-    image_size: Option<[usize; 2]>,
-    scratch: &Path,
-    progress: &dyn Progress,
-) -> Result<Loaded, Error> {
-    let checkpoint = open(path)?;
-    checkpoint.spill_into(scratch);
-    let path = checkpoint.path();
-    let mut params =
-        params::Params::from_checkpoint(&checkpoint).map_err(|source| Error::names(&checkpoint, source))?;
-    let mut selected = select::select(choice, &checkpoint, &params, progress)?;
-    if let Some(size) = image_size {
-        let config = &selected.config;
-        let resized =
-            config.at_image_size(size).map_err(|problem| Error::ImageSize { model: config.model.clone(), problem })?;
-        params.resize_positions(config, &resized).map_err(|source| selected.params_error(path, source))?;
-        let [before, after] = [config, &resized].map(|config| config.preprocess_cfg.resize_to);
-        if before != after {
-            selected.pixels.source += ", scaled to --image-size";
+    /// What would help, as a sentence without its end: settings in backticks, by their fields.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Error::Params { hint, .. } => (!hint.is_empty()).then(|| hint.clone()),
+            Error::Conflict { a, b, instead, .. } => {
+                let fixed = [Setting::Model, Setting::Precisions, Setting::Opset];
+                let left: Vec<String> = [a, b]
+                    .into_iter()
+                    .filter(|given| !fixed.contains(&given.setting))
+                    .map(ToString::to_string)
+                    .collect();
+                let leave = format!("leave out {}", left.join(" or "));
+                Some(instead.map_or(leave.clone(), |(how, setting)| format!("{how} {setting}, or {leave}")))
+            }
+            Error::Template { .. } => Some("put {} where the label goes".to_owned()),
+            Error::NoFit { path, .. } => Some(format!(
+                "choose one with {} or {} (`inspect {path}` compares, `models` lists)",
+                Setting::Model,
+                Setting::Config
+            )),
+            Error::Ambiguous { .. } => Some(format!(
+                "choose with {}, or name the folder with its open_clip_config.json. Weights do not show which GELU they were trained with: OpenAI's, MetaCLIP's, DFN's and LAION-400M's ViT-B-32 are of QuickGELU, the others of LAION, DataComp and CommonPool of the exact one",
+                Setting::Model
+            )),
+            Error::Unsupported { way_out, .. } => Some(way_out.clone()),
+            Error::Output(error) => error.remedy(),
+            Error::Verify(error) => error.remedy(),
+            _ => None,
         }
-        selected.config = resized;
-    }
-    Ok(Loaded { params, selected, checkpoint })
-}
-
-impl Loaded {
-    /// The image tower; every parameter of both must be read, in its shape.
-    fn image(&self, build: &Build) -> Result<Graph, Error> {
-        let (config, params) = (&self.selected.config, &self.params);
-        let wrong = |source| self.selected.params_error(self.checkpoint.path(), source);
-        let image = towers::image(config, params, build).map_err(wrong)?;
-        towers::text(config, params, build).map_err(wrong)?;
-        towers::logits(config, params).map_err(wrong)?;
-        params.expect_all_read().map_err(wrong)?;
-        Ok(image)
     }
 }

@@ -7,17 +7,17 @@ use clip_onnx::config::Dialect;
 use clip_onnx::layout::Layout;
 use clip_onnx::onnx::Target;
 use clip_onnx::onnx::target::{PORTABLE, Profile};
-use clip_onnx::pipeline::{Choice, Classes, Extra, Form};
-use clip_onnx::ports::{PixelFormat, Ports};
-use clip_onnx::precision::{self, Precision};
+use clip_onnx::pipeline::{
+    Artifacts, Export, ExtraOutputs, ModelChoice, PrecisionOptions, Savings, Source, Template, TokenType, ZeroShot,
+};
+use clip_onnx::ports::PixelFormat;
+use clip_onnx::precision::Precision;
 use clip_onnx::providers::Provider;
-use clip_onnx::towers::Build;
 use clip_onnx::verify::{self, Engines};
 
-use super::embedding::TEMPLATE;
 use super::parse::{
     parse_batch, parse_dialect, parse_drop, parse_image_size, parse_layout, parse_precision, parse_profile,
-    parse_provider, parse_threads, parse_tokens,
+    parse_provider, parse_threads, parse_tokens, parse_tokens_type,
 };
 
 #[derive(Args)]
@@ -34,9 +34,18 @@ pub struct ChoiceArgs {
     pub dialect: Option<Dialect>,
 }
 
-impl From<ChoiceArgs> for Choice {
-    fn from(args: ChoiceArgs) -> Choice {
-        Choice { model: args.model, config: args.config, dialect: args.dialect }
+impl ChoiceArgs {
+    /// The checkpoint and how its model is chosen.
+    pub fn source(self, checkpoint: PathBuf, image_size: Option<[usize; 2]>) -> Source {
+        let mut source = Source::new(checkpoint);
+        source.model = match (self.config, self.model) {
+            (Some(file), _) => ModelChoice::File(file),
+            (None, Some(name)) => ModelChoice::Named(name),
+            (None, None) => ModelChoice::Detect,
+        };
+        source.dialect = self.dialect;
+        source.image_size = image_size;
+        source
     }
 }
 
@@ -57,7 +66,7 @@ pub struct BuildArgs {
     #[arg(long)]
     pub no_normalize: bool,
     /// Fix the batch to N rows: for NPUs and others that take no free axes (bytes have 3 channels then)
-    #[arg(long = "static", value_name = "N", value_parser = parse_batch, conflicts_with = "dynamic_text")]
+    #[arg(long = "static", value_name = "N", value_parser = parse_batch)]
     pub fixed: Option<usize>,
     /// Take texts of any length up to the context, where no target fixes every axis: input_ids [batch_size, sequence_length], as `hf` does without
     /// being asked. With causal text towers (CLIP, MobileCLIP-B) short texts cost what they are long; others fill
@@ -82,11 +91,11 @@ pub struct BuildArgs {
 }
 
 impl BuildArgs {
-    pub fn build(&self, resizes: bool) -> anyhow::Result<Build> {
-        let target = match self.opset {
+    fn target(&self, resizes: bool) -> anyhow::Result<Target> {
+        match self.opset {
             // The first that can, where nothing is said.
-            None if resizes => Target::with_opset(self.target, 18).unwrap_or(Target::new(self.target)),
-            None => Target::new(self.target),
+            None if resizes => Ok(Target::with_opset(self.target, 18).unwrap_or(Target::new(self.target))),
+            None => Ok(Target::new(self.target)),
             Some(opset) => Target::with_opset(self.target, opset).ok_or_else(|| {
                 let (name, opsets) = (self.target.name, &self.target.opsets);
                 anyhow::anyhow!(
@@ -94,20 +103,18 @@ impl BuildArgs {
                     opsets.start(),
                     opsets.end()
                 )
-            })?,
-        };
-        Ok(Build {
-            target,
-            ports: Ports::PLAIN,
-            batch: self.fixed,
-            normalize: !self.no_normalize,
+            }),
+        }
+    }
+
+    fn savings(&self) -> Savings {
+        Savings {
             fold: !self.no_fold,
             last_block: !self.no_last_block,
             map_query: !self.no_map_query,
             text_cut: !self.no_text_cut,
-            dynamic_text: self.dynamic_text,
             plain_depthwise: !self.no_plain_depthwise,
-        })
+        }
     }
 }
 
@@ -160,8 +167,8 @@ pub struct ExportArgs {
     #[arg(long)]
     pub demo: bool,
     /// Type of token ids: int32 or int64. Default: as the layout has them, and for `plain` the target
-    #[arg(long, value_name = "TYPE", value_parser = ["int32", "int64"])]
-    pub tokens: Option<String>,
+    #[arg(long, value_name = "TYPE", value_parser = parse_tokens_type)]
+    pub tokens: Option<TokenType>,
     /// How images come: `float` (float32 [batch_size, 3, H, W], preprocessed), `uint8` (bytes as decoders leave
     /// them, [batch_size, H, W, 3 or 4]; alpha is dropped, scale, mean and deviation are in the graph) or
     /// `uint8-nchw` ([batch_size, 3 or 4, H, W]). Default: as the layout has them
@@ -170,7 +177,7 @@ pub struct ExportArgs {
     /// Resize and crop in the graph, as the model's preprocessing does it: bytes of any height and width
     /// (--image uint8 where nothing is said; opset 18 or later; layout `plain`, a target that fixes no axis). Alpha
     /// is dropped before
-    #[arg(long, conflicts_with = "fixed")]
+    #[arg(long)]
     pub resize: bool,
     /// Write one model.onnx with both towers instead of two files: logits_per_image, logits_per_text, text_embeds,
     /// image_embeds, scale and bias inside
@@ -181,7 +188,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "combined")]
     pub labels: Option<PathBuf>,
     /// Sentence around each label, with {} in its place; may be repeated, and the mean embedding is taken
-    #[arg(long, value_name = "TEXT", requires = "labels", default_value = TEMPLATE)]
+    #[arg(long, value_name = "TEXT", requires = "labels", default_value = Template::DEFAULT)]
     pub template: Vec<String>,
     /// Outputs besides embeddings: last_hidden_state (of both towers every place of the last block, as transformers
     /// has it) and patch_tokens (every patch of an image, normed). They switch off the economies of the last block
@@ -191,7 +198,7 @@ pub struct ExportArgs {
     #[command(flatten)]
     pub build: BuildArgs,
     #[command(flatten)]
-    pub narrow: NarrowArgs,
+    pub precision: PrecisionArgs,
     /// Write weights beside the model (<file>_data) even below 2 GiB
     #[arg(long)]
     pub external_data: bool,
@@ -202,37 +209,71 @@ pub struct ExportArgs {
     /// Reference embeddings to hold the files to
     #[arg(long, value_name = "FILE.npz")]
     pub reference: Option<PathBuf>,
-    /// Batch sizes to verify at
-    #[arg(long, value_name = "N,N", value_delimiter = ',', default_values_t = verify::BATCHES, value_parser = parse_batch)]
-    pub batches: Vec<usize>,
+    /// Batch sizes to verify at. Default: 1,2,3
+    #[arg(long, value_name = "N,N", value_delimiter = ',', value_parser = parse_batch)]
+    pub batches: Option<Vec<usize>>,
     /// Do not load and run the files; no report.json is written
-    #[arg(long, conflicts_with_all = ["reference", "batches"])]
+    #[arg(long)]
     pub no_verify: bool,
     /// Time every file too, one item on one thread; the figures go into report.json and report.html
-    #[arg(long, conflicts_with = "no_verify")]
+    #[arg(long)]
     pub bench: bool,
     #[command(flatten)]
     pub engines: EngineArgs,
 }
 
 impl ExportArgs {
-    /// What files there are to be.
-    pub fn form(&self, warn: &dyn Fn(&str)) -> anyhow::Result<Form> {
+    /// What is asked for.
+    ///
+    /// # Errors
+    /// Labels that cannot be read, or values that are none.
+    pub fn request(self, warn: &dyn Fn(&str)) -> anyhow::Result<Export> {
+        let (artifacts, pixels, target) = (self.artifacts(warn)?, self.pixels()?, self.build.target(self.resize)?);
+        let (outputs, precision) = (self.outputs(), self.precision.precision());
+        let mut request = Export::new(&self.checkpoint, &self.out);
+        request.source = self.choice.source(self.checkpoint, self.image_size);
+        request.source.tokenizer = self.tokenizer;
+        request.output.replace = self.force;
+        request.output.hash = !self.no_hash;
+        request.output.external_data = self.external_data;
+        request.graph.target = target;
+        request.graph.artifacts = artifacts;
+        request.graph.batch = self.build.fixed;
+        request.graph.dynamic_text = self.build.dynamic_text;
+        request.graph.normalize = self.build.no_normalize.then_some(false);
+        request.graph.pixels = pixels;
+        request.graph.tokens = self.tokens;
+        request.graph.outputs = outputs;
+        request.graph.savings = self.build.savings();
+        request.precision = precision;
+        request.layout.layout = self.layout;
+        request.layout.demo = self.demo;
+        request.proof.verify = !self.no_verify;
+        request.proof.bench = self.bench;
+        request.proof.engines = self.engines.into();
+        request.proof.reference = self.reference;
+        request.proof.batches = self.batches;
+        Ok(request)
+    }
+
+    /// Which files there are.
+    fn artifacts(&self, warn: &dyn Fn(&str)) -> anyhow::Result<Artifacts> {
         let Some(file) = &self.labels else {
-            return Ok(if self.combined { Form::Combined } else { Form::Towers });
+            return Ok(if self.combined { Artifacts::Combined } else { Artifacts::Towers });
         };
         let labels = super::embedding::labels(vec![], Some(file), warn)?;
-        Ok(Form::Classifier(Classes { labels, templates: self.template.clone() }))
+        let templates = self.template.iter().map(Template::new).collect::<Result<Vec<_>, _>>()?;
+        Ok(Artifacts::ZeroShot(ZeroShot::new(labels, templates)?))
     }
 
     /// Outputs besides embeddings.
-    pub fn extra(&self) -> Extra {
+    fn outputs(&self) -> ExtraOutputs {
         let asked = |name: &str| self.outputs.iter().any(|output| output == name);
-        Extra { hidden: asked("last_hidden_state"), patches: asked("patch_tokens") }
+        ExtraOutputs { hidden: asked("last_hidden_state"), patches: asked("patch_tokens") }
     }
 
     /// How images come, where that was said.
-    pub fn pixels(&self) -> anyhow::Result<Option<PixelFormat>> {
+    fn pixels(&self) -> anyhow::Result<Option<PixelFormat>> {
         let bytes = |last: bool| Some(PixelFormat::Bytes { last, alpha: true, resize: self.resize });
         Ok(match (self.image.as_deref(), self.resize) {
             (None, false) => None,
@@ -244,57 +285,10 @@ impl ExportArgs {
             (_, _) => bytes(true),
         })
     }
-
-    /// What flags cannot say of one another.
-    pub fn check(&self) -> anyhow::Result<()> {
-        self.template.iter().try_for_each(|template| super::embedding::check_template(template))?;
-        if self.build.no_normalize && self.layout.normalizes() == Some(true) {
-            anyhow::bail!("{} takes normalised embeddings; leave out --no-normalize", self.layout.name());
-        }
-        let target = self.build.target;
-        let fixed = match self.build.fixed {
-            Some(_) => Some("--static".to_owned()),
-            None => target.static_batch.then(|| format!("--target {}", target.name)),
-        };
-        if let Some(fixed) = fixed {
-            if self.narrow.calibrate.is_some() || self.narrow.max_drop.is_some() {
-                anyhow::bail!(
-                    "--calibrate and --max-drop run batches of several sizes, and {fixed} takes one; leave out one of them"
-                );
-            }
-            if self.build.dynamic_text {
-                anyhow::bail!("{fixed} fixes every axis, and --dynamic-text leaves one free; leave out one of them");
-            }
-        }
-        if self.build.no_normalize && (self.combined || self.labels.is_some()) {
-            anyhow::bail!("--combined and --labels compare embeddings, which are normalised; leave out --no-normalize");
-        }
-        let runs = !self.no_verify
-            || self.labels.is_some()
-            || self.narrow.calibrate.is_some()
-            || self.narrow.max_drop.is_some();
-        if !runs && (self.engines.ort_lib.is_some() || !self.engines.engine.is_empty()) {
-            anyhow::bail!("--no-verify runs nothing, so leave out --ort-lib and --engine; or leave out --no-verify");
-        }
-        let narrow = &self.narrow;
-        let idle = [
-            ("--keep", !narrow.keep.is_empty()),
-            ("--no-auto-keep", narrow.no_auto_keep),
-            ("--reduce-range", narrow.reduce_range),
-            ("--zero-points", narrow.zero_points),
-            ("--calibrate", narrow.calibrate.is_some()),
-            ("--max-drop", narrow.max_drop.is_some()),
-        ];
-        let idle: Vec<&str> = idle.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect();
-        if narrow.precisions() == [Precision::Fp32] && !idle.is_empty() {
-            anyhow::bail!("{} is for other precisions than fp32; add --precision", idle.join(", "));
-        }
-        Ok(())
-    }
 }
 
 #[derive(Args)]
-pub struct NarrowArgs {
+pub struct PrecisionArgs {
     /// Precisions to write each tower in: fp32, fp16 (arithmetic too), fp16-weights, int8 (products in
     /// whole numbers, input quantised as it comes), int8-weights, int4 (weights in blocks of 32),
     /// int4-fp16
@@ -325,23 +319,20 @@ pub struct NarrowArgs {
     pub max_drop: Option<f64>,
 }
 
-impl NarrowArgs {
-    /// Each precision once, in order of size.
-    pub fn precisions(&self) -> Vec<Precision> {
-        let mut all = self.precision.clone();
-        all.sort();
-        all.dedup();
-        all
-    }
-
-    pub fn options(&self) -> precision::Options {
-        precision::Options {
-            keep: self.keep.clone(),
-            keep_nothing: self.no_auto_keep,
-            measured: vec![],
-            reduce_range: self.reduce_range,
-            zero_points: self.zero_points,
-        }
+impl PrecisionArgs {
+    fn precision(&self) -> PrecisionOptions {
+        let mut options = PrecisionOptions::default();
+        // Each once, in order of size.
+        options.precisions.clone_from(&self.precision);
+        options.precisions.sort();
+        options.precisions.dedup();
+        options.exclude.clone_from(&self.keep);
+        options.auto_exclude = !self.no_auto_keep;
+        options.reduce_range = self.reduce_range;
+        options.zero_points = self.zero_points;
+        options.calibrate.clone_from(&self.calibrate);
+        options.max_drop = self.max_drop;
+        options
     }
 }
 

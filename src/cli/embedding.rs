@@ -7,16 +7,13 @@ use anyhow::{Context, bail};
 use clap::Args;
 use clip_onnx::embed::store::{Entry, Of, Store};
 use clip_onnx::embed::{Embedder, Options, cosine};
-use clip_onnx::pipeline::Progress;
+use clip_onnx::pipeline::{Progress, Template};
 use clip_onnx::precision::Precision;
 use clip_onnx::verify::Engines;
 
 use super::args::EngineArgs;
 use super::parse::parse_precision;
 use super::progress::Bars;
-
-/// The sentence around a label where none is named.
-pub const TEMPLATE: &str = "a photo of a {}";
 
 /// Endings of files that are taken from a folder of photographs.
 const PHOTOGRAPHS: [&str; 8] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp"];
@@ -228,9 +225,8 @@ pub fn classify(args: ClassifyArgs, bars: &Bars, out: &mut impl Write) -> anyhow
         (labels, probabilities)
     } else {
         let labels = labels(args.labels.clone(), args.labels_file.as_deref(), &|message| bars.warn(message))?;
-        let template = args.template.as_deref().unwrap_or(TEMPLATE);
-        check_template(template)?;
-        let sentences: Vec<String> = labels.iter().map(|label| template.replace("{}", label)).collect();
+        let template = Template::new(args.template.as_deref().unwrap_or(Template::DEFAULT))?;
+        let sentences: Vec<String> = labels.iter().map(|label| template.filled(label)).collect();
         let probabilities = of_sentences(&args.image, &sentences, &embedder, bars)?;
         (labels, probabilities)
     };
@@ -304,15 +300,6 @@ pub fn labels(named: Vec<String>, file: Option<&Path>, warn: &dyn Fn(&str)) -> a
         warn(&format!("labels are taken once: {count} are named, {} are different", labels.len()));
     }
     Ok(labels)
-}
-
-/// # Errors
-/// When there is no place for the label.
-pub fn check_template(template: &str) -> anyhow::Result<()> {
-    if !template.contains("{}") {
-        bail!("--template `{template}` has no {{}} for the label");
-    }
-    Ok(())
 }
 
 /// Lines of a file that hold something.

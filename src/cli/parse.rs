@@ -3,6 +3,7 @@
 use clip_onnx::config::Dialect;
 use clip_onnx::layout::Layout;
 use clip_onnx::onnx::target::{PROFILES, Profile};
+use clip_onnx::pipeline::TokenType;
 use clip_onnx::precision::Precision;
 use clip_onnx::providers::Provider;
 
@@ -33,6 +34,11 @@ pub fn parse_profile(text: &str) -> Result<&'static Profile, String> {
 
 pub fn parse_dialect(text: &str) -> Result<Dialect, String> {
     Dialect::parse(text).ok_or_else(|| "expected `original`, `open_clip` or `transformers`".to_owned())
+}
+
+pub fn parse_tokens_type(text: &str) -> Result<TokenType, String> {
+    let found = [TokenType::Int32, TokenType::Int64].into_iter().find(|kind| kind.name() == text);
+    found.ok_or_else(|| "expected int32 or int64".to_owned())
 }
 
 pub fn parse_image_size(text: &str) -> Result<[usize; 2], String> {

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use clip_onnx::pipeline::Progress;
+use super::spell::spelled;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// One bar at a time: of bytes or of things where their number is known, a spinner where it is not.
@@ -65,6 +66,7 @@ impl Progress for Bars {
     }
 
     fn warn(&self, message: &str) {
+        let message = spelled(message);
         self.current().suspend(|| eprintln!("clip-onnx: note: {message}"));
     }
 }

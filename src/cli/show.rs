@@ -10,6 +10,8 @@ use clip_onnx::onnx::read::Port;
 use clip_onnx::pipeline::{CheckpointReport, Convert, Converted, Exported, Folding, Inspected, OnnxReport};
 use clip_onnx::providers::{Coverage, Refused};
 
+use super::spell::spelled;
+
 /// Bytes as a person reads them.
 fn size(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
@@ -21,19 +23,19 @@ pub fn exported(out: &mut impl Write, exported: &Exported) -> io::Result<()> {
         out,
         "{} ({}), dialect {}, embedding {}{}",
         config.model,
-        exported.selected.found,
+        spelled(&exported.selected.found.to_string()),
         config.dialect,
         config.embed_dim,
         if exported.normalized { ", L2-normalised" } else { ", not normalised" }
     )?;
     for (name, Rule { rule, source, assumed }) in exported.selected.inputs() {
-        writeln!(out, "  {name}: {rule} ({}{source})", if assumed { "assumed " } else { "" })?;
+        writeln!(out, "  {name}: {rule} ({}{})", if assumed { "assumed " } else { "" }, spelled(&source))?;
     }
     for file in &exported.files {
         writeln!(out, "  {} ({})", file.path.display(), size(file.size))?;
     }
-    for (file, taken) in &exported.taken {
-        writeln!(out, "  {}: {taken}", file.display())?;
+    for (file, coverage) in &exported.coverage {
+        writeln!(out, "  {}: {coverage}", file.display())?;
     }
     match &exported.report {
         Some(report) => writeln!(out, "\n{report}"),
@@ -47,7 +49,7 @@ pub fn converted(out: &mut impl Write, request: &Convert, converted: &Converted)
         out,
         "{} ({}): {} tensors under open_clip's names in {}; recorded dialect {}",
         config.model,
-        converted.selected.found,
+        spelled(&converted.selected.found.to_string()),
         converted.tensors,
         request.out.display(),
         config.dialect
@@ -96,7 +98,7 @@ fn checkpoint(out: &mut impl Write, report: &CheckpointReport, filter: Option<&s
     if let (Some(model), Some(found), Some(family), Some(dialect)) =
         (&report.model, &report.found, &report.family, &report.dialect)
     {
-        line(out, "model", format!("{model} ({found})"))?;
+        line(out, "model", format!("{model} ({})", spelled(found)))?;
         line(out, "family", family)?;
         line(out, "dialect", dialect)?;
     }
@@ -122,7 +124,7 @@ fn checkpoint(out: &mut impl Write, report: &CheckpointReport, filter: Option<&s
         }
     }
     if let Some(problem) = &report.problem {
-        line(out, "problem", problem)?;
+        line(out, "problem", spelled(problem))?;
     }
     if let Some(against) = report.against.as_ref().filter(|_| !report.differences.is_empty()) {
         writeln!(out, "differences from {against}:")?;

@@ -25,9 +25,9 @@ use crate::tensor;
 pub enum Error {
     #[error(transparent)]
     Tensor(#[from] tensor::Error),
-    #[error("writing {path}: {source}")]
+    #[error("writing {path}")]
     Io { path: String, source: io::Error },
-    #[error("no space left while writing {path} ({size} bytes); free some, or name another --out")]
+    #[error("no space left while writing {path} ({size} bytes); free some, or write to another place")]
     NoSpace { path: String, size: u64 },
 }
 

@@ -5,8 +5,9 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::digest::Digest;
-use super::select::{Choice, RECORDED_CONFIG, RECORDED_DIALECT, Selected};
-use super::{Error, Loaded, Progress, load};
+use super::model::Model;
+use super::select::{RECORDED_CONFIG, RECORDED_DIALECT, Selected};
+use super::{Error, Progress, Setting, Source};
 use crate::checkpoint::write::{self, safetensors};
 use crate::config::{Dialect, Family, ModelConfig, Naming, PatchEmbed, Proj, TextModel, VisionCfg, VisionPool};
 use crate::onnx::Graph;
@@ -20,16 +21,23 @@ use crate::towers::Build;
 
 /// What to convert, and where to.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Convert {
-    pub checkpoint: PathBuf,
+    /// Another image size resamples positions, and freezes NaFlex, which open_clip 3.3 cannot load.
+    pub source: Source,
     /// The `.safetensors` file to write.
     pub out: PathBuf,
-    pub force: bool,
-    pub choice: Choice,
-    /// Freezes NaFlex, which open_clip 3.3 cannot load, and resamples positions.
-    pub image_size: Option<[usize; 2]>,
+    /// Replace the file where it is there.
+    pub replace: bool,
     /// Folds training-time branches, under timm's names for the folded form.
     pub reparameterize: bool,
+}
+
+impl Convert {
+    /// A checkpoint, of the model that is found, to a new file.
+    pub fn new(checkpoint: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Convert {
+        Convert { source: Source::new(checkpoint), out: out.into(), replace: false, reparameterize: false }
+    }
 }
 
 /// What came of it.
@@ -44,22 +52,22 @@ pub struct Converted {
 /// # Errors
 /// See [`Error`].
 pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, Error> {
-    let path = &request.checkpoint;
-    let mut out = OutputFile::create(&request.out, request.force)?;
-    let loaded = load(path, &request.choice, request.image_size, out.folder(), progress)?;
-    if loaded.checkpoint.is_read_from(&request.out) {
+    let path = &request.source.checkpoint;
+    let mut out = OutputFile::create(&request.out, request.replace)?;
+    let model = Model::load(&request.source, out.folder(), progress)?;
+    if model.checkpoint.is_read_from(&request.out) {
         return Err(Error::Unsupported {
             path: request.out.display().to_string(),
             what: "is what would be converted".to_owned(),
-            way_out: "name another --out".to_owned(),
+            way_out: "name another file to write".to_owned(),
         });
     }
-    let mut digest = Digest::start(&loaded.checkpoint);
-    fits_open_clip(&loaded.selected.config, path)?;
+    let mut digest = Digest::start(&model.checkpoint);
+    fits_open_clip(&model.selected.config, path)?;
     // Building the towers checks every name and shape, so that nothing half-right is written.
     // Folded weights are taken from the graph, so their channels must stand in their own order.
-    let image = loaded.image(&Build { plain_depthwise: false, ..Build::default() })?;
-    let Loaded { checkpoint, mut params, mut selected } = loaded;
+    let image = model.image(&Build { plain_depthwise: false, ..Build::default() })?;
+    let Model { checkpoint, mut params, mut selected, .. } = model;
 
     let published = selected.config.clone();
     if request.reparameterize {
@@ -107,17 +115,20 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
 /// Whether open_clip has a model to put these weights in.
 fn fits_open_clip(config: &ModelConfig, path: &Path) -> Result<(), Error> {
     let (what, way_out) = if matches!(config.vision_cfg, VisionCfg::NaflexVit(_)) {
-        ("takes images of any size, which open_clip 3.3 has no model for", "freeze it with --image-size HxW")
+        (
+            "takes images of any size, which open_clip 3.3 has no model for",
+            format!("freeze it with {}", Setting::ImageSize),
+        )
     } else if config.text_cfg.model_type == TextModel::Mct {
         (
             "has a text tower with RepMixer blocks, and open_clip has no such module to load it into",
-            "`export` writes it as ONNX all the same",
+            "`export` writes it as ONNX all the same".to_owned(),
         )
     } else {
         return Ok(());
     };
     let what = format!("{} {what}", config.model);
-    Err(Error::Unsupported { path: path.display().to_string(), what, way_out: way_out.to_owned() })
+    Err(Error::Unsupported { path: path.display().to_string(), what, way_out })
 }
 
 /// Which of open_clip's forms holds a model.

@@ -1,12 +1,12 @@
 //! `clip-onnx inspect`: what a checkpoint or an ONNX file is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use serde::Serialize;
 
-use super::select::{Choice, Difference, differences, ranked, select};
-use super::{Error, Silent, open};
+use super::model::open;
+use super::select::{Difference, differences, ranked, select};
+use super::{Error, Setting, Silent, Source};
 use crate::checkpoint::{self, Checkpoint, Skipped};
 use crate::config::ModelConfig;
 use crate::layout::manifest::Rule;
@@ -87,11 +87,12 @@ pub struct TensorReport {
     pub shape: Vec<usize>,
 }
 
-/// Looks at `path`, whichever kind of file it is.
+/// Looks at a source's checkpoint, which may be an ONNX file too.
 ///
 /// # Errors
 /// When the file is neither a checkpoint nor an ONNX model.
-pub fn inspect(path: &Path, choice: &Choice) -> Result<Inspected, Error> {
+pub fn inspect(source: &Source) -> Result<Inspected, Error> {
+    let path = source.checkpoint.as_path();
     if super::refusal::is_onnx(path) {
         let summary = summary(path).map_err(|e| Error::Verify(e.into()))?;
         let runtimes = providers::runtimes(&summary);
@@ -104,10 +105,10 @@ pub fn inspect(path: &Path, choice: &Choice) -> Result<Inspected, Error> {
             way_out: "name one of the .onnx files in it".to_owned(),
         });
     }
-    Ok(Inspected::Checkpoint(Box::new(checkpoint(&open(path)?, choice)?)))
+    Ok(Inspected::Checkpoint(Box::new(checkpoint(&open(path)?, source)?)))
 }
 
-fn checkpoint(checkpoint: &Checkpoint, choice: &Choice) -> Result<CheckpointReport, Error> {
+fn checkpoint(checkpoint: &Checkpoint, source: &Source) -> Result<CheckpointReport, Error> {
     let mut report = CheckpointReport {
         file: checkpoint.file_name(),
         format: checkpoint.format().to_string(),
@@ -139,7 +140,7 @@ fn checkpoint(checkpoint: &Checkpoint, choice: &Choice) -> Result<CheckpointRepo
     let params = match Params::from_checkpoint(checkpoint) {
         Ok(params) => params,
         Err(problem) => {
-            report.problem = Some(Error::names(checkpoint, problem).to_string());
+            report.problem = Some(with_remedy(&Error::names(checkpoint, problem)));
             return Ok(report);
         }
     };
@@ -152,7 +153,7 @@ fn checkpoint(checkpoint: &Checkpoint, choice: &Choice) -> Result<CheckpointRepo
         };
         *report.parameters.entry(tower.to_owned()).or_insert(0) += tensor.len() as u64;
     }
-    match select(choice, checkpoint, &params, &Silent) {
+    match select(source, checkpoint, &params, &Silent) {
         Ok(selected) => {
             let config = &selected.config;
             report.model = Some(config.model.clone());
@@ -169,10 +170,12 @@ fn checkpoint(checkpoint: &Checkpoint, choice: &Choice) -> Result<CheckpointRepo
         Err(problem @ (Error::NoFit { .. } | Error::Ambiguous { .. })) => {
             report.problem = Some(match problem {
                 // The differences are listed below.
-                Error::NoFit { .. } => "no known model has these shapes; give --model NAME or --config FILE".to_owned(),
-                other => other.to_string(),
+                Error::NoFit { .. } => {
+                    format!("no known model has these shapes; choose one with {} or {}", Setting::Model, Setting::Config)
+                }
+                other => with_remedy(&other),
             });
-            let dialect = choice.dialect.unwrap_or(params.naming().dialect());
+            let dialect = source.dialect.unwrap_or(params.naming().dialect());
             if let Some((config, differences)) = ranked(&params, dialect).into_iter().next() {
                 report.against = Some(config.model);
                 report.differences = differences;
@@ -181,6 +184,13 @@ fn checkpoint(checkpoint: &Checkpoint, choice: &Choice) -> Result<CheckpointRepo
         Err(problem) => return Err(problem),
     }
     Ok(report)
+}
+
+/// An error in one line, with what caused it and what would help.
+fn with_remedy(error: &Error) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let chain = std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ");
+    error.remedy().map_or(chain.clone(), |remedy| format!("{chain}; {remedy}"))
 }
 
 /// Builds both towers both ways, over a recorder: names and shapes tell all there is to count.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::Error;
+use super::{Error, Setting};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::ModelConfig;
 use crate::files::read_text;
@@ -49,7 +49,7 @@ pub fn another_kind(path: &Path) -> Option<Error> {
     if !path.exists() && ModelConfig::named(&shown).is_ok() {
         return unsupported(
             "it is the name of a model, and there is no such file".to_owned(),
-            format!("name its checkpoint, and --model {shown}"),
+            format!("name its checkpoint, and the model with {}", Setting::Model),
         );
     }
     if !path.exists() {

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::surroundings::{Origin, Surroundings};
-use super::{Error, Progress};
+use super::manifest::file_name;
+use super::{Error, ModelChoice, Progress, Setting, Source};
 use crate::checkpoint::Checkpoint;
 use crate::config::{self, Act, Dialect, ModelConfig, Naming, OpenClipJson, Problem, VisionCfg, known};
 use crate::layout::manifest::Rule;
@@ -16,22 +17,13 @@ pub const RECORDED_CONFIG: &str = "clip_onnx.config";
 /// The dialect alone, for people to read.
 pub const RECORDED_DIALECT: &str = "clip_onnx.dialect";
 
-/// How the user wants the model chosen.
-#[derive(Clone, Debug, Default)]
-pub struct Choice {
-    /// `--model`
-    pub model: Option<String>,
-    /// `--config`
-    pub config: Option<PathBuf>,
-    /// `--dialect`
-    pub dialect: Option<Dialect>,
-}
-
 /// What the choice rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     Named,
     File,
+    /// In memory, by a program.
+    Given,
     Recorded,
     Beside,
     OpenClip,
@@ -42,8 +34,9 @@ pub enum Found {
 impl std::fmt::Display for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Found::Named => "named by --model",
-            Found::File => "from --config",
+            Found::Named => return write!(f, "named by {}", Setting::Model),
+            Found::File => return write!(f, "from {}", Setting::Config),
+            Found::Given => "given",
             Found::Recorded => "recorded in the checkpoint",
             Found::Beside => "from the config.json beside it",
             Found::OpenClip => "from the open_clip_config.json beside it",
@@ -81,8 +74,8 @@ impl Selected {
             (_, Found::Recorded) => format!(" (model {} is recorded in the file)", self.config.model),
             (_, Found::Beside) => " (as the config.json beside it describes the model)".to_owned(),
             (_, Found::OpenClip) => " (as the open_clip_config.json beside it describes the model)".to_owned(),
-            (_, Found::Named | Found::File) => format!(
-                " (model {} was chosen; `clip-onnx inspect {}` says which models fit)",
+            (_, Found::Named | Found::File | Found::Given) => format!(
+                " (model {} was chosen; `inspect {}` says which models fit)",
                 self.config.model,
                 path.display()
             ),
@@ -96,16 +89,17 @@ impl Selected {
 /// # Errors
 /// [`Error::Config`], [`Error::NoFit`] or [`Error::Ambiguous`].
 pub fn select(
-    choice: &Choice,
+    source: &Source,
     checkpoint: &Checkpoint,
     params: &Params,
     progress: &dyn Progress,
 ) -> Result<Selected, Error> {
-    let named = choice.config.as_deref();
+    let named = source.config_file();
     let around = Surroundings::new(checkpoint, named, progress);
-    let (mut config, found) = choose(choice, checkpoint, params, &around, progress)?;
+    let (mut config, found) = choose(source, checkpoint, params, &around, progress)?;
     let whole = match (found, named) {
-        (Found::File, Some(path)) => is_whole(path).then(|| Origin::file("--config")),
+        (Found::File, Some(path)) => is_whole(path).then(|| Origin::file(file_name(path))),
+        (Found::Given, _) => Some(Origin::file("the configuration given")),
         (Found::Recorded, _) => Some(Origin::file("recorded in the checkpoint")),
         _ => None,
     };
@@ -133,30 +127,34 @@ fn is_whole(path: &Path) -> bool {
 
 /// The model alone.
 fn choose(
-    choice: &Choice,
+    source: &Source,
     checkpoint: &Checkpoint,
     params: &Params,
     around: &Surroundings,
     progress: &dyn Progress,
 ) -> Result<(ModelConfig, Found), Error> {
     let naming = params.naming();
-    let in_dialect = |config: ModelConfig| match choice.dialect {
+    let in_dialect = |config: ModelConfig| match source.dialect {
         Some(dialect) => config.in_dialect(dialect),
         None => Ok(config),
     };
-    if let Some(path) = &choice.config {
-        let config = in_dialect(ModelConfig::read(path)?)?;
-        // One of the form of `models/` says how branches are stored.
-        return Ok((if is_whole(path) { config } else { as_stored(config, params) }, Found::File));
+    match &source.model {
+        ModelChoice::File(path) => {
+            let config = in_dialect(ModelConfig::read(path)?)?;
+            // One in the form of `models/` says how branches are stored.
+            return Ok((if is_whole(path) { config } else { as_stored(config, params) }, Found::File));
+        }
+        ModelChoice::Given(config) => return Ok((in_dialect((**config).clone())?, Found::Given)),
+        ModelChoice::Named(_) | ModelChoice::Detect => {}
     }
     let recorded = recorded(checkpoint)?;
-    let dialect = choice.dialect.or(recorded.as_ref().map(|config| config.dialect)).unwrap_or(naming.dialect());
-    if let Some(name) = &choice.model {
+    let dialect = source.dialect.or(recorded.as_ref().map(|config| config.dialect)).unwrap_or(naming.dialect());
+    if let ModelChoice::Named(name) = &source.model {
         let config = as_stored(ModelConfig::named(name)?.for_file(naming, dialect)?, params);
         return Ok((config, Found::Named));
     }
     if let Some(config) = recorded {
-        if choice.dialect.is_none() && config.dialect != naming.dialect() {
+        if source.dialect.is_none() && config.dialect != naming.dialect() {
             progress.warn(&format!(
                 "the weights were published in another form; the graph follows the recorded dialect `{}`, not {naming}'s",
                 config.dialect,
@@ -170,7 +168,7 @@ fn choose(
         Naming::BigVision | Naming::Apple => None,
     };
     if let Some((config, found)) = beside {
-        let config = match choice.dialect {
+        let config = match source.dialect {
             // Only a known model says what other code does with it.
             Some(dialect) => match ModelConfig::named(&config.model) {
                 Ok(known) if dialect != config.dialect => as_stored(known.for_file(naming, dialect)?, params),
@@ -200,9 +198,10 @@ fn choose(
         return Err(Error::Ambiguous { path, count: names.len(), names: names.join(" and ") });
     };
     progress.warn(&format!(
-        "{} have these names and shapes; took {} for {reason}. Say so with --model if it is another",
+        "{} have these names and shapes; took {} for {reason}. Name another with {}",
         names.join(" and "),
-        config.model
+        config.model,
+        Setting::Model
     ));
     Ok((config.clone(), Found::Guessed))
 }
@@ -263,7 +262,7 @@ fn beside(around: &Surroundings) -> Result<Option<ModelConfig>, Error> {
             field: "model_type".to_owned(),
             found: "absent".to_owned(),
             expected:
-                "clip, siglip or siglip2; restore the published file, or choose the model with --model or --config"
+                "clip, siglip or siglip2; restore the published file, or choose the model by name or with a configuration file"
                     .to_owned(),
         };
         config::Error::Transformers { path, problem }.into()

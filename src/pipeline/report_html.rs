@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::narrow::PrecisionReport;
+use super::quantize::PrecisionReport;
 use super::run::Run;
 use crate::bench::Measured;
 use crate::layout::manifest::Rule;
@@ -12,7 +12,7 @@ use crate::verify::{BATCH, EMBEDDING, LOGITS, Report, UNIT_NORM};
 mod charts;
 
 /// Of both colour schemes, and of phones.
-const STYLE: &str = include_str!("page/style.css");
+const STYLE: &str = include_str!("report_html/style.css");
 
 /// What the page is about.
 pub struct Page<'a> {

@@ -1,0 +1,113 @@
+//! A checkpoint with its parameters, and the model they are.
+
+use std::path::{Path, PathBuf};
+
+use super::select::{Selected, select};
+use super::{Error, Progress, Source, refusal};
+use crate::checkpoint::{self, Checkpoint, Skipped};
+use crate::onnx::Graph;
+use crate::params::{self, Params};
+use crate::tokenize::Tokenizer;
+use crate::towers::{self, Build};
+
+/// What was loaded.
+pub struct Model {
+    pub checkpoint: Checkpoint,
+    pub params: Params,
+    pub selected: Selected,
+    /// The model's `tokenizer.json`: the one that was named, or the one beside the checkpoint.
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// Opens a checkpoint, a file or a folder that holds one.
+///
+/// # Errors
+/// What is no checkpoint, by name where it is something else that is known.
+pub fn open(path: &Path) -> Result<Checkpoint, Error> {
+    if let Some(error) = refusal::another_kind(path) {
+        return Err(error);
+    }
+    let path = checkpoint::locate(path).map_err(|source| Error::checkpoint(path, source))?;
+    Checkpoint::open(&path).map_err(|source| Error::checkpoint(&path, source))
+}
+
+impl Model {
+    /// Opens a checkpoint, names its parameters, chooses its model, and brings both to the image size that was asked
+    /// for. What does not fit in memory goes to `scratch`.
+    ///
+    /// # Errors
+    /// What keeps the checkpoint from being read, names without a row in a key map, or a model that is not found.
+    pub fn load(source: &Source, scratch: &Path, progress: &dyn Progress) -> Result<Model, Error> {
+        let checkpoint = open(&source.checkpoint)?;
+        checkpoint.spill_into(scratch);
+        let mut params = Params::from_checkpoint(&checkpoint).map_err(|source| Error::names(&checkpoint, source))?;
+        let mut selected = select(source, &checkpoint, &params, progress)?;
+        if let Some(size) = source.image_size {
+            resize(&mut selected, &mut params, size, checkpoint.path())?;
+        }
+        let tokenizer = source.tokenizer.clone().or_else(|| carried_tokenizer(&selected, progress));
+        Ok(Model { checkpoint, params, selected, tokenizer })
+    }
+
+    /// An error of parameters, with the checkpoint's name and what may have been chosen wrongly.
+    pub fn wrong(&self, source: params::Error) -> Error {
+        self.selected.params_error(self.checkpoint.path(), source)
+    }
+
+    /// The image tower; every parameter of both towers must be read, in its shape.
+    ///
+    /// # Errors
+    /// A parameter that is missing, has another shape, or is read by neither tower.
+    pub fn image(&self, build: &Build) -> Result<Graph, Error> {
+        let (config, params) = (&self.selected.config, &self.params);
+        let wrong = |source| self.wrong(source);
+        let image = towers::image(config, params, build).map_err(wrong)?;
+        towers::text(config, params, build).map_err(wrong)?;
+        towers::logits(config, params).map_err(wrong)?;
+        params.expect_all_read().map_err(wrong)?;
+        Ok(image)
+    }
+
+    /// Warns of what a PyTorch file holds besides tensors: it was not made, as code would have to run.
+    pub fn warn_of_skipped(&self, progress: &dyn Progress) {
+        const SHOWN: usize = 4;
+        let opaque: Vec<&Skipped> = self.checkpoint.skipped().iter().filter(|skipped| skipped.opaque).collect();
+        if opaque.is_empty() {
+            return;
+        }
+        let shown: Vec<String> =
+            opaque.iter().take(SHOWN).map(|skipped| format!("`{}` ({})", skipped.place, skipped.what)).collect();
+        let more = if opaque.len() > SHOWN { format!(" and {} more", opaque.len() - SHOWN) } else { String::new() };
+        progress.warn(&format!(
+            "{} holds more than tensors, and nothing of that was run: {}{more}",
+            self.checkpoint.file_name(),
+            shown.join(", ")
+        ));
+    }
+}
+
+/// Resamples positions to `size` pixels, height and width.
+fn resize(selected: &mut Selected, params: &mut Params, size: [usize; 2], path: &Path) -> Result<(), Error> {
+    let config = &selected.config;
+    let resized =
+        config.at_image_size(size).map_err(|problem| Error::ImageSize { model: config.model.clone(), problem })?;
+    params.resize_positions(config, &resized).map_err(|source| selected.params_error(path, source))?;
+    let [before, after] = [config, &resized].map(|config| config.preprocess_cfg.resize_to);
+    if before != after {
+        selected.pixels.source += ", scaled to the image size asked for";
+    }
+    selected.config = resized;
+    Ok(())
+}
+
+/// The tokenizer beside the checkpoint, where it fits the model.
+fn carried_tokenizer(selected: &Selected, progress: &dyn Progress) -> Option<PathBuf> {
+    let path = selected.tokenizer.clone()?;
+    match Tokenizer::new(&selected.config, Some(&path)) {
+        Ok(_) => Some(path),
+        Err(error) => {
+            progress.warn(&format!("the tokenizer beside the checkpoint is not used: {error}"));
+            None
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! What was written is run, compared and timed, and the reports of that.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::artifacts::{Files, by_file};
+use super::manifest::{SOURCE_SHA256, file_name, pretty};
+use super::quantize::PrecisionReport;
+use super::report_html::{Page, page};
+use super::request::ProofOptions;
+use super::resolve::Recipe;
+use super::run::Run;
+use super::select::Selected;
+use super::workspace::Workspace;
+use super::zero_shot::ZeroShotHead;
+use super::{Error, Progress};
+use crate::bench;
+use crate::layout::manifest::Rule;
+use crate::output::{PAGE, REPORT};
+use crate::providers::{self, Coverage, Provider};
+use crate::verify::{self, Engine, Report};
+
+/// What a report says where tract ran other graphs.
+const TRACT_VARIANT: &str = "tract can run neither texts that are cut at the batch's last end token nor int4 products beside Attention: it ran the same towers for the target `portable`, without the cut; the files themselves are for ONNX Runtime to run";
+
+/// `report.json`.
+#[derive(Serialize)]
+struct WholeReport<'a> {
+    run: &'a Run,
+    /// How inputs are made, and where that is from.
+    inputs: BTreeMap<&'static str, &'a Rule>,
+    #[serde(flatten)]
+    verification: &'a Report,
+    precisions: &'a [PrecisionReport],
+    /// What execution providers would take, by file, where the target is for some.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    providers: BTreeMap<String, Vec<&'a Coverage>>,
+    /// Where it was asked for.
+    #[serde(skip_serializing_if = "<[bench::Measured]>::is_empty")]
+    timed: &'a [bench::Measured],
+}
+
+/// What the providers that the target is for would take of each model file.
+///
+/// # Errors
+/// A file that cannot be read again.
+pub fn coverage(recipe: &Recipe, files: &Files) -> Result<Vec<(PathBuf, Coverage)>, Error> {
+    let mut out = Vec::new();
+    for file in files.models() {
+        let wanted = Provider::of_target(recipe.build.target.profile);
+        let found = providers::check(&file.path, wanted).map_err(verify::Error::from)?;
+        out.extend(found.into_iter().map(|found| (PathBuf::from(file_name(&file.path)), found)));
+    }
+    Ok(out)
+}
+
+/// What there is to prove, and with what.
+pub struct Proof<'a> {
+    pub options: &'a ProofOptions,
+    pub engines: Vec<Engine>,
+    pub recipe: &'a Recipe,
+    pub selected: &'a Selected,
+    pub head: Option<&'a ZeroShotHead>,
+    pub files: &'a Files,
+    pub coverage: &'a [(PathBuf, Coverage)],
+    /// The checkpoint's name and what all files say of themselves.
+    pub checkpoint: &'a str,
+    pub metadata: &'a BTreeMap<String, String>,
+}
+
+impl Proof<'_> {
+    /// Runs every file, and writes `report.json` and `report.html`.
+    ///
+    /// # Errors
+    /// A file that cannot be loaded or run. One that gives other numbers is no error, but a report that has not passed.
+    pub fn run(self, work: &Workspace, progress: &dyn Progress) -> Result<Report, Error> {
+        let Files { precisions, tract_variants, baselines, .. } = self.files;
+        let request = verify::Request {
+            models: self.files.models().map(|file| file.path.clone()).collect(),
+            engines: self.engines,
+            stand_ins: tract_variants
+                .iter()
+                .map(|variant| (work.path().join(file_name(&variant.path)), variant.path.clone()))
+                .collect(),
+            labels: self.head.map(ZeroShotHead::array),
+            baselines: baselines.iter().map(|baseline| baseline.path.clone()).collect(),
+            max_drop: self.recipe.max_drop,
+            notes: tract_variants.iter().take(1).map(|_| TRACT_VARIANT.to_owned()).collect(),
+            reference: self.options.reference.clone(),
+            batches: self.options.batch_sizes().to_vec(),
+            shown_in: Some(work.target().to_owned()),
+        };
+        let report = verify::verify(&request, &|what| progress.start(what, None))?;
+        let timed = if self.options.bench { timed(&request, progress) } else { vec![] };
+        let run = Run::new(self.checkpoint.to_owned(), self.metadata.get(SOURCE_SHA256).cloned());
+        let inputs = self.selected.inputs();
+        let whole = WholeReport {
+            run: &run,
+            inputs: inputs.iter().map(|(name, rule)| (*name, rule)).collect(),
+            verification: &report,
+            precisions,
+            providers: by_file(self.coverage.iter().map(|(file, found)| (file.clone(), found))),
+            timed: &timed,
+        };
+        work.write(PathBuf::from(REPORT), pretty(&whole).as_bytes())?;
+        let model = &self.selected.config.model;
+        let shown = Page { model, inputs: &inputs, run: &run, report: &report, precisions, timed: &timed };
+        work.write(PathBuf::from(PAGE), page(&shown).as_bytes())?;
+        Ok(report)
+    }
+}
+
+/// One item at a time on one thread, every file with every engine that runs it.
+fn timed(request: &verify::Request, progress: &dyn Progress) -> Vec<bench::Measured> {
+    let mut out = Vec::new();
+    for (model, engine) in request.models.iter().flat_map(|model| request.engines.iter().map(move |e| (model, e))) {
+        progress.start(&format!("timing {} with {}", file_name(model), engine.name()), None);
+        let request = bench::Request {
+            model: model.clone(),
+            engine: engine.clone(),
+            threads: 1,
+            batches: vec![1],
+            rounds: 10,
+            tokens: None,
+        };
+        // What an engine cannot run is in the verification.
+        out.extend(bench::measure(&request).ok().map(|measured| bench::Measured {
+            file: file_name(model),
+            // That of this process, which has done other things.
+            peak_memory: None,
+            ..measured
+        }));
+    }
+    out
+}
