@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the manual pages and shell completions that a wheel carries, packaging/data, with the program itself.
-# Run it after any change of commands, flags or their help; tests/cli.rs fails until it was.
+# Run it after any change of commands, flags or their help; tests/suite/cli.rs fails until it was.
 # An absolute BINARY instead of a release build, and DIR instead of packaging/data, are for that test.
 set -euo pipefail
 binary=${1-}

@@ -1,4 +1,4 @@
-"""Small pictures, and what open_clip's, transformers' and TensorFlow's ways make of them: what tests/pixels.rs
+"""Small pictures, and what open_clip's, transformers' and TensorFlow's ways make of them: what tests/suite/pixels.rs
 holds ours to.
 
     pip install open_clip_torch transformers numpy pillow

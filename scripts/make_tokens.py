@@ -1,4 +1,4 @@
-"""Token ids that open_clip's tokenizer gives for awkward sentences: what tests/tokenize.rs holds ours to.
+"""Token ids that open_clip's tokenizer gives for awkward sentences: what tests/suite/tokenize.rs holds ours to.
 
     pip install open_clip_torch
     python scripts/make_tokens.py > tests/clip_tokens.json

@@ -1,14 +1,12 @@
 //! The real binary in a folder of its own.
-// Included in several test binaries, of which none needs all of it.
-#![allow(dead_code)]
 
 use std::path::PathBuf;
 
 use assert_cmd::Command;
 use tempfile::TempDir;
 
-use crate::common::Fixture;
-use crate::npz::{Arrays, Zip, read, write};
+use super::Fixture;
+use super::npz::{Arrays, Zip, read, write};
 
 /// A folder with `checkpoint.npz`, `config.json` and `reference.npz` of a fixture.
 pub struct Bench {

@@ -3,16 +3,15 @@
 //!
 //! `tests/torch/` was written by `scripts/make_torch_files.py`.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
 use clip_onnx::checkpoint::{Checkpoint, Format};
-use common::root;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
+
+use crate::common::root;
 
 fn values(path: &Path) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
     let checkpoint = Checkpoint::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

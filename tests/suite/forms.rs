@@ -1,15 +1,12 @@
 //! The forms a big_vision checkpoint comes in: all give the graph of the plain one.
 
-mod common;
-#[path = "common/npz.rs"]
-mod npz;
-
 use std::path::Path;
 
 use clip_onnx::pipeline::{Silent, export};
-use common::{Fixture, model};
-use npz::{Array, Arrays, Zip, get, read, renamed, stacked, write};
 use prost::Message;
+
+use crate::common::npz::{Array, Arrays, Zip, get, read, renamed, stacked, write};
+use crate::common::{Fixture, model};
 
 /// Both graphs of an export, without the metadata that names the source file.
 fn graphs(fixture: &Fixture, checkpoint: &Path) -> Result<[Vec<u8>; 2], String> {

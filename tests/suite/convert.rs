@@ -1,12 +1,11 @@
 //! Every fixture to open_clip's names and back: the same graphs.
 
-mod common;
-
 use clip_onnx::checkpoint::{Checkpoint, Format};
 use clip_onnx::config::ModelConfig;
 use clip_onnx::pipeline::{Choice, Convert, Silent, convert, export};
-use common::{Fixture, fixtures, model};
 use prost::Message;
+
+use crate::common::{Fixture, fixtures, model};
 
 fn request(fixture: &Fixture, out: &std::path::Path, image_size: Option<[usize; 2]>) -> Convert {
     Convert {

@@ -1,8 +1,6 @@
 //! Small inputs made after public reports, and others of the same kinds (`scripts/make_cases.py`): what stands beside a
 //! checkpoint is followed, what is no tensor is read past, and what a folder's links lead to is loaded.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -10,9 +8,10 @@ use clip_onnx::embed::{Embedder, Options};
 use clip_onnx::pipeline::{Choice, Export, Progress, Silent, export, inspect};
 use clip_onnx::verify::report::Verdict;
 use clip_onnx::verify::{EMBEDDING, Engine};
-use common::{model, root, worst};
 use ndarray::Array2;
 use ndarray_npy::NpzReader;
+
+use crate::common::{model, root, worst};
 
 fn case(name: &str) -> PathBuf {
     root().join("tests/cases").join(name)

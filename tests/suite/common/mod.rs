@@ -1,5 +1,7 @@
-//! Fixture lookup, and commands as the tests call them.
-#![allow(dead_code)] // each test file uses its own part
+//! Fixture lookup, and what tests read of an export.
+
+pub mod bench;
+pub mod npz;
 
 use std::path::{Path, PathBuf};
 

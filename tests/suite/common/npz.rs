@@ -1,5 +1,4 @@
 //! Rewriting a fixture's `.npz` in other forms.
-#![allow(dead_code)] // each test file uses its own part
 
 use std::io::Write;
 use std::path::Path;
@@ -16,7 +15,7 @@ pub struct Array {
     pub values: Vec<f32>,
     pub descr: &'static str,
     pub fortran: bool,
-    /// Bytes of noughts behind the values.
+    /// Bytes of zeros behind the values.
     pub trailing: usize,
 }
 

@@ -1,8 +1,6 @@
 //! Every published checkpoint's list of names and shapes: nothing unmapped, nothing missing, the
 //! model found, both towers built. No weights, milliseconds.
 
-mod common;
-
 use std::path::Path;
 
 use clip_onnx::checkpoint::Checkpoint;
@@ -11,7 +9,8 @@ use clip_onnx::params::{Params, big_vision, open_clip};
 use clip_onnx::pipeline::{Choice, Inspected, inspect};
 use clip_onnx::tensor::Tensor;
 use clip_onnx::towers::{self, Build};
-use common::root;
+
+use crate::common::{Fixture, root};
 
 fn keys(name: &str) -> Vec<(String, Tensor)> {
     let text = std::fs::read_to_string(root().join(format!("tests/keys/{name}.txt"))).unwrap();
@@ -161,7 +160,7 @@ fn dialects_change_what_the_table_says_they_change() {
 
 #[test]
 fn inspect_tells_what_keeps_a_checkpoint_from_being_a_model() {
-    let fixture = common::Fixture::named("siglip_tiny");
+    let fixture = Fixture::named("siglip_tiny");
     let Inspected::Checkpoint(report) = inspect(&fixture.checkpoint(), &Choice::default()).unwrap() else {
         panic!("a checkpoint")
     };

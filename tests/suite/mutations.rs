@@ -3,14 +3,13 @@
 //!
 //! A field that could be flipped unnoticed is one nobody can rely on.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use clip_onnx::pipeline::{Silent, export};
 use clip_onnx::verify::EMBEDDING;
-use common::{Fixture, fixtures, worst};
 use serde_json::{Value, json};
+
+use crate::common::{Fixture, fixtures, worst};
 
 /// Fields that say what the model is or how its inputs are made, and do not reach the graph.
 const DESCRIPTIVE: &[&str] = &[

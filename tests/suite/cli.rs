@@ -1,18 +1,12 @@
 //! The real binary in a fresh folder: output, files, exit codes, and what it says of bad input.
 
-#[path = "common/bench.rs"]
-mod bench;
-mod common;
-#[path = "common/npz.rs"]
-mod npz;
-
 use std::path::Path;
 
 use assert_cmd::Command;
 
-use bench::{Bench, EXPORT};
-use common::{Fixture, root};
-use npz::{Array, Arrays, Zip, get, read, write};
+use crate::common::bench::{Bench, EXPORT};
+use crate::common::npz::{self, Array, Arrays, Zip, get, read, write};
+use crate::common::{Fixture, root};
 
 const INPUTS: [&str; 3] = ["checkpoint.npz", "config.json", "reference.npz"];
 

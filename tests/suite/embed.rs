@@ -1,14 +1,10 @@
 //! `embed`, `classify` and layouts: the real binary on a folder it exported.
 
-#[path = "common/bench.rs"]
-mod bench;
-mod common;
-#[path = "common/npz.rs"]
-mod npz;
-
-use bench::{Bench, EXPORT, tokenizer};
 use ndarray::{Array2, Axis};
 use ndarray_npy::read_npy;
+
+use crate::common::bench::{Bench, EXPORT, tokenizer};
+use crate::common::model;
 
 const PICTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pixels");
 
@@ -177,7 +173,7 @@ fn layouts_are_what_their_runtimes_look_for() {
     // What else clip-server feeds may be left out.
     assert_eq!(names(&summary("out/textual.onnx").inputs), ["input_ids int32"]);
     for file in ["textual.onnx", "textual_fp16.onnx", "textual_int8.onnx"] {
-        let graph = common::model(&bench.path("out").join(file)).graph.unwrap();
+        let graph = model(&bench.path("out").join(file)).graph.unwrap();
         assert_eq!(graph.input.iter().map(|input| input.name()).collect::<Vec<_>>(), ["input_ids", "attention_mask"]);
         assert!(graph.initializer.iter().any(|tensor| tensor.name() == "attention_mask" && tensor.dims == [1, 16]));
     }

@@ -3,15 +3,14 @@
 //! `tests/transformers/` was written by `scripts/make_transformers.py`, which has transformers
 //! compute the references.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
 use clip_onnx::checkpoint::Checkpoint;
 use clip_onnx::config::{Act, Dialect, ModelConfig, TextPool};
 use clip_onnx::pipeline::{Choice, Convert, Export, Silent, convert, export};
 use clip_onnx::verify::EMBEDDING;
-use common::{model, root, worst};
+
+use crate::common::{model, root, worst};
 
 const CASES: [&str; 4] = ["clip_eos", "clip_legacy", "siglip", "siglip2_naflex"];
 

@@ -1,15 +1,14 @@
 //! Damaged and hostile `.npz` and `.safetensors` files: each is one clear error, no panic, and
-//! memory stays bounded. `tests/torch.rs` does the same for PyTorch's containers.
-
-mod common;
+//! memory stays bounded. `torch.rs` does the same for PyTorch's containers.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clip_onnx::checkpoint::Checkpoint;
-use common::root;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
+
+use crate::common::root;
 
 fn stored(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
     zipped(members, CompressionMethod::Stored)

@@ -1,13 +1,6 @@
 //! What graphs take and give besides the plain towers: bytes, pictures of any size, both towers in one file,
 //! labels inside, every place.
 
-#[path = "common/bench.rs"]
-mod bench;
-mod common;
-#[path = "common/npz.rs"]
-mod npz;
-
-use bench::{Bench, EXPORT, tokenizer};
 use clip_onnx::onnx::Target;
 use clip_onnx::onnx::read::{Port, Summary, summary};
 use clip_onnx::onnx::target::{ONNX_RUNTIME, PORTABLE};
@@ -16,10 +9,12 @@ use clip_onnx::ports::PixelFormat as Pixels;
 use clip_onnx::precision::Precision;
 use clip_onnx::towers::Build;
 use clip_onnx::verify::{EMBEDDING, LOGITS, Report};
-use common::{Fixture, worst};
 use ndarray::{Array2, Axis};
 use ndarray_npy::read_npy;
-use npz::get;
+
+use crate::common::bench::{Bench, EXPORT, tokenizer};
+use crate::common::npz::get;
+use crate::common::{Fixture, worst};
 
 const PICTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pixels");
 const BYTES: Pixels = Pixels::Bytes { last: true, alpha: true, resize: false };

@@ -1,13 +1,7 @@
 //! The real binary: timing, engines, and what it says of precisions.
 
-#[path = "common/bench.rs"]
-mod bench;
-mod common;
-#[path = "common/npz.rs"]
-mod npz;
-
-use bench::{Bench, EXPORT};
-use npz::{Arrays, Zip, read, write};
+use crate::common::bench::{Bench, EXPORT};
+use crate::common::npz::{Arrays, Zip, read, write};
 
 #[test]
 fn bench_times_towers_in_processes_of_their_own() {

@@ -1,17 +1,14 @@
 //! Every precision of every kind of tower, run by tract against the authors' embeddings; what is kept,
 //! measured and reported.
 
-mod common;
-#[path = "common/npz.rs"]
-mod npz;
-
 use std::path::Path;
 
 use clip_onnx::pipeline::{Export, Exported, Silent, export};
 use clip_onnx::precision::{Options, Precision};
 use clip_onnx::verify::report::{Compared, TowerReport};
-use common::Fixture;
-use npz::{Arrays, Zip, get, read, write};
+
+use crate::common::Fixture;
+use crate::common::npz::{Arrays, Zip, get, read, write};
 
 fn exported(change: impl FnOnce(&mut Export), fixture: &Fixture, out: &Path) -> Exported {
     let mut request = Export { batches: vec![1, 3], precisions: Precision::ALL.to_vec(), ..fixture.export_to(out) };

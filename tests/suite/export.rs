@@ -1,13 +1,12 @@
 //! Every fixture: export, run with tract, compare with the authors' numbers.
 
-mod common;
-
 use std::collections::BTreeMap;
 
 use clip_onnx::onnx::write::ExternalData;
 use clip_onnx::pipeline::{Silent, export};
 use clip_onnx::verify::{EMBEDDING, LOGITS};
-use common::{bytes, fixtures, model, worst};
+
+use crate::common::{Fixture, bytes, fixtures, model, worst};
 
 #[test]
 fn every_fixture_agrees_with_its_reference_normalised_and_raw() {
@@ -35,11 +34,11 @@ fn every_fixture_agrees_with_its_reference_normalised_and_raw() {
 #[test]
 fn containers_of_the_same_values_give_the_same_graphs() {
     let graphs = |name: &str| {
-        let fixture = common::Fixture::named(name);
+        let fixture = Fixture::named(name);
         let folder = tempfile::tempdir().unwrap();
         let mut request = fixture.export_to(&folder.path().join("out"));
         (request.verify, request.reference) = (false, None);
-        request.choice.config = Some(common::Fixture::named("mobileclip_s0_tiny").config());
+        request.choice.config = Some(Fixture::named("mobileclip_s0_tiny").config());
         export(&request, &Silent).unwrap();
         ["vision_model.onnx", "text_model.onnx"].map(|file| {
             let mut model = model(&request.out.join(file));
@@ -57,7 +56,7 @@ fn containers_of_the_same_values_give_the_same_graphs() {
 #[test]
 fn a_fastvit_is_folded_to_plain_convolutions() {
     for name in ["mobileclip_s0_tiny", "mobileclip_s1_tiny", "mobileclip2_s3_tiny", "mobileclip2_s0_tiny_folded"] {
-        let fixture = common::Fixture::named(name);
+        let fixture = Fixture::named(name);
         let folder = tempfile::tempdir().unwrap();
         let mut request = fixture.export_to(&folder.path().join("out"));
         (request.verify, request.reference) = (false, None);
@@ -88,7 +87,7 @@ fn unfolded_graphs_keep_their_branches_and_agree() {
         ("mobileclip_b_tiny", true),
         ("siglip_tiny", false),
     ] {
-        let fixture = common::Fixture::named(name);
+        let fixture = Fixture::named(name);
         let folder = tempfile::tempdir().unwrap();
         let counts = [true, false].map(|fold| {
             let mut request = fixture.export_to(&folder.path().join(fold.to_string()));
@@ -110,7 +109,7 @@ fn unfolded_graphs_keep_their_branches_and_agree() {
 #[test]
 fn naflex_frozen_to_an_image_size_agrees_too() {
     for (name, size) in [("siglip2_naflex_tiny", [32, 32]), ("siglip2_naflex_tiny_resized", [24, 48])] {
-        let fixture = common::Fixture::named(name);
+        let fixture = Fixture::named(name);
         let folder = tempfile::tempdir().unwrap();
         let mut request = fixture.export_to(&folder.path().join("out"));
         request.image_size = Some(size);
@@ -125,7 +124,7 @@ fn naflex_frozen_to_an_image_size_agrees_too() {
 #[test]
 fn the_same_command_twice_gives_the_same_bytes() {
     for name in ["siglip_tiny", "siglip2_tiny_stacked_noprefix", "siglip2_naflex_tiny"] {
-        let fixture = common::Fixture::named(name);
+        let fixture = Fixture::named(name);
         let folder = tempfile::tempdir().unwrap();
         let outs = ["a", "b"].map(|out| folder.path().join(out));
         for out in &outs {
@@ -139,7 +138,7 @@ fn the_same_command_twice_gives_the_same_bytes() {
 
 #[test]
 fn external_data_is_one_aligned_sidecar_and_changes_no_number() {
-    let fixture = common::Fixture::named("siglip_tiny_rect");
+    let fixture = Fixture::named("siglip_tiny_rect");
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let mut request = fixture.export_to(&out);
@@ -171,7 +170,7 @@ fn external_data_is_one_aligned_sidecar_and_changes_no_number() {
 
 #[test]
 fn graphs_read_well_and_say_what_they_are() {
-    let fixture = common::Fixture::named("siglip_tiny");
+    let fixture = Fixture::named("siglip_tiny");
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     export(&fixture.export_to(&out), &Silent).unwrap();
@@ -217,7 +216,7 @@ fn graphs_read_well_and_say_what_they_are() {
 /// The attributes float32 comparison cannot always tell apart, seen in the file.
 #[test]
 fn eps_and_norm_are_those_of_the_configuration() {
-    let fixture = common::Fixture::named("siglip_tiny");
+    let fixture = Fixture::named("siglip_tiny");
     let folder = tempfile::tempdir().unwrap();
     for (eps, at) in [(1e-6f32, "a"), (1e-5, "b")] {
         let mut config = fixture.config_json();

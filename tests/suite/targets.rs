@@ -1,8 +1,6 @@
 //! Every target and every part of the graph economy gives the authors' numbers; each can be turned
 //! off, and is gone then.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use clip_onnx::bench;
@@ -16,7 +14,8 @@ use clip_onnx::precision::Precision;
 use clip_onnx::providers::Provider;
 use clip_onnx::towers::{self, Build};
 use clip_onnx::verify::{EMBEDDING, Engine};
-use common::{Fixture, fixtures, model, worst};
+
+use crate::common::{Fixture, fixtures, model, worst};
 
 /// Exports a fixture, holds it to its reference, gives both graphs.
 fn built(fixture: &Fixture, build: Build) -> [ModelProto; 2] {

@@ -9,7 +9,7 @@ fn model(name: &str) -> ModelConfig {
 
 #[test]
 fn clips_ids_are_open_clips() {
-    let rows: serde_json::Value = serde_json::from_str(include_str!("clip_tokens.json")).unwrap();
+    let rows: serde_json::Value = serde_json::from_str(include_str!("../clip_tokens.json")).unwrap();
     let tokenizer = Tokenizer::new(&model("ViT-B-32"), None).unwrap();
     let mut differing = Vec::new();
     for row in rows.as_array().unwrap() {
