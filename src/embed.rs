@@ -57,6 +57,12 @@ pub enum Error {
     Store(#[from] store::Error),
 }
 
+impl Error {
+    pub fn remedy(&self) -> Option<String> {
+        None
+    }
+}
+
 impl From<verify::Error> for Error {
     fn from(error: verify::Error) -> Error {
         Error::Verify(Box::new(error))

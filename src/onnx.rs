@@ -3,6 +3,9 @@
 //! Knows tensors, not models; it could be a crate of its own.
 
 mod apart;
+pub mod legalize {
+    pub use super::apart::norms_apart as decompose_layer_norms;
+}
 mod attention;
 pub(crate) mod encode;
 pub mod graph;

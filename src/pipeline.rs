@@ -37,6 +37,7 @@ mod surroundings;
 mod workspace;
 mod zero_shot;
 
+pub use crate::setting::Setting;
 pub use convert::{Convert, Converted, convert};
 pub use export::{Exported, export};
 pub use inspect::{CheckpointReport, Folding, Inspected, OnnxReport, inspect};
@@ -47,7 +48,6 @@ pub use request::{
 };
 pub use resolve::Given;
 pub use select::{Difference, Found, Selected};
-pub use crate::setting::Setting;
 pub use surroundings::Origin;
 pub use zero_shot::{Template, ZeroShot};
 

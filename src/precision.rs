@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::onnx::Value;
 use crate::onnx::graph::Parts;
@@ -43,7 +43,8 @@ mod rebalance;
 mod rewrite;
 
 /// How numbers are kept and reckoned with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "&str", try_from = "String")]
 pub enum Precision {
     Fp32,
     Fp16,
@@ -130,7 +131,7 @@ impl Precision {
     }
 
     /// Whether scales are to be chosen, by what weights meet.
-    pub fn is_in_whole_numbers(self) -> bool {
+    pub fn is_quantized(self) -> bool {
         matches!(self, Precision::Int8 | Precision::Int8Weights | Precision::Int4 | Precision::Int4Fp16)
     }
 
@@ -156,6 +157,20 @@ impl Precision {
     }
 }
 
+impl From<Precision> for &'static str {
+    fn from(precision: Precision) -> &'static str {
+        precision.name()
+    }
+}
+
+impl TryFrom<String> for Precision {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Precision, String> {
+        Precision::parse(&name).ok_or_else(|| format!("`{name}` is no precision"))
+    }
+}
+
 impl std::fmt::Display for Precision {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())
@@ -166,9 +181,9 @@ impl std::fmt::Display for Precision {
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Layers whose names hold one of these stay in higher precision.
-    pub keep: Vec<String>,
+    pub exclude: Vec<String>,
     /// Layers that lose much more than the others are not kept.
-    pub keep_nothing: bool,
+    pub auto_exclude: bool,
     /// Layers that measuring has shown to cost most.
     pub measured: Vec<String>,
     /// int8 weights between −63 and 63, for CPUs whose products of whole numbers overflow.
@@ -328,3 +343,7 @@ impl Narrowed {
         count
     }
 }
+
+pub type Rewritten = Narrowed;
+pub type Activations = Study;
+pub use self::watched as observed;

@@ -86,6 +86,9 @@ pub enum Error {
 }
 
 impl Error {
+    pub fn remedy(&self) -> Option<String> {
+        None
+    }
     /// Where tract alone was asked and failed, says what else could run the file.
     pub(crate) fn with_way_out(self, tract_alone: bool) -> Error {
         match self {

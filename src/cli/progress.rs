@@ -2,8 +2,8 @@
 
 use std::sync::Mutex;
 
-use clip_onnx::pipeline::Progress;
 use super::spell::spelled;
+use clip_onnx::pipeline::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// One bar at a time: of bytes or of things where their number is known, a spinner where it is not.

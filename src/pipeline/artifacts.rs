@@ -1,11 +1,10 @@
 //! Every graph in every precision, as files.
 
-use std::collections::BTreeMap;
-
 use super::graphs::{NamedGraph, fed_floats, tract_variants};
-use super::manifest::{Calibrated, file_name};
+use super::manifest::Calibrated;
 use super::model::Model;
 use super::quantize::{PrecisionReport, Quantizer};
+use super::request::Export;
 use super::resolve::Recipe;
 use super::runner::Runner;
 use super::workspace::{Scratch, Workspace};
@@ -65,7 +64,7 @@ impl Writer<'_> {
     ///
     /// # Errors
     /// What reading a weight, calibrating or writing a file reports.
-    pub fn write(&self, graphs: Vec<NamedGraph>, proof: Option<&ProofNeeds>) -> Result<Files, Error> {
+    pub fn write(&self, graphs: Vec<NamedGraph>, proof: Option<ProofNeeds>) -> Result<Files, Error> {
         let mut files = Files::default();
         for graph in graphs {
             let mut quantizer = self.quantizer(graph);
@@ -142,17 +141,12 @@ pub struct ProofNeeds {
 }
 
 impl ProofNeeds {
-    pub fn new(recipe: &Recipe, has_reference: bool, engines: &[Engine]) -> ProofNeeds {
-        ProofNeeds {
-            compares_with_float32: !has_reference && !recipe.precisions.contains(&Precision::Fp32),
+    /// None where nothing is to be proved.
+    pub fn new(request: &Export, engines: &[Engine]) -> Option<ProofNeeds> {
+        let precisions = &request.precision.precisions;
+        request.proof.verify.then(|| ProofNeeds {
+            compares_with_float32: request.proof.reference.is_none() && !precisions.contains(&Precision::Fp32),
             has_tract: engines.iter().any(Engine::is_tract),
-        }
+        })
     }
-}
-
-/// Models by file name, with what is said of each.
-pub fn by_file<T>(rows: impl Iterator<Item = (std::path::PathBuf, T)>) -> BTreeMap<String, Vec<T>> {
-    let mut out: BTreeMap<String, Vec<T>> = BTreeMap::new();
-    rows.for_each(|(file, row)| out.entry(file_name(&file)).or_default().push(row));
-    out
 }

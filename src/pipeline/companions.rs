@@ -7,13 +7,13 @@ use super::manifest::{Companion, pretty};
 use super::model::Model;
 use super::request::{Artifacts, Export};
 use super::resolve::Recipe;
-use crate::setting::Setting;
 use super::workspace::Workspace;
 use super::{Convert, Error, Progress, convert};
 use crate::files::hex;
 use crate::layout::manifest::Role;
 use crate::layout::{Layout, clip_as_service, demo, hf};
 use crate::onnx::write::{Error as WriteError, Written};
+use crate::setting::Setting;
 use crate::tokenize::{self, Tokenizer};
 
 /// A file's path, contents and purpose.

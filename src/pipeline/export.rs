@@ -7,17 +7,16 @@ use super::manifest::{self, file_name};
 use super::model::Model;
 use super::proof::{Proof, coverage};
 use super::quantize::PrecisionReport;
-use super::request::{Artifacts, Export};
+use super::request::Export;
 use super::resolve::Recipe;
+use super::run::Run;
 use super::runner::Runner;
 use super::select::Selected;
 use super::workspace::Workspace;
+use super::zero_shot::ZeroShotHead;
 use super::{Error, Progress, companions, graphs};
-use crate::layout::Layout;
 use crate::onnx::write::Written;
-use crate::output::MANIFEST;
 use crate::providers::Coverage;
-use crate::towers;
 use crate::verify::{Engine, Reference, Report};
 
 /// What came of an export.
@@ -52,48 +51,18 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
 
     let companions = companions::write(request, &recipe, &model, &work, progress)?;
     work.start_digest(&model.checkpoint);
-    let head = match &recipe.artifacts {
-        Artifacts::ZeroShot(zero_shot) => Some(zero_shot.embed(&model, &recipe.build, &work, &engines, progress)?),
-        Artifacts::Towers | Artifacts::Combined => None,
-    };
+    let head = ZeroShotHead::of(&recipe, &model, &work, &engines, progress)?;
     let graphs = graphs::build(&model, &recipe, head.as_ref())?;
     let runner = Runner::new(request, &engines, &work)?;
-    let proof = request.proof.verify.then(|| ProofNeeds::new(&recipe, request.proof.reference.is_some(), &engines));
-    let writer = Writer {
-        model: &model,
-        recipe: &recipe,
-        head: head.as_ref(),
-        work: &work,
-        runner: &runner,
-        progress,
-    };
-    let files = writer.write(graphs, proof.as_ref())?;
-
-    let logits = towers::logits(&model.selected.config, &model.params).map_err(|source| model.wrong(source))?;
-    let mut metadata = manifest::metadata(&recipe, &model, &logits);
-    work.with_digest(&mut metadata)?;
-    let text = manifest::manifest(request, &recipe, &model, metadata.clone(), &files, &companions);
-    work.write(PathBuf::from(MANIFEST), text.as_bytes())?;
+    let writer = Writer { model: &model, recipe: &recipe, head: head.as_ref(), work: &work, runner: &runner, progress };
+    let files = writer.write(graphs, ProofNeeds::new(request, &engines))?;
+    let metadata = manifest::write(request, &recipe, &model, &files, &companions, &work)?;
     let coverage = coverage(&recipe, &files)?;
-    let checkpoint = model.checkpoint.file_name();
+
     // What was read is not needed to prove what was written: the mapped file is let go.
-    let Model { selected, .. } = model;
-    let report = if request.proof.verify {
-        let proof = Proof {
-            options: &request.proof,
-            engines,
-            recipe: &recipe,
-            selected: &selected,
-            head: head.as_ref(),
-            files: &files,
-            coverage: &coverage,
-            checkpoint: &checkpoint,
-            metadata: &metadata,
-        };
-        Some(proof.run(&work, progress)?)
-    } else {
-        None
-    };
+    let (checkpoint, selected) = model.into_selected();
+    let proof = Proof { recipe: &recipe, selected: &selected, head, files: &files, coverage: &coverage };
+    let report = proof.run(&request.proof, engines, &Run::new(checkpoint, &metadata), &work, progress)?;
     finish(work, &recipe, Outcome { selected, files, coverage, report })
 }
 
@@ -108,12 +77,11 @@ struct Outcome {
 /// Puts every file where the layout has it, and the folder in its place.
 fn finish(work: Workspace, recipe: &Recipe, outcome: Outcome) -> Result<Exported, Error> {
     let Outcome { selected, files, coverage, report } = outcome;
-    let place = |layout: Layout, name: &str| layout.place(name);
     let target = work.target().to_owned();
     let written: Vec<(String, PathBuf)> = files
         .written()
         .map(|file| file_name(&file.path))
-        .map(|name| (name.clone(), place(recipe.layout, &name)))
+        .map(|name| (name.clone(), recipe.layout.place(&name)))
         .collect();
     let Files { artifacts, precisions, baselines, tract_variants, .. } = files;
     // They are in the folder that is moved.
@@ -124,10 +92,7 @@ fn finish(work: Workspace, recipe: &Recipe, outcome: Outcome) -> Result<Exported
         selected,
         normalized: recipe.build.normalize,
         files: files.map(|(file, (_, path))| Written { path: target.join(path), ..file }).collect(),
-        coverage: coverage
-            .into_iter()
-            .map(|(file, found)| (place(recipe.layout, &file_name(&file)), found))
-            .collect(),
+        coverage: coverage.into_iter().map(|(file, found)| (recipe.layout.place(&file_name(&file)), found)).collect(),
         precisions,
         report,
     })

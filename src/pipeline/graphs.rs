@@ -99,11 +99,7 @@ pub struct TractVariant {
 ///
 /// # Errors
 /// As [`build`].
-pub fn tract_variants(
-    model: &Model,
-    recipe: &Recipe,
-    head: Option<&ZeroShotHead>,
-) -> Result<Vec<TractVariant>, Error> {
+pub fn tract_variants(model: &Model, recipe: &Recipe, head: Option<&ZeroShotHead>) -> Result<Vec<TractVariant>, Error> {
     let cut = recipe.build.cuts_text(&model.selected.config.text_cfg);
     let target = recipe.build.target;
     let logits = towers::logits(&model.selected.config, &model.params).map_err(|source| model.wrong(source))?;

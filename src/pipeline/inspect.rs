@@ -171,7 +171,11 @@ fn checkpoint(checkpoint: &Checkpoint, source: &Source) -> Result<CheckpointRepo
             report.problem = Some(match problem {
                 // The differences are listed below.
                 Error::NoFit { .. } => {
-                    format!("no known model has these shapes; choose one with {} or {}", Setting::Model, Setting::Config)
+                    format!(
+                        "no known model has these shapes; choose one with {} or {}",
+                        Setting::Model,
+                        Setting::Config
+                    )
                 }
                 other => with_remedy(&other),
             });
@@ -189,7 +193,8 @@ fn checkpoint(checkpoint: &Checkpoint, source: &Source) -> Result<CheckpointRepo
 /// An error in one line, with what caused it and what would help.
 fn with_remedy(error: &Error) -> String {
     let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    let chain = std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ");
+    let chain =
+        std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ");
     error.remedy().map_or(chain.clone(), |remedy| format!("{chain}; {remedy}"))
 }
 

@@ -1,21 +1,24 @@
 //! What an export says of itself: metadata of the files, and `manifest.json`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::Error;
 use super::artifacts::{Artifact, Files};
 use super::digest::Digest;
 use super::model::Model;
 use super::request::Export;
 use super::resolve::Recipe;
+use super::workspace::Workspace;
 use crate::config::ModelConfig;
 use crate::layout::manifest::{Manifest, ManifestFile, Role};
 use crate::modality::Modality;
 use crate::onnx::write::{ExternalData, Written};
+use crate::output::MANIFEST;
 use crate::ports::PixelFormat;
-use crate::towers::Logits;
+use crate::towers::{self, Logits};
 
 /// What scales and excluded layers rest on, where graphs were run to choose them.
 #[derive(Clone, Debug, Default)]
@@ -82,17 +85,23 @@ pub fn text_metadata(config: &ModelConfig) -> BTreeMap<String, String> {
     out
 }
 
-/// The text of `manifest.json`. `metadata` is that of all files, with the checkpoint's digest.
-pub fn manifest(
+/// Writes `manifest.json`; gives what all files say of themselves, with the checkpoint's digest.
+///
+/// # Errors
+/// What reading the checkpoint or writing the file reports.
+pub fn write(
     request: &Export,
     recipe: &Recipe,
     model: &Model,
-    metadata: BTreeMap<String, String>,
     files: &Files,
     companions: &[Companion],
-) -> String {
+    work: &Workspace,
+) -> Result<BTreeMap<String, String>, Error> {
     let config = &model.selected.config;
-    let all = [metadata, image_metadata(config, recipe.build.ports.pixels), text_metadata(config)];
+    let logits = towers::logits(config, &model.params).map_err(|source| model.wrong(source))?;
+    let mut shared = metadata(recipe, model, &logits);
+    work.with_digest(&mut shared)?;
+    let all = [shared.clone(), image_metadata(config, recipe.build.ports.pixels), text_metadata(config)];
     let manifest = Manifest {
         tool: env!("CARGO_PKG_NAME"),
         tool_version: env!("CARGO_PKG_VERSION"),
@@ -104,10 +113,13 @@ pub fn manifest(
             .artifacts
             .iter()
             .flat_map(|artifact| of_artifact(artifact, recipe))
-            .chain(companions.iter().map(|companion| entry(&companion.written, &companion.written.path, companion.role)))
+            .chain(
+                companions.iter().map(|companion| entry(&companion.written, &companion.written.path, companion.role)),
+            )
             .collect(),
     };
-    pretty(&manifest)
+    work.write(PathBuf::from(MANIFEST), pretty(&manifest).as_bytes())?;
+    Ok(shared)
 }
 
 fn options(request: &Export, recipe: &Recipe, files: &Files) -> BTreeMap<&'static str, serde_json::Value> {

@@ -68,6 +68,11 @@ impl Model {
         Ok(image)
     }
 
+    /// Lets go of the checkpoint; gives its name and the model.
+    pub fn into_selected(self) -> (String, Selected) {
+        (self.checkpoint.file_name(), self.selected)
+    }
+
     /// Warns of what a PyTorch file holds besides tensors: it was not made, as code would have to run.
     pub fn warn_of_skipped(&self, progress: &dyn Progress) {
         const SHOWN: usize = 4;

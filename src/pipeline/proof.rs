@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::artifacts::{Files, by_file};
-use super::manifest::{SOURCE_SHA256, file_name, pretty};
+use super::artifacts::Files;
+use super::manifest::{file_name, pretty};
 use super::quantize::PrecisionReport;
 use super::report_html::{Page, page};
 use super::request::ProofOptions;
@@ -56,60 +56,76 @@ pub fn coverage(recipe: &Recipe, files: &Files) -> Result<Vec<(PathBuf, Coverage
     Ok(out)
 }
 
-/// What there is to prove, and with what.
+/// What there is to prove.
 pub struct Proof<'a> {
-    pub options: &'a ProofOptions,
-    pub engines: Vec<Engine>,
     pub recipe: &'a Recipe,
     pub selected: &'a Selected,
-    pub head: Option<&'a ZeroShotHead>,
+    pub head: Option<ZeroShotHead>,
     pub files: &'a Files,
     pub coverage: &'a [(PathBuf, Coverage)],
-    /// The checkpoint's name and what all files say of themselves.
-    pub checkpoint: &'a str,
-    pub metadata: &'a BTreeMap<String, String>,
 }
 
 impl Proof<'_> {
-    /// Runs every file, and writes `report.json` and `report.html`.
+    /// Runs every file, and writes `report.json` and `report.html`; nothing where no proof is asked for.
     ///
     /// # Errors
     /// A file that cannot be loaded or run. One that gives other numbers is no error, but a report that has not passed.
-    pub fn run(self, work: &Workspace, progress: &dyn Progress) -> Result<Report, Error> {
-        let Files { precisions, tract_variants, baselines, .. } = self.files;
-        let request = verify::Request {
-            models: self.files.models().map(|file| file.path.clone()).collect(),
-            engines: self.engines,
-            stand_ins: tract_variants
-                .iter()
-                .map(|variant| (work.path().join(file_name(&variant.path)), variant.path.clone()))
-                .collect(),
-            labels: self.head.map(ZeroShotHead::array),
-            baselines: baselines.iter().map(|baseline| baseline.path.clone()).collect(),
-            max_drop: self.recipe.max_drop,
-            notes: tract_variants.iter().take(1).map(|_| TRACT_VARIANT.to_owned()).collect(),
-            reference: self.options.reference.clone(),
-            batches: self.options.batch_sizes().to_vec(),
-            shown_in: Some(work.target().to_owned()),
-        };
+    pub fn run(
+        self,
+        options: &ProofOptions,
+        engines: Vec<Engine>,
+        run: &Run,
+        work: &Workspace,
+        progress: &dyn Progress,
+    ) -> Result<Option<Report>, Error> {
+        if !options.verify {
+            return Ok(None);
+        }
+        let request = self.request(options, engines, work);
         let report = verify::verify(&request, &|what| progress.start(what, None))?;
-        let timed = if self.options.bench { timed(&request, progress) } else { vec![] };
-        let run = Run::new(self.checkpoint.to_owned(), self.metadata.get(SOURCE_SHA256).cloned());
-        let inputs = self.selected.inputs();
+        let timed = if options.bench { timed(&request, progress) } else { vec![] };
+        let (precisions, inputs) = (&self.files.precisions, self.selected.inputs());
         let whole = WholeReport {
-            run: &run,
+            run,
             inputs: inputs.iter().map(|(name, rule)| (*name, rule)).collect(),
             verification: &report,
             precisions,
-            providers: by_file(self.coverage.iter().map(|(file, found)| (file.clone(), found))),
+            providers: by_file(self.coverage),
             timed: &timed,
         };
         work.write(PathBuf::from(REPORT), pretty(&whole).as_bytes())?;
         let model = &self.selected.config.model;
-        let shown = Page { model, inputs: &inputs, run: &run, report: &report, precisions, timed: &timed };
+        let shown = Page { model, inputs: &inputs, run, report: &report, precisions, timed: &timed };
         work.write(PathBuf::from(PAGE), page(&shown).as_bytes())?;
-        Ok(report)
+        Ok(Some(report))
     }
+
+    /// What is run, and what it is compared with.
+    fn request(&self, options: &ProofOptions, engines: Vec<Engine>, work: &Workspace) -> verify::Request {
+        let Files { tract_variants, baselines, .. } = self.files;
+        verify::Request {
+            models: self.files.models().map(|file| file.path.clone()).collect(),
+            engines,
+            stand_ins: tract_variants
+                .iter()
+                .map(|variant| (work.path().join(file_name(&variant.path)), variant.path.clone()))
+                .collect(),
+            labels: self.head.as_ref().map(ZeroShotHead::array),
+            baselines: baselines.iter().map(|baseline| baseline.path.clone()).collect(),
+            max_drop: self.recipe.max_drop,
+            notes: tract_variants.iter().take(1).map(|_| TRACT_VARIANT.to_owned()).collect(),
+            reference: options.reference.clone(),
+            batches: options.batch_sizes().to_vec(),
+            shown_in: Some(work.target().to_owned()),
+        }
+    }
+}
+
+/// By file name.
+fn by_file(coverage: &[(PathBuf, Coverage)]) -> BTreeMap<String, Vec<&Coverage>> {
+    let mut out: BTreeMap<String, Vec<&Coverage>> = BTreeMap::new();
+    coverage.iter().for_each(|(file, found)| out.entry(file_name(file)).or_default().push(found));
+    out
 }
 
 /// One item at a time on one thread, every file with every engine that runs it.

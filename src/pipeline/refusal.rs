@@ -166,8 +166,8 @@ mod tests {
     fn names_of_a_hub_are_told_from_paths() {
         for name in ["openai/clip-vit-base-patch32", "google/siglip-so400m-patch14-384", "hf-hub:timm/ViT-B-16-SigLIP"]
         {
-            let error = another_kind(Path::new(name)).unwrap().to_string();
-            assert!(error.contains("hf download "), "{error}");
+            let remedy = another_kind(Path::new(name)).unwrap().remedy().unwrap();
+            assert!(remedy.contains("hf download "), "{remedy}");
         }
         for path in ["models/clip.safetensors", "./a/b", "a/b/c", "clip", "../clip/model"] {
             assert!(another_kind(Path::new(path)).is_none(), "{path}");

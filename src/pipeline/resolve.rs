@@ -6,13 +6,13 @@
 use std::borrow::Cow;
 
 use super::request::{Artifacts, Export, TokenType};
-use crate::setting::Setting;
 use super::{Error, request};
 use crate::config::{ModelConfig, VisionCfg};
 use crate::layout::{Layout, open_clip};
 use crate::onnx::write::ExternalData;
 use crate::ports::{PixelFormat, Ports};
 use crate::precision::{self, Precision};
+use crate::setting::Setting;
 use crate::towers::{self, Build};
 
 /// What is done, once the model is known.
@@ -71,7 +71,7 @@ const fn conflict_if(a: Setting, b: Setting, when: fn(&Asked) -> bool, reason: &
 /// What does not go together with NaFlex, which takes patches.
 const fn naflex(a: Setting, reason: &'static str) -> Conflict {
     let instead = Some(("freeze the size of its images with", Setting::ImageSize));
-    Conflict { a, b: Setting::Model, when: When::If(Asked::is_naflex), reason, instead }
+    Conflict { a, b: Setting::Model, when: When::If(|asked| asked.is_naflex()), reason, instead }
 }
 
 /// What does not go together with float32 alone.
@@ -88,11 +88,23 @@ const CONFLICTS: &[Conflict] = &[
     conflict(Setting::Batch, Setting::Resize, "one fixes every axis, the other leaves height and width free"),
     conflict(Setting::Target, Setting::Resize, "one fixes every axis, the other leaves height and width free"),
     conflict(Setting::Batch, Setting::Calibrate, "calibration runs batches of several sizes"),
-    conflict(Setting::Target, Setting::Calibrate, "calibration runs batches of several sizes, and the target fixes one"),
+    conflict(
+        Setting::Target,
+        Setting::Calibrate,
+        "calibration runs batches of several sizes, and the target fixes one",
+    ),
     conflict(Setting::Batch, Setting::MaxDrop, "cosines are measured in batches of several sizes"),
-    conflict(Setting::Target, Setting::MaxDrop, "cosines are measured in batches of several sizes, and the target fixes one"),
+    conflict(
+        Setting::Target,
+        Setting::MaxDrop,
+        "cosines are measured in batches of several sizes, and the target fixes one",
+    ),
     conflict(Setting::Normalize, Setting::Combined, "logits compare embeddings, which are normalised"),
-    conflict(Setting::Normalize, Setting::ZeroShot, "labels and images are compared by embeddings, which are normalised"),
+    conflict(
+        Setting::Normalize,
+        Setting::ZeroShot,
+        "labels and images are compared by embeddings, which are normalised",
+    ),
     conflict_if(
         Setting::Normalize,
         Setting::Layout,
@@ -131,8 +143,18 @@ const CONFLICTS: &[Conflict] = &[
         |asked| !matches!(asked.layout(), Layout::Hf | Layout::OpenClip),
         "its runtime says which outputs there are",
     ),
-    conflict_if(Setting::Resize, Setting::Layout, Asked::feeds_other_pixels, "its runtime feeds images of one size"),
-    conflict_if(Setting::Pixels, Setting::Layout, Asked::feeds_other_pixels, "its runtime feeds images in its own form"),
+    conflict_if(
+        Setting::Resize,
+        Setting::Layout,
+        |asked| asked.feeds_other_pixels(),
+        "its runtime feeds images of one size",
+    ),
+    conflict_if(
+        Setting::Pixels,
+        Setting::Layout,
+        |asked| asked.feeds_other_pixels(),
+        "its runtime feeds images in its own form",
+    ),
     Conflict {
         a: Setting::Resize,
         b: Setting::Opset,
@@ -140,7 +162,10 @@ const CONFLICTS: &[Conflict] = &[
         reason: "resizing that averages pixels begins with opset 18",
         instead: Some(("choose a later one with", Setting::Opset)),
     },
-    naflex(Setting::Layout, "the model takes patches, their mask and positions, which the layout's runtime does not make"),
+    naflex(
+        Setting::Layout,
+        "the model takes patches, their mask and positions, which the layout's runtime does not make",
+    ),
     naflex(Setting::Batch, "the model takes any number of patches, whatever the batch"),
     naflex(Setting::Target, "the target fixes every axis, and the model takes any number of patches"),
     naflex(Setting::Demo, "the model takes patches, which the page does not make"),
@@ -395,7 +420,10 @@ mod tests {
             Setting::DynamicText => request.graph.dynamic_text = true,
             Setting::Normalize => request.graph.normalize = Some(false),
             Setting::Pixels => request.graph.pixels = bytes(false),
-            Setting::Resize => request.graph.pixels = bytes(true),
+            Setting::Resize => {
+                request.graph.pixels = bytes(true);
+                request.graph.target = Target::with_opset(&PORTABLE, 18).unwrap();
+            }
             Setting::Tokens => request.graph.tokens = Some(TokenType::Int64),
             Setting::Outputs => request.graph.outputs.patches = true,
             Setting::Combined => request.graph.artifacts = Artifacts::Combined,
@@ -433,7 +461,8 @@ mod tests {
         let naflex = ModelConfig::named("ViT-B-16-SigLIP2-NaFlex").unwrap();
         for Conflict { a, b, .. } in CONFLICTS {
             let mut asked = request();
-            [*a, *b].map(|setting| give(&mut asked, setting));
+            give(&mut asked, *a);
+            give(&mut asked, *b);
             let error = if *b == Setting::Model { asked.resolve(&naflex).map(|_| ()) } else { asked.check() };
             let Err(Error::Conflict { a: first, b: second, reason, .. }) = error else {
                 panic!("{a} and {b} are not refused")
@@ -448,9 +477,6 @@ mod tests {
     fn no_setting_alone_is_refused() {
         let config = ModelConfig::named("ViT-B-32").unwrap();
         for setting in CONFLICTS.iter().flat_map(|conflict| [conflict.a, conflict.b]) {
-            if setting == Setting::Opset {
-                continue; // Resizing is what it is given for.
-            }
             let mut asked = request();
             give(&mut asked, setting);
             assert!(asked.resolve(&config).is_ok(), "{setting}: {:?}", asked.resolve(&config).err());

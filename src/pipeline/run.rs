@@ -1,8 +1,11 @@
 //! When, with what and on what machine a report was made.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use serde::Serialize;
+
+use super::manifest::SOURCE_SHA256;
 
 /// What stands behind a report's figures.
 #[derive(Clone, Debug, Serialize)]
@@ -19,13 +22,14 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(checkpoint: String, checkpoint_sha256: Option<String>) -> Run {
+    /// Of a checkpoint, and what all files of its export say of themselves.
+    pub fn new(checkpoint: String, metadata: &BTreeMap<String, String>) -> Run {
         Run {
             tool_version: env!("CARGO_PKG_VERSION"),
             date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             machine: machine(),
             checkpoint,
-            checkpoint_sha256,
+            checkpoint_sha256: metadata.get(SOURCE_SHA256).cloned(),
         }
     }
 }

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::surroundings::{Origin, Surroundings};
 use super::manifest::file_name;
+use super::surroundings::{Origin, Surroundings};
 use super::{Error, ModelChoice, Progress, Setting, Source};
 use crate::checkpoint::Checkpoint;
 use crate::config::{self, Act, Dialect, ModelConfig, Naming, OpenClipJson, Problem, VisionCfg, known};
@@ -74,11 +74,9 @@ impl Selected {
             (_, Found::Recorded) => format!(" (model {} is recorded in the file)", self.config.model),
             (_, Found::Beside) => " (as the config.json beside it describes the model)".to_owned(),
             (_, Found::OpenClip) => " (as the open_clip_config.json beside it describes the model)".to_owned(),
-            (_, Found::Named | Found::File | Found::Given) => format!(
-                " (model {} was chosen; `inspect {}` says which models fit)",
-                self.config.model,
-                path.display()
-            ),
+            (_, Found::Named | Found::File | Found::Given) => {
+                format!(" (model {} was chosen; `inspect {}` says which models fit)", self.config.model, path.display())
+            }
         };
         Error::Params { path: path.display().to_string(), source: Box::new(source), hint }
     }

@@ -6,6 +6,8 @@ use std::path::Path;
 use serde_json::json;
 
 use super::model::Model;
+use super::request::Artifacts;
+use super::resolve::Recipe;
 use super::workspace::Workspace;
 use super::{Error, Progress};
 use crate::embed::Runs;
@@ -74,7 +76,7 @@ impl ZeroShot {
     ///
     /// # Errors
     /// When there is no tokenizer, no engine runs the tower, or an embedding is not finite.
-    pub(super) fn embed(
+    fn embed(
         &self,
         model: &Model,
         build: &Build,
@@ -148,6 +150,25 @@ pub struct ZeroShotHead {
 }
 
 impl ZeroShotHead {
+    /// The embeddings of a recipe's labels, where it has some.
+    ///
+    /// # Errors
+    /// As [`ZeroShot::embed`].
+    pub fn of(
+        recipe: &Recipe,
+        model: &Model,
+        work: &Workspace,
+        engines: &[Engine],
+        progress: &dyn Progress,
+    ) -> Result<Option<ZeroShotHead>, Error> {
+        match &recipe.artifacts {
+            Artifacts::ZeroShot(zero_shot) => {
+                Ok(Some(zero_shot.embed(model, &recipe.build, work, engines, progress)?))
+            }
+            Artifacts::Towers | Artifacts::Combined => Ok(None),
+        }
+    }
+
     fn shape(&self) -> Vec<usize> {
         vec![self.zero_shot.labels.len(), self.width]
     }

@@ -28,7 +28,7 @@ pub fn weights(parts: &Parts, options: &Options, narrowed: &mut Narrowed) -> Par
             if name == LABELS {
                 continue;
             }
-            let named = options.keep.iter().any(|pattern| name.contains(pattern.as_str()));
+            let named = options.exclude.iter().any(|pattern| name.contains(pattern.as_str()));
             let bytes = tensor.len() as u64 * if named { 4 } else { 2 };
             if !widened.contains_key(&node.inputs[at]) {
                 let (stored, kept) = if named { ("fp32", Some("asked for")) } else { ("fp16", None) };

@@ -101,7 +101,7 @@ pub fn plan(parts: &Parts, precision: Precision, study: &Study, options: &Option
         }
     }
     let found = parallel(&found, |(at, layer)| Ok((*at, apart::taken(layer, precision, study)?)))?;
-    let asked = |layer: &Layer| options.keep.iter().any(|pattern| layer.name.contains(pattern.as_str()));
+    let asked = |layer: &Layer| options.exclude.iter().any(|pattern| layer.name.contains(pattern.as_str()));
     let measured = |layer: &Layer| options.measured.contains(&layer.name);
     // With float16 scales, ONNX Runtime 1.32 gives wrong numbers for the standard spelling at its level EXTENDED.
     let standard = parts.target.has_int4() && precision == Precision::Int4;
@@ -110,12 +110,12 @@ pub fn plan(parts: &Parts, precision: Precision, study: &Study, options: &Option
     let forms = parallel(&found, |(_, layer)| wanted(layer, precision, study, options, (spelling, &remembered)))?;
     // Products in the precision's own form among themselves, and what is only stored in int8.
     let middles = [true, false].map(|own| middle(forms.iter().filter(|(form, _)| form.is_own() == own).map(|f| f.1)));
-    let cheap = if options.keep_nothing { HashSet::new() } else { cheap(&found, &forms, precision) };
+    let cheap = if !options.auto_exclude { HashSet::new() } else { cheap(&found, &forms, precision) };
     let mut plan = Plan { layers: BTreeMap::new(), gains };
     let mut again: Vec<(usize, Layer)> = Vec::new();
     for ((at, layer), (form, error)) in found.into_iter().zip(forms) {
         let middle = middles[usize::from(!form.is_own())];
-        let stands_out = !options.keep_nothing && layer.role != Role::Table && error > STANDS_OUT * middle;
+        let stands_out = !!options.auto_exclude && layer.role != Role::Table && error > STANDS_OUT * middle;
         let kept = if asked(&layer) {
             Some("asked for")
         } else if measured(&layer) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use clip_onnx::embed::{Embedder, Options};
-use clip_onnx::pipeline::{Choice, Export, Progress, Silent, export, inspect};
+use clip_onnx::pipeline::{Export, ModelChoice, Progress, Silent, Source, export, inspect};
 use clip_onnx::verify::report::Verdict;
 use clip_onnx::verify::{EMBEDDING, Engine};
 use ndarray::Array2;
@@ -36,7 +36,7 @@ fn expected(case: &Path, key: &str) -> Array2<f32> {
 
 /// Exports what is in `model/`; gives where its rules come from.
 fn exported(case: &Path, out: &Path) -> Vec<(String, String, bool)> {
-    let request = Export { verify: false, ..Export::new(case.join("model"), out) };
+    let request = Export::new(case.join("model"), out).unverified();
     let exported = export(&request, &Silent).unwrap_or_else(|e| panic!("{}: {e}", case.display()));
     exported.selected.inputs().into_iter().map(|(_, rule)| (rule.rule, rule.source, rule.assumed)).collect()
 }
@@ -132,11 +132,9 @@ fn padding_start_and_end_are_what_the_tokenizer_says() {
 /// A checkpoint with its `config.json` and reference.
 fn proven(folder: &str, file: &str) -> Result<(Vec<String>, f64), String> {
     let (case, out, remarks) = (case(folder), tempfile::tempdir().unwrap(), Remarks::default());
-    let request = Export {
-        choice: Choice { config: Some(case.join("config.json")), ..Choice::default() },
-        reference: Some(case.join("reference.npz")),
-        ..Export::new(case.join(file), out.path().join("out"))
-    };
+    let request = Export::new(case.join(file), out.path().join("out"))
+        .model(ModelChoice::File(case.join("config.json")))
+        .reference(case.join("reference.npz"));
     let report = export(&request, &remarks).map_err(|e| e.to_string())?.report.unwrap();
     assert_eq!(report.verdict, Verdict::Passed, "{folder}: {report}");
     Ok((remarks.0.into_inner().unwrap(), worst(&report)))
@@ -154,7 +152,7 @@ fn more_than_tensors_is_read_past_and_told() {
         assert!(error <= EMBEDDING.bound, "{folder}/{file}: {error:e}");
         let remark = remarks.iter().find(|remark| remark.contains("nothing of that was run")).unwrap();
         told.iter().for_each(|part| assert!(remark.contains(part), "{folder}/{file}: {remark}"));
-        let found = inspect(&case(folder).join(file), &Choice::default()).unwrap();
+        let found = inspect(&Source::new(case(folder).join(file))).unwrap();
         let json = serde_json::to_value(&found).unwrap();
         assert!(json["skipped"].as_array().unwrap().iter().any(|skipped| skipped["opaque"] == true), "{json}");
     }
@@ -168,9 +166,9 @@ fn texts_pooled_first_see_nothing_behind() {
     let scratch = tempfile::tempdir().unwrap();
     for last_block in [true, false] {
         let case = case("own-openclip-first");
-        let request = Export::new(&case, scratch.path().join(last_block.to_string()));
-        let build = clip_onnx::towers::Build { last_block, ..request.build };
-        let request = Export { reference: Some(case.join("reference.npz")), build, ..request };
+        let mut request = Export::new(&case, scratch.path().join(last_block.to_string()));
+        request.graph.savings.last_block = last_block;
+        let request = request.reference(case.join("reference.npz"));
         let report = export(&request, &Silent).unwrap().report.unwrap();
         assert!(report.verdict == Verdict::Passed && worst(&report) <= EMBEDDING.bound, "{report}");
     }
@@ -210,11 +208,8 @@ fn exports_inside_a_hubs_cache_are_run() {
     let scratch = tempfile::tempdir().unwrap();
     let (out, cache) = (scratch.path().join("out"), scratch.path().join("models--somebody--clip"));
     let case = case("hub-cache-and-tools");
-    let request = Export {
-        verify: false,
-        external_data: clip_onnx::onnx::write::ExternalData::Always,
-        ..Export::new(case.join("model"), &out)
-    };
+    let mut request = Export::new(case.join("model"), &out).unverified();
+    request.output.external_data = true;
     export(&request, &Silent).unwrap();
     let (blobs, snapshot) = (cache.join("blobs"), cache.join("snapshots/0123abcd"));
     std::fs::create_dir_all(&blobs).unwrap();
@@ -454,16 +449,18 @@ fn published_weights_have_their_authors_pixels() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("open_clip_model.safetensors");
         hollow(model, &file);
-        let inspected = |choice: &Choice| {
-            let json = serde_json::to_value(inspect(&file, choice).unwrap()).unwrap();
+        let inspected = |choice: ModelChoice| {
+            let mut source = Source::new(&file);
+            source.model = choice;
+            let json = serde_json::to_value(inspect(&source).unwrap()).unwrap();
             assert_eq!(json["model"], model);
             json["inputs"]["pixels"].clone()
         };
-        let bare = inspected(&Choice { model: Some(model.to_owned()), ..Choice::default() });
+        let bare = inspected(ModelChoice::Named(model.to_owned()));
         assert_eq!(bare["assumed"], true, "{bare}");
         assert!(bare["source"].as_str().unwrap().contains(otherwise), "{bare}");
         std::fs::write(folder.path().join("open_clip_config.json"), config).unwrap();
-        let from_folder = inspected(&Choice::default());
+        let from_folder = inspected(ModelChoice::Detect);
         assert_eq!((&from_folder["source"], &from_folder["assumed"]), (&"open_clip_config.json".into(), &false.into()));
         assert!(from_folder["rule"].as_str().unwrap().contains(told), "{from_folder}");
     }

@@ -31,12 +31,12 @@ fn export_writes_a_folder_and_prints_the_table() {
         assert_eq!(entry["path"], *name);
         assert_eq!(entry["size"], bytes.len());
         let digest = <sha2::Sha256 as sha2::Digest>::digest(&bytes);
-        assert_eq!(entry["sha256"], clip_onnx::checkpoint::hex(&digest));
+        assert_eq!(entry["sha256"], clip_onnx::files::hex(&digest));
     }
     assert_eq!(manifest["metadata"]["model"], "siglip_tiny");
     assert_eq!(manifest["options"]["normalize"], true);
     let source = <sha2::Sha256 as sha2::Digest>::digest(std::fs::read(bench.path("checkpoint.npz")).unwrap());
-    assert_eq!(manifest["metadata"]["source_sha256"], clip_onnx::checkpoint::hex(&source));
+    assert_eq!(manifest["metadata"]["source_sha256"], clip_onnx::files::hex(&source));
 
     bench.run("verify out --reference reference.npz --batches 1,7").succeeded().says(&["passed"]);
     bench.run("verify out/vision_model.onnx --json").succeeded().says(&["\"compared\": false", "\"not compared\""]);

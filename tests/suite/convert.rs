@@ -2,20 +2,16 @@
 
 use clip_onnx::checkpoint::{Checkpoint, Format};
 use clip_onnx::config::ModelConfig;
-use clip_onnx::pipeline::{Choice, Convert, Silent, convert, export};
+use clip_onnx::pipeline::{Convert, ModelChoice, Silent, convert, export};
 use prost::Message;
 
 use crate::common::{Fixture, fixtures, model};
 
 fn request(fixture: &Fixture, out: &std::path::Path, image_size: Option<[usize; 2]>) -> Convert {
-    Convert {
-        checkpoint: fixture.checkpoint(),
-        out: out.to_owned(),
-        force: false,
-        choice: Choice { config: Some(fixture.config()), ..Choice::default() },
-        image_size,
-        reparameterize: false,
-    }
+    let mut request = Convert::new(fixture.checkpoint(), out);
+    request.source.model = ModelChoice::File(fixture.config());
+    request.source.image_size = image_size;
+    request
 }
 
 #[test]
@@ -34,12 +30,12 @@ fn exporting_a_converted_checkpoint_gives_the_same_graphs() {
         outcome.unwrap_or_else(|e| panic!("{}: {e}", fixture.name));
 
         let mut direct = fixture.export_to(&folder.path().join("direct"));
-        direct.image_size = size;
+        direct.source.image_size = size;
         assert!(export(&direct, &Silent).unwrap().report.unwrap().passed);
         // Nothing but the file: its model and dialect are recorded in it.
         let mut through = fixture.export_to(&folder.path().join("through"));
-        through.checkpoint = converted.clone();
-        through.choice = Choice::default();
+        through.source.checkpoint = converted.clone();
+        through.source.model = ModelChoice::Detect;
         let exported = export(&through, &Silent).unwrap();
         assert!(exported.report.unwrap().passed, "{}", fixture.name);
         // timm's classifier has a bias where Apple's projection has none: one Add more.
@@ -47,7 +43,7 @@ fn exporting_a_converted_checkpoint_gives_the_same_graphs() {
             fixture.config_json()["vision_cfg"]["proj_bias"] == false && fixture.name.starts_with("mobileclip");
         for file in ["vision_model.onnx", "text_model.onnx"].iter().filter(|_| !biased) {
             let [a, b] = [&direct, &through].map(|request| {
-                let mut model = model(&request.out.join(file));
+                let mut model = model(&request.output.folder.join(file));
                 model.metadata_props.retain(|p| !p.key().starts_with("source_"));
                 model.encode_to_vec()
             });
@@ -80,8 +76,8 @@ fn reparameterized_files_have_timms_names_and_the_same_numbers() {
             assert_eq!(names, expected);
         }
         let mut through = fixture.export_to(&folder.path().join("through"));
-        through.checkpoint = out;
-        through.choice = Choice::default();
+        through.source.checkpoint = out;
+        through.source.model = ModelChoice::Detect;
         assert!(export(&through, &Silent).unwrap().report.unwrap().passed, "{name}");
     }
 }

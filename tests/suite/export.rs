@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use clip_onnx::onnx::write::ExternalData;
-use clip_onnx::pipeline::{Silent, export};
+use clip_onnx::pipeline::{ModelChoice, Silent, export};
 use clip_onnx::verify::{EMBEDDING, LOGITS};
 
 use crate::common::{Fixture, bytes, fixtures, model, worst};
@@ -16,7 +15,7 @@ fn every_fixture_agrees_with_its_reference_normalised_and_raw() {
         let both = fixture.checkpoints().into_iter().flat_map(|file| [(file.clone(), true), (file, false)]);
         for (at, (checkpoint, normalize)) in both.enumerate() {
             let mut request = fixture.export_to(&folder.path().join(at.to_string()));
-            (request.checkpoint, request.build.normalize) = (checkpoint, normalize);
+            (request.source.checkpoint, request.graph.normalize) = (checkpoint, Some(normalize));
             let report = export(&request, &Silent).unwrap().report.unwrap();
             assert!(report.compared);
             assert_eq!(report.towers.len(), 2);
@@ -37,11 +36,11 @@ fn containers_of_the_same_values_give_the_same_graphs() {
         let fixture = Fixture::named(name);
         let folder = tempfile::tempdir().unwrap();
         let mut request = fixture.export_to(&folder.path().join("out"));
-        (request.verify, request.reference) = (false, None);
-        request.choice.config = Some(Fixture::named("mobileclip_s0_tiny").config());
+        (request.proof.verify, request.proof.reference) = (false, None);
+        request.source.model = ModelChoice::File(Fixture::named("mobileclip_s0_tiny").config());
         export(&request, &Silent).unwrap();
         ["vision_model.onnx", "text_model.onnx"].map(|file| {
-            let mut model = model(&request.out.join(file));
+            let mut model = model(&request.output.folder.join(file));
             model.metadata_props.retain(|p| !p.key().starts_with("source_"));
             prost::Message::encode_to_vec(&model)
         })
@@ -59,9 +58,9 @@ fn a_fastvit_is_folded_to_plain_convolutions() {
         let fixture = Fixture::named(name);
         let folder = tempfile::tempdir().unwrap();
         let mut request = fixture.export_to(&folder.path().join("out"));
-        (request.verify, request.reference) = (false, None);
+        (request.proof.verify, request.proof.reference) = (false, None);
         export(&request, &Silent).unwrap();
-        let graph = model(&request.out.join("vision_model.onnx")).graph.unwrap();
+        let graph = model(&request.output.folder.join("vision_model.onnx")).graph.unwrap();
         let count = |op: &str| graph.node.iter().filter(|n| n.op_type() == op).count();
         assert_eq!(count("BatchNormalization"), 0);
         let config = &fixture.config_json()["vision_cfg"];
@@ -91,10 +90,10 @@ fn unfolded_graphs_keep_their_branches_and_agree() {
         let folder = tempfile::tempdir().unwrap();
         let counts = [true, false].map(|fold| {
             let mut request = fixture.export_to(&folder.path().join(fold.to_string()));
-            request.build.fold = fold;
+            request.graph.savings.fold = fold;
             let report = export(&request, &Silent).unwrap().report.unwrap();
             assert!(report.passed && worst(&report) <= EMBEDDING.bound, "{name}: {:?}", report.failures);
-            let graph = model(&request.out.join("vision_model.onnx")).graph.unwrap();
+            let graph = model(&request.output.folder.join("vision_model.onnx")).graph.unwrap();
             ["BatchNormalization", "Conv", "Mul"].map(|op| graph.node.iter().filter(|n| n.op_type() == op).count())
         });
         let [folded, unfolded] = counts;
@@ -112,7 +111,7 @@ fn naflex_frozen_to_an_image_size_agrees_too() {
         let fixture = Fixture::named(name);
         let folder = tempfile::tempdir().unwrap();
         let mut request = fixture.export_to(&folder.path().join("out"));
-        request.image_size = Some(size);
+        request.source.image_size = Some(size);
         let report = export(&request, &Silent).unwrap().report.unwrap();
         assert!(report.passed, "{name}: {:?}", report.failures);
         let vision = model(&folder.path().join("out/vision_model.onnx")).graph.unwrap();
@@ -142,7 +141,7 @@ fn external_data_is_one_aligned_sidecar_and_changes_no_number() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
     let mut request = fixture.export_to(&out);
-    request.external_data = ExternalData::Always;
+    request.output.external_data = true;
     let exported = export(&request, &Silent).unwrap();
     assert!(exported.report.unwrap().passed);
     let graph = model(&out.join("text_model.onnx")).graph.unwrap();
@@ -225,11 +224,11 @@ fn eps_and_norm_are_those_of_the_configuration() {
         let path = folder.path().join(format!("{at}.json"));
         std::fs::write(&path, config.to_string()).unwrap();
         let mut request = fixture.export_to(&folder.path().join(at));
-        request.choice.config = Some(path);
-        (request.verify, request.reference) = (false, None);
+        request.source.model = ModelChoice::File(path);
+        (request.proof.verify, request.proof.reference) = (false, None);
         export(&request, &Silent).unwrap();
         for (file, eps, norms) in [("vision_model.onnx", eps, 6), ("text_model.onnx", eps * 2.0, 5)] {
-            let graph = model(&request.out.join(file)).graph.unwrap();
+            let graph = model(&request.output.folder.join(file)).graph.unwrap();
             let found: Vec<f32> = graph
                 .node
                 .iter()
@@ -245,10 +244,10 @@ fn eps_and_norm_are_those_of_the_configuration() {
         let path = folder.path().join(format!("{dialect}.json"));
         std::fs::write(&path, config.to_string()).unwrap();
         let mut request = fixture.export_to(&folder.path().join(dialect));
-        request.choice.config = Some(path);
-        (request.verify, request.reference) = (false, None);
+        request.source.model = ModelChoice::File(path);
+        (request.proof.verify, request.proof.reference) = (false, None);
         export(&request, &Silent).unwrap();
-        let graph = model(&request.out.join("text_model.onnx")).graph.unwrap();
+        let graph = model(&request.output.folder.join("text_model.onnx")).graph.unwrap();
         let tail: Vec<&str> = graph.node[graph.node.len() - 3..].iter().map(|n| n.op_type()).collect();
         assert_eq!(tail, ["ReduceL2", op, "Div"]);
     }

@@ -12,11 +12,11 @@ use crate::common::{Fixture, model};
 fn graphs(fixture: &Fixture, checkpoint: &Path) -> Result<[Vec<u8>; 2], String> {
     let folder = tempfile::tempdir().unwrap();
     let mut request = fixture.export_to(&folder.path().join("out"));
-    request.checkpoint = checkpoint.to_owned();
-    (request.verify, request.reference) = (false, None);
+    request.source.checkpoint = checkpoint.to_owned();
+    (request.proof.verify, request.proof.reference) = (false, None);
     export(&request, &Silent).map_err(|e| e.to_string())?;
     Ok(["vision_model.onnx", "text_model.onnx"].map(|file| {
-        let mut model = model(&request.out.join(file));
+        let mut model = model(&request.output.folder.join(file));
         model.metadata_props.retain(|p| !p.key().starts_with("source_"));
         model.encode_to_vec()
     }))

@@ -4,10 +4,9 @@
 use clip_onnx::onnx::Target;
 use clip_onnx::onnx::read::{Port, Summary, summary};
 use clip_onnx::onnx::target::{ONNX_RUNTIME, PORTABLE};
-use clip_onnx::pipeline::{Export, Extra, Form, Silent, export};
+use clip_onnx::pipeline::{Artifacts, Export, ExtraOutputs, Silent, export};
 use clip_onnx::ports::PixelFormat as Pixels;
 use clip_onnx::precision::Precision;
-use clip_onnx::towers::Build;
 use clip_onnx::verify::{EMBEDDING, LOGITS, Report};
 use ndarray::{Array2, Axis};
 use ndarray_npy::read_npy;
@@ -30,7 +29,7 @@ const FIXTURES: [&str; 6] = [
 ];
 
 fn exported(request: &Export) -> Report {
-    let name = request.checkpoint.display();
+    let name = request.source.checkpoint.display();
     let report = export(request, &Silent).unwrap_or_else(|e| panic!("{name}: {e}")).report.unwrap();
     assert!(report.passed, "{name}: {:?}", report.failures);
     report
@@ -48,14 +47,16 @@ fn ports(ports: &[Port]) -> Vec<String> {
 fn both_towers_in_one_file_agree_and_so_do_their_logits() {
     for name in FIXTURES {
         let fixture = Fixture::named(name);
-        for build in [
-            Build::default(),
-            Build { fold: false, target: Target::with_opset(&PORTABLE, 20).unwrap(), ..Build::default() },
-            Build { target: Target::new(&ONNX_RUNTIME), ..Build::default() },
+        for (fold, target) in [
+            (true, Target::default()),
+            (false, Target::with_opset(&PORTABLE, 20).unwrap()),
+            (true, Target::new(&ONNX_RUNTIME)),
         ] {
             let folder = tempfile::tempdir().unwrap();
-            let request = fixture.export_to(&folder.path().join("out"));
-            let report = exported(&Export { form: Form::Combined, build, ..request });
+            let mut request = fixture.export_to(&folder.path().join("out"));
+            request.graph.artifacts = Artifacts::Combined;
+            (request.graph.savings.fold, request.graph.target) = (fold, target);
+            let report = exported(&request);
             assert!(worst(&report) <= EMBEDDING.bound, "{name}: {:.2e}", worst(&report));
             let towers: Vec<&str> = report.towers.iter().map(|tower| tower.tower).collect();
             assert_eq!(towers, ["image", "text"], "{name}");
@@ -180,9 +181,9 @@ fn every_place_is_an_output_where_that_is_asked_for() {
         let fixture = Fixture::named(name);
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
-        let extra = Extra { hidden: true, patches: true };
-        let precisions = vec![Precision::Fp32, Precision::Fp16, Precision::Int8];
-        let report = exported(&Export { extra, precisions, ..fixture.export_to(&out) });
+        let mut request = fixture.export_to(&out).precisions([Precision::Fp32, Precision::Fp16, Precision::Int8]);
+        request.graph.outputs = ExtraOutputs { hidden: true, patches: true };
+        let report = exported(&request);
         let whole = report.towers.iter().filter(|tower| tower.precision == "fp32");
         assert_eq!(whole.map(|tower| tower.output.as_str()).collect::<Vec<_>>(), ["image_embeds", "text_embeds"]);
         let image = summary(&out.join("vision_model.onnx")).unwrap().outputs;
@@ -211,10 +212,10 @@ fn bytes_give_what_preprocessed_pixels_do() {
         ] {
             let folder = tempfile::tempdir().unwrap();
             let target = Target::with_opset(&PORTABLE, opset).unwrap();
-            let request = Fixture::named(name).export_to(&folder.path().join("out"));
-            let build = Build { target, ..request.build };
+            let mut request = Fixture::named(name).export_to(&folder.path().join("out"));
+            (request.graph.target, request.graph.pixels) = (target, Some(pixels));
             // Where the reference's images are no bytes: with the same tower fed floats.
-            let report = exported(&Export { pixels: Some(pixels), build, ..request });
+            let report = exported(&request);
             assert!(worst(&report) <= EMBEDDING.bound, "{name} {pixels:?}: {:.2e}", worst(&report));
         }
     }

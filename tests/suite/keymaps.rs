@@ -6,7 +6,7 @@ use std::path::Path;
 use clip_onnx::checkpoint::Checkpoint;
 use clip_onnx::config::{Dialect, ModelConfig, names};
 use clip_onnx::params::{Params, big_vision, open_clip};
-use clip_onnx::pipeline::{Choice, Inspected, inspect};
+use clip_onnx::pipeline::{Inspected, ModelChoice, Source, inspect};
 use clip_onnx::tensor::Tensor;
 use clip_onnx::towers::{self, Build};
 
@@ -161,15 +161,14 @@ fn dialects_change_what_the_table_says_they_change() {
 #[test]
 fn inspect_tells_what_keeps_a_checkpoint_from_being_a_model() {
     let fixture = Fixture::named("siglip_tiny");
-    let Inspected::Checkpoint(report) = inspect(&fixture.checkpoint(), &Choice::default()).unwrap() else {
+    let Inspected::Checkpoint(report) = inspect(&Source::new(fixture.checkpoint())).unwrap() else {
         panic!("a checkpoint")
     };
     assert_eq!((report.format.as_str(), report.naming.as_deref()), ("npz", Some("big_vision")));
     assert!(report.model.is_none() && report.problem.is_some() && !report.differences.is_empty());
-    let choice = Choice { config: Some(fixture.config()), ..Choice::default() };
-    let Inspected::Checkpoint(report) = inspect(&fixture.checkpoint(), &choice).unwrap() else {
-        panic!("a checkpoint")
-    };
+    let mut source = Source::new(fixture.checkpoint());
+    source.model = ModelChoice::File(fixture.config());
+    let Inspected::Checkpoint(report) = inspect(&source).unwrap() else { panic!("a checkpoint") };
     assert_eq!(report.model.as_deref(), Some("siglip_tiny"));
     assert!(report.differences.is_empty());
 }
@@ -195,8 +194,10 @@ fn folded_checkpoints_of_known_models_are_found() {
         let mut file = std::fs::File::create(&path).unwrap();
         let metadata = std::collections::BTreeMap::new();
         clip_onnx::checkpoint::write::safetensors(&mut file, &metadata, &tensors, &|_| ()).unwrap();
-        for choice in [Choice::default(), Choice { model: Some(name.to_owned()), ..Choice::default() }] {
-            let Inspected::Checkpoint(report) = inspect(&path, &choice).unwrap() else { panic!("a checkpoint") };
+        for model in [ModelChoice::Detect, ModelChoice::Named(name.to_owned())] {
+            let mut source = Source::new(&path);
+            source.model = model;
+            let Inspected::Checkpoint(report) = inspect(&source).unwrap() else { panic!("a checkpoint") };
             assert_eq!(report.model.as_deref(), Some(name), "{:?}", report.problem);
             assert!(report.differences.is_empty(), "{name}: {:?}", report.differences.first());
         }

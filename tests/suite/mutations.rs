@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use clip_onnx::pipeline::{Silent, export};
+use clip_onnx::pipeline::{ModelChoice, Silent, export};
 use clip_onnx::verify::EMBEDDING;
 use serde_json::{Value, json};
 
@@ -94,8 +94,8 @@ fn outcome(fixture: &Fixture, config: &Value) -> Outcome {
     let path = folder.path().join("config.json");
     std::fs::write(&path, config.to_string()).unwrap();
     let mut request = fixture.export_to(&folder.path().join("out"));
-    request.choice.config = Some(path);
-    request.batches = vec![2];
+    request.source.model = ModelChoice::File(path);
+    request.proof.batches = Some(vec![2]);
     match export(&request, &Silent) {
         Err(error) => Outcome::Refused(error.to_string()),
         Ok(exported) => {

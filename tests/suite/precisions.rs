@@ -4,14 +4,15 @@
 use std::path::Path;
 
 use clip_onnx::pipeline::{Export, Exported, Silent, export};
-use clip_onnx::precision::{Options, Precision};
+use clip_onnx::precision::Precision;
 use clip_onnx::verify::report::{Compared, TowerReport};
 
 use crate::common::Fixture;
 use crate::common::npz::{Arrays, Zip, get, read, write};
 
 fn exported(change: impl FnOnce(&mut Export), fixture: &Fixture, out: &Path) -> Exported {
-    let mut request = Export { batches: vec![1, 3], precisions: Precision::ALL.to_vec(), ..fixture.export_to(out) };
+    let mut request = fixture.export_to(out).precisions(Precision::ALL);
+    request.proof.batches = Some(vec![1, 3]);
     change(&mut request);
     export(&request, &Silent).unwrap_or_else(|error| panic!("{}: {error}", fixture.name))
 }
@@ -71,7 +72,8 @@ fn the_same_options_give_the_same_bytes() {
     let (fixture, folder) = (Fixture::named("siglip_tiny"), tempfile::tempdir().unwrap());
     let bytes = |name: &str| {
         let out = folder.path().join(name);
-        let exported = exported(|request| (request.verify, request.reference) = (false, None), &fixture, &out);
+        let exported =
+            exported(|request| (request.proof.verify, request.proof.reference) = (false, None), &fixture, &out);
         assert_eq!(exported.files.len(), 14);
         exported.files.iter().map(|file| std::fs::read(&file.path).unwrap()).collect::<Vec<_>>()
     };
@@ -81,9 +83,12 @@ fn the_same_options_give_the_same_bytes() {
 #[test]
 fn layers_named_are_kept_and_reported() {
     let (fixture, folder) = (Fixture::named("openclip_vit_tiny"), tempfile::tempdir().unwrap());
-    let narrowing = Options { keep: vec!["mlp.fc2".to_owned()], keep_nothing: true, ..Options::default() };
     let precisions = vec![Precision::Fp16Weights, Precision::Int8, Precision::Int8Weights, Precision::Int4];
-    let change = |request: &mut Export| (request.narrowing, request.precisions) = (narrowing, precisions);
+    let change = |request: &mut Export| {
+        request.precision.exclude = vec!["mlp.fc2".to_owned()];
+        request.precision.auto_exclude = false;
+        request.precision.precisions = precisions;
+    };
     let exported = exported(change, &fixture, &folder.path().join("out"));
     for report in exported.precisions {
         assert!(report.kept > 0 && report.kept_bytes > 0, "{}", report.file);
@@ -129,12 +134,12 @@ fn planted_outliers_are_lived_with() {
     planted(&fixture, &checkpoint);
     let with = |name: &str, calibrate: bool, precision: Precision, max_drop: f64| {
         let change = |request: &mut Export| {
-            request.checkpoint.clone_from(&checkpoint);
-            request.precisions = vec![precision];
-            request.narrowing.keep_nothing = precision == Precision::Int8;
-            request.reference = None;
-            request.max_drop = Some(max_drop);
-            request.calibrate = calibrate.then(|| fixture.reference());
+            request.source.checkpoint.clone_from(&checkpoint);
+            request.precision.precisions = vec![precision];
+            request.precision.auto_exclude = !(precision == Precision::Int8);
+            request.proof.reference = None;
+            request.precision.max_drop = Some(max_drop);
+            request.precision.calibrate = calibrate.then(|| fixture.reference());
         };
         let exported = exported(change, &fixture, &folder.path().join(name));
         assert!(exported.report.as_ref().unwrap().failures.is_empty(), "{}", exported.report.unwrap());
@@ -183,8 +188,8 @@ fn large_channels_inside_do_not_set_the_others_range() {
     assert!(changed >= 12, "{changed}");
     write(&checkpoint, &arrays, Zip::Stored);
     let change = |request: &mut Export| {
-        request.checkpoint.clone_from(&checkpoint);
-        request.precisions = vec![Precision::Fp32, Precision::Int8, Precision::Int8Weights];
+        request.source.checkpoint.clone_from(&checkpoint);
+        request.precision.precisions = vec![Precision::Fp32, Precision::Int8, Precision::Int8Weights];
     };
     let exported = exported(change, &fixture, &folder.path().join("out"));
     for (file, precision, cosine) in cosines(&exported) {
@@ -199,10 +204,10 @@ fn layers_are_kept_until_what_is_measured_holds() {
     let (fixture, folder) = (Fixture::named("openclip_vit_tiny"), tempfile::tempdir().unwrap());
     let with = |name: &str, max_drop: f64| {
         let change = |request: &mut Export| {
-            request.precisions = vec![Precision::Int4];
-            request.max_drop = Some(max_drop);
-            request.calibrate = Some(fixture.reference());
-            request.batches = vec![1, 3];
+            request.precision.precisions = vec![Precision::Int4];
+            request.precision.max_drop = Some(max_drop);
+            request.precision.calibrate = Some(fixture.reference());
+            request.proof.batches = Some(vec![1, 3]);
         };
         exported(change, &fixture, &folder.path().join(name))
     };
@@ -227,8 +232,8 @@ fn what_float16_cannot_hold_is_clamped_and_told() {
     get(&mut arrays, "img/pos_embedding").values[5] = 1e6;
     write(&checkpoint, &arrays, Zip::Stored);
     let change = |request: &mut Export| {
-        request.checkpoint.clone_from(&checkpoint);
-        (request.precisions, request.reference) = (vec![Precision::Fp16], None);
+        request.source.checkpoint.clone_from(&checkpoint);
+        (request.precision.precisions, request.proof.reference) = (vec![Precision::Fp16], None);
     };
     let exported = exported(change, &fixture, &folder.path().join("out"));
     let clamped: Vec<_> = exported.precisions.iter().flat_map(|report| report.clamped.clone()).collect();
@@ -240,9 +245,9 @@ fn what_float16_cannot_hold_is_clamped_and_told() {
 fn what_nothing_ran_is_no_pass() {
     let (fixture, folder) = (Fixture::named("openclip_vit_tiny"), tempfile::tempdir().unwrap());
     let change = |request: &mut Export| {
-        request.precisions = vec![Precision::Fp32, Precision::Int4];
-        request.build.target = clip_onnx::onnx::Target::with_opset(&clip_onnx::onnx::target::PORTABLE, 21).unwrap();
-        request.engines.names = vec!["tract".to_owned()];
+        request.precision.precisions = vec![Precision::Fp32, Precision::Int4];
+        request.graph.target = clip_onnx::onnx::Target::with_opset(&clip_onnx::onnx::target::PORTABLE, 21).unwrap();
+        request.proof.engines.names = vec!["tract".to_owned()];
     };
     let exported = exported(change, &fixture, &folder.path().join("out"));
     let report = exported.report.unwrap();

@@ -9,7 +9,7 @@ use clip_onnx::onnx::Target;
 use clip_onnx::onnx::proto::{GraphProto, ModelProto, tensor_shape_proto::dimension, type_proto};
 use clip_onnx::onnx::target::{COREML, MOBILE, ONNX_RUNTIME, PORTABLE, QNN, WEB};
 use clip_onnx::params::Params;
-use clip_onnx::pipeline::{Export, Silent, export};
+use clip_onnx::pipeline::{GraphOptions, Silent, TokenType, export};
 use clip_onnx::precision::Precision;
 use clip_onnx::providers::Provider;
 use clip_onnx::towers::{self, Build};
@@ -17,15 +17,23 @@ use clip_onnx::verify::{EMBEDDING, Engine};
 
 use crate::common::{Fixture, fixtures, model, worst};
 
+/// The usual options, with a change.
+fn graph(change: impl FnOnce(&mut GraphOptions)) -> GraphOptions {
+    let mut graph = GraphOptions::default();
+    change(&mut graph);
+    graph
+}
+
 /// Exports a fixture, holds it to its reference, gives both graphs.
-fn built(fixture: &Fixture, build: Build) -> [ModelProto; 2] {
+fn built(fixture: &Fixture, graph: GraphOptions) -> [ModelProto; 2] {
     let folder = tempfile::tempdir().unwrap();
     let mut request = fixture.export_to(&folder.path().join("out"));
-    (request.build, request.batches) = (build, vec![1, 3]);
+    let options = format!("{graph:?}");
+    (request.graph, request.proof.batches) = (graph, Some(vec![1, 3]));
     let report = export(&request, &Silent).unwrap_or_else(|e| panic!("{}: {e}", fixture.name)).report.unwrap();
-    assert!(report.passed && worst(&report) <= EMBEDDING.bound, "{} {build:?}: {:?}", fixture.name, report.failures);
+    assert!(report.passed && worst(&report) <= EMBEDDING.bound, "{} {options}: {:?}", fixture.name, report.failures);
     assert!(!folder.path().join("out").read_dir().unwrap().any(|e| e.unwrap().path().is_dir()), "no stand-in is left");
-    ["vision_model.onnx", "text_model.onnx"].map(|file| model(&request.out.join(file)))
+    ["vision_model.onnx", "text_model.onnx"].map(|file| model(&request.output.folder.join(file)))
 }
 
 fn count(model: &ModelProto, op: &str) -> usize {
@@ -41,7 +49,7 @@ fn every_fixture_agrees_in_every_target() {
     let targets = [Target::with_opset(&PORTABLE, 20).unwrap(), Target::new(&ONNX_RUNTIME)];
     for fixture in fixtures() {
         for target in targets {
-            let models = built(&fixture, Build { target, ..Build::default() });
+            let models = built(&fixture, graph(|graph| graph.target = target));
             let version = |m: &ModelProto| (m.opset_import[0].version(), m.ir_version());
             assert!(models.iter().all(|m| version(m) == (target.opset, target.ir_version())));
             // Portable files have its parts, which every engine has exactly.
@@ -74,21 +82,21 @@ fn providers_take_what_edge_targets_write() {
                 // A fixed batch, so that WebNN takes something.
                 let batch = if fixture.is_naflex() { None } else { Some(2) };
                 let request = fixture.export_to(&folder.path().join("out"));
-                let build = Build { target: Target::new(profile), batch, ..request.build };
-                let request = Export { build, precisions: vec![precision], batches: vec![1, 3], ..request };
+                let mut request = request.target(profile).precisions([precision]);
+                (request.graph.batch, request.proof.batches) = (batch, Some(vec![1, 3]));
                 let exported = export(&request, &Silent).unwrap_or_else(|e| panic!("{}: {e}", fixture.name));
                 let report = exported.report.unwrap();
                 assert!(report.passed, "{} {}: {:?}", fixture.name, profile.name, report.failures);
                 assert!(half || worst(&report) <= EMBEDDING.bound, "{} {}", fixture.name, profile.name);
-                assert_eq!(exported.taken.len(), 2 * Provider::of_target(profile).len());
-                for (_, taken) in exported.taken {
+                assert_eq!(exported.coverage.len(), 2 * Provider::of_target(profile).len());
+                for (_, coverage) in exported.coverage {
                     if half {
                         // Inputs are cast, of which not all take a cast; NNAPI knows float32 alone.
-                        let others = matches!(taken.provider, "XNNPACK" | "NNAPI");
-                        assert!(others || taken.share() > 0.9, "{taken}");
-                    } else if !fixture.is_naflex() || taken.provider != "WebNN" {
-                        let refused = taken.refused.into_iter().map(|row| row.operator);
-                        left.entry(taken.provider).or_default().extend(refused);
+                        let others = matches!(coverage.provider, "XNNPACK" | "NNAPI");
+                        assert!(others || coverage.share() > 0.9, "{coverage}");
+                    } else if !fixture.is_naflex() || coverage.provider != "WebNN" {
+                        let refused = coverage.refused.into_iter().map(|row| row.operator);
+                        left.entry(coverage.provider).or_default().extend(refused);
                     }
                 }
             }
@@ -105,8 +113,12 @@ fn providers_take_what_edge_targets_write() {
 
 #[test]
 fn each_economy_can_be_left_out() {
-    let all = Build::default();
-    let off = Build { last_block: false, map_query: false, text_cut: false, plain_depthwise: false, ..all };
+    let all = GraphOptions::default();
+    let off = graph(|graph| {
+        let savings = &mut graph.savings;
+        (savings.last_block, savings.map_query, savings.text_cut, savings.plain_depthwise) =
+            (false, false, false, false);
+    });
     let target = Target::new(&ONNX_RUNTIME);
     for name in [
         "siglip_tiny_odd",
@@ -117,8 +129,12 @@ fn each_economy_can_be_left_out() {
         "openclip_vit_tiny",
     ] {
         let fixture = Fixture::named(name);
-        for (on, off) in [(all, off), (Build { target, ..all }, Build { target, ..off })] {
-            let (on, off) = (built(&fixture, on), built(&fixture, off));
+        for target in [Target::default(), target] {
+            let [on, off] = [&all, &off].map(|options| {
+                let mut options = options.clone();
+                options.target = target;
+                built(&fixture, options)
+            });
             let names = |m: &ModelProto| -> Vec<String> {
                 let names = nodes(m).node.iter().map(|n| n.name().to_owned());
                 names.chain(nodes(m).initializer.iter().map(|i| i.name().to_owned())).collect()
@@ -132,7 +148,7 @@ fn each_economy_can_be_left_out() {
 /// The two products over all places that a constant query saves, and the values' one of the last block.
 #[test]
 fn unread_keys_and_values_are_not_computed() {
-    let [siglip, text] = built(&Fixture::named("siglip_tiny"), Build::default());
+    let [siglip, text] = built(&Fixture::named("siglip_tiny"), GraphOptions::default());
     let has = |m: &ModelProto, name: &str| nodes(m).initializer.iter().any(|i| i.name() == name);
     assert!(has(&siglip, "visual.attn_pool.query") && !has(&siglip, "visual.attn_pool.kv.weight"));
     assert!(has(&text, "text.blocks.1.attn.k.weight") && !has(&text, "text.blocks.1.attn.qkv.weight"));
@@ -142,18 +158,20 @@ fn unread_keys_and_values_are_not_computed() {
 #[test]
 fn causal_text_is_cut_where_the_target_can_and_unmasked_text_never() {
     let target = Target::new(&ONNX_RUNTIME);
-    let cut = |name: &str, build: Build| count(&built(&Fixture::named(name), build)[1], "Slice");
-    assert!(cut("openclip_vit_tiny", Build { target, ..Build::default() }) > 0);
-    assert_eq!(cut("openclip_vit_tiny", Build::default()), 0);
-    assert_eq!(cut("openclip_vit_tiny", Build { target, text_cut: false, ..Build::default() }), 0);
+    let cut = |name: &str, graph: GraphOptions| count(&built(&Fixture::named(name), graph)[1], "Slice");
+    let with_cut = graph(|graph| graph.target = target);
+    assert!(cut("openclip_vit_tiny", with_cut.clone()) > 0);
+    assert_eq!(cut("openclip_vit_tiny", GraphOptions::default()), 0);
+    let without = graph(|graph| (graph.target, graph.savings.text_cut) = (target, false));
+    assert_eq!(cut("openclip_vit_tiny", without), 0);
     for unmasked in ["mobileclip_s1_tiny", "mobileclip2_s0_tiny", "siglip_tiny"] {
-        assert_eq!(cut(unmasked, Build { target, ..Build::default() }), 0, "{unmasked}");
+        assert_eq!(cut(unmasked, with_cut.clone()), 0, "{unmasked}");
     }
 }
 
 #[test]
 fn texts_may_have_any_length() {
-    let dynamic = Build { dynamic_text: true, ..Build::default() };
+    let dynamic = graph(|graph| graph.dynamic_text = true);
     let [_, text] = built(&Fixture::named("openclip_vit_tiny_quickgelu"), dynamic);
     let Some(type_proto::Value::TensorType(tensor)) = &nodes(&text).input[0].r#type.as_ref().unwrap().value else {
         panic!("a tensor")
@@ -175,12 +193,12 @@ fn texts_may_have_any_length() {
         for int32 in [false, true] {
             let folder = tempfile::tempdir().unwrap();
             let mut request = Fixture::named(name).export_to(&folder.path().join("out"));
-            request.build = dynamic;
-            request.int32_tokens = Some(int32);
+            request.graph.dynamic_text = true;
+            request.graph.tokens = Some(if int32 { TokenType::Int32 } else { TokenType::Int64 });
             let report = export(&request, &Silent).unwrap().report.unwrap();
             assert!(report.passed && worst(&report) <= EMBEDDING.bound, "{name}: {:?}", report.failures);
             let short = bench::Request {
-                model: request.out.join("text_model.onnx"),
+                model: request.output.folder.join("text_model.onnx"),
                 engine: Engine::Tract,
                 threads: 1,
                 batches: vec![1, 3],

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clip_onnx::checkpoint::Checkpoint;
 use clip_onnx::config::{Act, Dialect, ModelConfig, TextPool};
-use clip_onnx::pipeline::{Choice, Convert, Export, Silent, convert, export};
+use clip_onnx::pipeline::{Convert, Export, ModelChoice, Silent, convert, export};
 use clip_onnx::verify::EMBEDDING;
 
 use crate::common::{model, root, worst};
@@ -19,7 +19,7 @@ fn folder(case: &str) -> PathBuf {
 }
 
 fn request(case: &str, out: &Path) -> Export {
-    Export { reference: Some(folder(case).join("reference.npz")), ..Export::new(folder(case), out) }
+    Export::new(folder(case), out).reference(folder(case).join("reference.npz"))
 }
 
 /// A copy of a case to change.
@@ -36,7 +36,7 @@ fn every_case_agrees_with_transformers_normalised_and_raw() {
         for normalize in [true, false] {
             let out = tempfile::tempdir().unwrap();
             let mut request = request(case, &out.path().join("out"));
-            request.build.normalize = normalize;
+            request.graph.normalize = Some(normalize);
             let exported = export(&request, &Silent).unwrap_or_else(|e| panic!("{case}: {e}"));
             assert_eq!(exported.selected.config.dialect, Dialect::Transformers);
             let report = exported.report.unwrap();
@@ -60,7 +60,7 @@ fn the_configuration_beside_the_weights_is_followed() {
     let path = bench.path().join("config.json");
     let right: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     let mut request = request("siglip", &bench.path().join("out"));
-    request.checkpoint = bench.path().join("model.safetensors");
+    request.source.checkpoint = bench.path().join("model.safetensors");
     for (section, field, value, said) in [
         ("vision_config", "hidden_act", "relu".into(), "vision_config.hidden_act is \"relu\", expected gelu"),
         ("vision_config", "num_channels", 4.into(), "vision_config.num_channels is 4, expected 3"),
@@ -85,11 +85,11 @@ fn the_configuration_beside_the_weights_is_followed() {
     assert!(!export(&request, &Silent).unwrap().report.unwrap().passed);
     // Without a configuration, small dims like these are no known model's.
     std::fs::remove_file(&path).unwrap();
-    request.out = bench.path().join("none");
+    request.output.folder = bench.path().join("none");
     let error = export(&request, &Silent).unwrap_err().to_string();
     assert!(error.contains("no known model has these shapes"), "{error}");
     // It may be named instead, wherever it is.
-    request.choice.config = Some(folder("siglip").join("config.json"));
+    request.source.model = ModelChoice::File(folder("siglip").join("config.json"));
     assert!(export(&request, &Silent).unwrap().report.unwrap().passed);
 }
 
@@ -118,13 +118,13 @@ fn image_processors_say_how_pixels_are_made() {
         "default_to_square": true}"#;
     std::fs::write(bench.path().join("preprocessor_config.json"), text).unwrap();
     let mut request = request("siglip", &bench.path().join("out"));
-    request.checkpoint = bench.path().to_owned();
+    request.source.checkpoint = bench.path().to_owned();
     let config = export(&request, &Silent).unwrap().selected.config;
     assert_eq!(config.preprocess_cfg.mean, [0.4; 3]);
     assert_eq!(config.preprocess_cfg.interpolation.to_string(), "bilinear");
     // The class's own size, where none is given.
     std::fs::write(bench.path().join("preprocessor_config.json"), "{}").unwrap();
-    request.force = true;
+    request.output.replace = true;
     let error = export(&request, &Silent).unwrap_err().to_string();
     assert!(error.contains("size is 224x224, by the processor's default, expected the 32x32"), "{error}");
 }
@@ -143,7 +143,7 @@ fn sections_of_old_go_over_the_new_ones() {
     }
     std::fs::write(&path, json.to_string()).unwrap();
     let mut request = request("clip_legacy", &bench.path().join("out"));
-    request.checkpoint = bench.path().to_owned();
+    request.source.checkpoint = bench.path().to_owned();
     assert!(export(&request, &Silent).unwrap().report.unwrap().passed);
     json["vision_config_dict"].as_object_mut().unwrap().remove("hidden_act");
     let config = ModelConfig::from_transformers("c", &json.to_string()).unwrap().unwrap();
@@ -156,7 +156,7 @@ fn files_beside_the_weights_that_say_nothing_are_named() {
     let bench = tempfile::tempdir().unwrap();
     copy("siglip", bench.path());
     let mut request = request("siglip", &bench.path().join("out"));
-    request.checkpoint = bench.path().to_owned();
+    request.source.checkpoint = bench.path().to_owned();
     let right = std::fs::read_to_string(bench.path().join("config.json")).unwrap();
     for (file, text, said) in [
         (
@@ -193,12 +193,11 @@ fn a_conversion_does_not_replace_its_source() {
     for file in ["model.safetensors.index.json", "model-00002-of-00006.safetensors"] {
         let out = bench.path().join(file);
         let before = std::fs::read(&out).unwrap();
-        let choice = Choice::default();
-        let (image_size, reparameterize) = (None, false);
-        let checkpoint = bench.path().to_owned();
-        let to = Convert { checkpoint, out: out.clone(), force: true, choice, image_size, reparameterize };
-        let error = convert(&to, &Silent).unwrap_err().to_string();
-        assert!(error.contains("is what would be converted; name another --out"), "{error}");
+        let mut to = Convert::new(bench.path(), &out);
+        to.replace = true;
+        let error = convert(&to, &Silent).unwrap_err();
+        assert!(error.to_string().contains("is what would be converted"), "{error}");
+        assert_eq!(error.remedy().as_deref(), Some("name another file to write"));
         assert!(std::fs::read(&out).unwrap() == before);
     }
 }
@@ -245,7 +244,7 @@ fn shards_are_read_by_their_index_and_faults_are_named() {
 fn other_dialects_are_open_to_known_models_only() {
     let bench = tempfile::tempdir().unwrap();
     let mut request = request("siglip", &bench.path().join("out"));
-    request.choice.dialect = Some(Dialect::OpenClip);
+    request.source.dialect = Some(Dialect::OpenClip);
     let error = export(&request, &Silent).unwrap_err().to_string();
     assert!(error.contains("has no `open_clip` dialect"), "{error}");
     let known = ModelConfig::named("ViT-B-16-SigLIP").unwrap();
@@ -259,25 +258,16 @@ fn converted_to_open_clips_names_they_give_the_same_graphs() {
     for case in ["clip_eos", "clip_legacy", "siglip"] {
         let bench = tempfile::tempdir().unwrap();
         let converted = bench.path().join("open_clip.safetensors");
-        let choice = Choice::default();
-        let (image_size, reparameterize) = (None, false);
-        let to = Convert {
-            checkpoint: folder(case),
-            out: converted.clone(),
-            force: false,
-            choice,
-            image_size,
-            reparameterize,
-        };
+        let to = Convert::new(folder(case), &converted);
         convert(&to, &Silent).unwrap_or_else(|e| panic!("{case}: {e}"));
         let direct = request(case, &bench.path().join("direct"));
         export(&direct, &Silent).unwrap();
         let mut through = request(case, &bench.path().join("through"));
-        through.checkpoint = converted;
+        through.source.checkpoint = converted;
         assert!(export(&through, &Silent).unwrap().report.unwrap().passed, "{case}");
         for file in ["vision_model.onnx", "text_model.onnx"] {
             let [a, b] = [&direct, &through].map(|request| {
-                let mut model = model(&request.out.join(file));
+                let mut model = model(&request.output.folder.join(file));
                 model.metadata_props.retain(|p| !p.key().starts_with("source_"));
                 prost::Message::encode_to_vec(&model)
             });

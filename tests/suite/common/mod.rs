@@ -5,7 +5,7 @@ pub mod npz;
 
 use std::path::{Path, PathBuf};
 
-use clip_onnx::pipeline::{Choice, Export};
+use clip_onnx::pipeline::{Export, ModelChoice};
 use clip_onnx::verify::Report;
 use clip_onnx::verify::report::Compared;
 
@@ -53,12 +53,10 @@ impl Fixture {
 
     /// An export of this fixture against its reference.
     pub fn export_to(&self, out: &Path) -> Export {
-        Export {
-            choice: Choice { config: Some(self.config()), ..Choice::default() },
-            reference: Some(self.reference()),
-            batches: vec![1, 2, 3, 7],
-            ..Export::new(self.checkpoint(), out)
-        }
+        let request = Export::new(self.checkpoint(), out).model(ModelChoice::File(self.config()));
+        let mut request = request.reference(self.reference());
+        request.proof.batches = Some(vec![1, 2, 3, 7]);
+        request
     }
 }
 
