@@ -39,7 +39,7 @@ pub enum Error {
     #[error("tensors `{first}` and `{second}` both give `{canonical}`; expected one of them")]
     Twice { first: String, second: String, canonical: String },
     #[error("tensor `{source_name}` has shape {found:?}, expected {expected}")]
-    Layout { source_name: String, found: Vec<usize>, expected: &'static str },
+    StoredShape { source_name: String, found: Vec<usize>, expected: &'static str },
     #[error("missing parameter `{name}`, expected shape {expected:?}{source_name}{near}")]
     Missing { name: String, expected: Vec<usize>, source_name: String, near: String },
     #[error("`{name}` has shape {found:?}, expected {expected:?}{source_name}")]
@@ -88,7 +88,7 @@ impl Params {
     ///
     /// # Errors
     /// [`Error::Unrecognised`], [`Error::Unmapped`], [`Error::Join`], [`Error::Twice`] or
-    /// [`Error::Layout`].
+    /// [`Error::StoredShape`].
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Params, Error> {
         let tensors = checkpoint.tensors();
         let Some(map) = maps().iter().find(|map| map.recognises(tensors)) else {

@@ -5,7 +5,7 @@
 //! Source: `big_vision/models/{vit,proj/image_text/two_towers}.py` and their `load` functions,
 //! which also tell the older spellings.
 
-use super::keymap::Layout::{Dense, HeadsBias, HeadsIn, HeadsOut, Patch, Plain, Scalar, Unsqueezed};
+use super::keymap::Stored::{Dense, HeadsBias, HeadsIn, HeadsOut, Patch, Plain, Scalar, Unsqueezed};
 use super::keymap::{KeyMap, Row, added, row};
 use crate::config::Naming;
 

@@ -1,7 +1,7 @@
 //! The small language the renaming tables are written in.
 //!
 //! A table row names a source tensor, the canonical parameter it becomes, and the layout the
-//! *source* stores it in. In names, `{i}` is the block index and `{a,b,c}` are tensors joined
+//! *source* stores it in ([`Stored`]). In names, `{i}` is the block index and `{a,b,c}` are tensors joined
 //! along the first axis, in that order. A map groups rows under a pair of prefixes, so one table
 //! of a transformer block serves both towers. Tables run backwards too, to write a file under
 //! another naming.
@@ -15,17 +15,17 @@ use super::Error;
 use crate::config::Naming;
 use crate::tensor::Tensor;
 
-mod layout;
+mod stored;
 
-use Layout::Plain;
-pub use layout::Layout;
+use Stored::Plain;
+pub use stored::Stored;
 
 /// One line of a table.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     source: &'static str,
     canonical: &'static str,
-    layout: Layout,
+    stored: Stored,
     part: Part,
 }
 
@@ -39,19 +39,19 @@ enum Part {
     RowsFrom(usize),
 }
 
-/// `source`, stored as `layout`, is `canonical`.
-pub const fn row(source: &'static str, canonical: &'static str, layout: Layout) -> Row {
-    Row { source, canonical, layout, part: Part::Whole }
+/// `source`, stored as `stored` says, is `canonical`.
+pub const fn row(source: &'static str, canonical: &'static str, stored: Stored) -> Row {
+    Row { source, canonical, stored, part: Part::Whole }
 }
 
 /// `source` is added to `canonical` when both are there.
-pub const fn added(source: &'static str, canonical: &'static str, layout: Layout) -> Row {
-    Row { source, canonical, layout, part: Part::Summand }
+pub const fn added(source: &'static str, canonical: &'static str, stored: Stored) -> Row {
+    Row { source, canonical, stored, part: Part::Summand }
 }
 
 /// `source` has the rows of `canonical` from `first` on, in place of those of the tensor that is named so.
-pub const fn rows_from(first: usize, source: &'static str, canonical: &'static str, layout: Layout) -> Row {
-    Row { source, canonical, layout, part: Part::RowsFrom(first) }
+pub const fn rows_from(first: usize, source: &'static str, canonical: &'static str, stored: Stored) -> Row {
+    Row { source, canonical, stored, part: Part::RowsFrom(first) }
 }
 
 /// A BatchNorm, and a convolution or linear, as PyTorch names them under whatever prefix.
@@ -236,7 +236,7 @@ impl KeyMap {
         if source.contains('{') {
             return Err(no_name());
         }
-        Ok((source, row.layout.write(tensor)?.ok_or_else(no_name)?))
+        Ok((source, row.stored.write(tensor)?.ok_or_else(no_name)?))
     }
 
     fn row_of(&self, canonical: &str) -> Option<(&Section, &Row, Option<usize>)> {
@@ -284,7 +284,7 @@ fn join(row: &Row, parts: &[(&str, &Tensor)], layer: Option<usize>) -> Result<Ma
     let mut heads = None;
     for (_, part) in parts {
         let part = layer.map_or_else(|| (*part).clone(), |layer| part.index(layer));
-        let (tensor, part_heads) = row.layout.read(&part)?;
+        let (tensor, part_heads) = row.stored.read(&part)?;
         tensors.push(tensor);
         if let (Some(expected), Some(found)) = (heads, part_heads)
             && expected != found
@@ -306,7 +306,7 @@ fn insert(out: &mut BTreeMap<String, Mapped>, name: String, mapped: Mapped, part
             let rows = shape.first().copied().unwrap_or(0);
             if found != shape || rows < from {
                 let source_name = mapped.tensor.source_names().join("`, `");
-                return Err(Error::Layout { source_name, found, expected: "the shape of the table it continues" });
+                return Err(Error::StoredShape { source_name, found, expected: "the shape of the table it continues" });
             }
             first.tensor = Tensor::concat(&[first.tensor.rows(0..from)?, mapped.tensor.rows(from..rows)?])?;
         }
@@ -373,7 +373,7 @@ pub fn some_of(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Layout::{Dense, Patch};
+    use super::Stored::{Dense, Patch};
     use super::*;
 
     const ROWS: &[Row] = &[row("w_{a,b}", "w", Plain), row("k", "k", Dense)];
@@ -449,7 +449,7 @@ mod tests {
         let found = map.apply(&both).unwrap();
         assert_eq!(found["text.norm"].tensor.to_f32().unwrap(), [0.0, 1.0, 2.0]);
         assert_eq!(found["text.norm"].tensor.source_names(), ["n", "n2"]);
-        assert!(matches!(map.apply(&tensors(&[("n", &[3]), ("n2", &[4])])), Err(Error::Layout { .. })));
+        assert!(matches!(map.apply(&tensors(&[("n", &[3]), ("n2", &[4])])), Err(Error::StoredShape { .. })));
         assert!(matches!(map.apply(&tensors(&[("n2", &[4])])), Err(Error::Join { .. })));
     }
 

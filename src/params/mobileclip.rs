@@ -5,7 +5,7 @@
 //! Source: `mobileclip/{image_encoder,text_encoder}.py`, `mobileclip/models/{mci,vit}.py`,
 //! `mobileclip/modules/`.
 
-use super::keymap::Layout::{Dense, Plain, Scalar, Unsqueezed, UnsqueezedTwice};
+use super::keymap::Stored::{Dense, Plain, Scalar, Unsqueezed, UnsqueezedTwice};
 use super::keymap::{BATCH_NORM, CONV, KeyMap, Row, row};
 use crate::config::Naming;
 

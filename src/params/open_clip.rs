@@ -6,7 +6,7 @@
 //! the files of `clip-onnx convert`.
 //! Source: `open_clip/src/open_clip/{timm_model,transformer}.py`, timm's `vision_transformer.py`.
 
-use super::keymap::Layout::{Dense, Plain, Scalar, Squeezed, SqueezedTwice};
+use super::keymap::Stored::{Dense, Plain, Scalar, Squeezed, SqueezedTwice};
 use super::keymap::{BATCH_NORM, CONV, KeyMap, Row, row, rows_from};
 use crate::config::Naming;
 

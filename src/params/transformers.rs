@@ -5,7 +5,7 @@
 //! keeps the query apart.
 //! Source: transformers `models/{clip,siglip,siglip2}/modeling_*.py`.
 
-use super::keymap::Layout::{
+use super::keymap::Stored::{
     FirstOfThree, FlatPatch, LastTwoOfThree, Plain, Scalar, SquareGrid, Squeezed, SqueezedTwice,
 };
 use super::keymap::{KeyMap, Row, row, rows_from};

@@ -5,7 +5,7 @@ use crate::tensor::Tensor;
 
 /// How a source stores what the canonical form has in PyTorch's layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum Stored {
     /// As it is.
     Plain,
     /// Flax `Dense` kernel (in, out).
@@ -38,18 +38,18 @@ pub enum Layout {
     LastTwoOfThree,
 }
 
-use Layout::{
+use Stored::{
     Dense, FirstOfThree, FlatPatch, HeadsBias, HeadsIn, HeadsOut, LastTwoOfThree, Patch, Plain, Scalar, SquareGrid,
     Squeezed, SqueezedTwice, Unsqueezed, UnsqueezedTwice,
 };
 
-impl Layout {
+impl Stored {
     /// The canonical form of a tensor stored in this layout, and the head count if it shows.
     pub fn read(self, tensor: &Tensor) -> Result<(Tensor, Option<usize>), Error> {
         let shape = tensor.shape();
         let wrong = |expected| {
             let source_name = tensor.source_names().join("`, `");
-            Err(Error::Layout { source_name, found: shape.clone(), expected })
+            Err(Error::StoredShape { source_name, found: shape.clone(), expected })
         };
         Ok(match (self, &shape[..]) {
             (Plain, _) => (tensor.clone(), None),
@@ -106,7 +106,7 @@ impl Layout {
         })
     }
 
-    /// The stored form of a canonical tensor: [`Layout::read`] backwards, for the layouts whose
+    /// The stored form of a canonical tensor: [`Stored::read`] backwards, for the layouts whose
     /// stored shape follows from the canonical one.
     pub fn write(self, tensor: &Tensor) -> Result<Option<Tensor>, Error> {
         let shape = tensor.shape();
