@@ -33,8 +33,8 @@ pub enum Error {
     #[error(
         "the {map} key map has no row for {count} of {total} tensors, which are outside both towers: {names}. If the embeddings do not need them, remove them from the file"
     )]
-    Beside { map: &'static str, count: usize, total: usize, names: String },
-    #[error("tensor `{absent}` is missing beside `{present}`; both are parts of `{canonical}`")]
+    Outside { map: &'static str, count: usize, total: usize, names: String },
+    #[error("tensor `{absent}` is missing, while `{present}` is there; both are parts of `{canonical}`")]
     Join { absent: String, present: String, canonical: String },
     #[error("tensors `{first}` and `{second}` both give `{canonical}`; expected one of them")]
     Twice { first: String, second: String, canonical: String },
@@ -47,7 +47,7 @@ pub enum Error {
     #[error("`{name}` is stored with {found} heads, expected {expected} from the configuration")]
     Heads { name: String, found: usize, expected: usize },
     #[error("tensor `{source_name}` has {found} heads, the tensors it is joined with {expected}")]
-    HeadsApart { source_name: String, found: usize, expected: usize },
+    JoinedHeads { source_name: String, found: usize, expected: usize },
     #[error("tensor `{source_name}` stacks {found} layers, the tensors it is joined with {expected}")]
     Depth { source_name: String, found: usize, expected: usize },
     #[error("`logit_scale` is {found}, whose exponential is not finite; expected a logarithm such as 4.6")]
@@ -56,6 +56,8 @@ pub enum Error {
     Unused { count: usize, names: String },
     #[error("`{canonical}` has no {map} name")]
     NoName { map: &'static str, canonical: String },
+    #[error("`{canonical}` has values other than zero in a part that {map} files do not store")]
+    NotZero { map: &'static str, canonical: String },
     #[error(transparent)]
     Tensor(#[from] tensor::Error),
 }

@@ -219,6 +219,13 @@ impl Tensor {
         Tensor::whole(BLANK, shape, 0, Bytes::from_static(&[0; 4]))
     }
 
+    /// Zeros of the shape and the stored type of this tensor.
+    pub fn zeros_like(&self) -> Tensor {
+        let mut zeros = Tensor::whole(BLANK, &self.shape(), 0, Bytes::from_static(&[0; 8]));
+        zeros.parts[0].dtype = self.dtype();
+        zeros
+    }
+
     /// Whether it is one of [`Tensor::zeros`]: there is nothing to compute from it.
     pub fn is_blank(&self) -> bool {
         let all_of_one = |view: &View| view.axes.iter().flatten().all(|f| f.step == 0) && &*view.source_name == BLANK;
@@ -263,10 +270,13 @@ impl Tensor {
         if self.parts.iter().all(|part| part.dtype == first) { first } else { DType::F32 }
     }
 
-    /// Names of the tensors in the file that this one is made of.
+    /// Names of the tensors in the file that this one is made of; zeros that are joined to them have none.
     pub fn source_names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.parts.iter().map(|p| &*p.source_name).collect();
         names.dedup();
+        if names.len() > 1 {
+            names.retain(|&name| name != BLANK);
+        }
         names
     }
 }

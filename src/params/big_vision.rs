@@ -3,25 +3,33 @@
 //! Flax stores kernels in-first: Dense (in, out), Conv (h, w, in, out), attention
 //! (in, heads, head_dim) going in and (heads, head_dim, out) coming out.
 //! Source: `big_vision/models/{vit,proj/image_text/two_towers}.py` and their `load` functions,
-//! which also tell the older spellings.
+//! which also read the older spellings.
 
 use super::keymap::Stored::{Dense, HeadsBias, HeadsIn, HeadsOut, Patch, Plain, Scalar, Unsqueezed};
-use super::keymap::{KeyMap, Row, added, row};
+use super::keymap::{KeyMap, Row, Section, added, row, stacked, within};
 use crate::config::Naming;
 
+/// Flax's `LayerNorm`.
+const fn norm(source: &'static str, canonical: &'static str) -> Row {
+    const TENSORS: &[Row] = &[row("/scale", ".weight", Plain), row("/bias", ".bias", Plain)];
+    within(source, canonical, TENSORS)
+}
+
+/// Flax's `Dense`.
+const fn linear(source: &'static str, canonical: &'static str) -> Row {
+    const TENSORS: &[Row] = &[row("/kernel", ".weight", Dense), row("/bias", ".bias", Plain)];
+    within(source, canonical, TENSORS)
+}
+
 const BLOCK: &[Row] = &[
-    row("LayerNorm_0/scale", "norm1.weight", Plain),
-    row("LayerNorm_0/bias", "norm1.bias", Plain),
+    norm("LayerNorm_0", "norm1"),
     row("MultiHeadDotProductAttention_0/{query,key,value}/kernel", "attn.qkv.weight", HeadsIn),
     row("MultiHeadDotProductAttention_0/{query,key,value}/bias", "attn.qkv.bias", HeadsBias),
     row("MultiHeadDotProductAttention_0/out/kernel", "attn.proj.weight", HeadsOut),
     row("MultiHeadDotProductAttention_0/out/bias", "attn.proj.bias", Plain),
-    row("LayerNorm_1/scale", "norm2.weight", Plain),
-    row("LayerNorm_1/bias", "norm2.bias", Plain),
-    row("MlpBlock_0/Dense_0/kernel", "mlp.fc1.weight", Dense),
-    row("MlpBlock_0/Dense_0/bias", "mlp.fc1.bias", Plain),
-    row("MlpBlock_0/Dense_1/kernel", "mlp.fc2.weight", Dense),
-    row("MlpBlock_0/Dense_1/bias", "mlp.fc2.bias", Plain),
+    norm("LayerNorm_1", "norm2"),
+    linear("MlpBlock_0/Dense_0", "mlp.fc1"),
+    linear("MlpBlock_0/Dense_1", "mlp.fc2"),
 ];
 
 const MAP_HEAD: &[Row] = &[
@@ -32,12 +40,9 @@ const MAP_HEAD: &[Row] = &[
     row("MultiHeadDotProductAttention_0/{key,value}/bias", "kv.bias", HeadsBias),
     row("MultiHeadDotProductAttention_0/out/kernel", "proj.weight", HeadsOut),
     row("MultiHeadDotProductAttention_0/out/bias", "proj.bias", Plain),
-    row("LayerNorm_0/scale", "norm.weight", Plain),
-    row("LayerNorm_0/bias", "norm.bias", Plain),
-    row("MlpBlock_0/Dense_0/kernel", "mlp.fc1.weight", Dense),
-    row("MlpBlock_0/Dense_0/bias", "mlp.fc1.bias", Plain),
-    row("MlpBlock_0/Dense_1/kernel", "mlp.fc2.weight", Dense),
-    row("MlpBlock_0/Dense_1/bias", "mlp.fc2.bias", Plain),
+    norm("LayerNorm_0", "norm"),
+    linear("MlpBlock_0/Dense_0", "mlp.fc1"),
+    linear("MlpBlock_0/Dense_1", "mlp.fc2"),
 ];
 
 const IMAGE: &[Row] = &[
@@ -48,10 +53,14 @@ const IMAGE: &[Row] = &[
     // The original ViT had its positions in a module, and until 2022 the encoder had them.
     row("Transformer/posembed_input/pos_embedding", "pos_embed", Plain),
     row("Transformer/pos_embedding", "pos_embed", Plain),
-    row("Transformer/encoder_norm/scale", "norm.weight", Plain),
-    row("Transformer/encoder_norm/bias", "norm.bias", Plain),
-    row("head/kernel", "head.weight", Dense),
-    row("head/bias", "head.bias", Plain),
+    norm("Transformer/encoder_norm", "norm"),
+    linear("head", "head"),
+    within("Transformer/encoderblock_{i}/", "blocks.{i}.", BLOCK),
+    // nn.scan: all blocks on axis 0.
+    stacked("Transformer/encoderblock/", "blocks.{i}.", BLOCK),
+    within("MAPHead_0/", "attn_pool.", MAP_HEAD),
+    // The MAP head was inlined while ViT-G was developed.
+    within("", "attn_pool.", MAP_HEAD),
 ];
 
 const TEXT: &[Row] = &[
@@ -59,10 +68,10 @@ const TEXT: &[Row] = &[
     row("pos_embedding", "pos_embed", Unsqueezed),
     // Text towers trained while the encoder still added positions of its own: both are used.
     added("Encoder_0/pos_embedding", "pos_embed", Unsqueezed),
-    row("Encoder_0/encoder_norm/scale", "norm.weight", Plain),
-    row("Encoder_0/encoder_norm/bias", "norm.bias", Plain),
-    row("head/kernel", "head.weight", Dense),
-    row("head/bias", "head.bias", Plain),
+    norm("Encoder_0/encoder_norm", "norm"),
+    linear("head", "head"),
+    within("Encoder_0/encoderblock_{i}/", "blocks.{i}.", BLOCK),
+    stacked("Encoder_0/encoderblock/", "blocks.{i}.", BLOCK),
 ];
 
 const LOGITS: &[Row] = &[
@@ -72,23 +81,14 @@ const LOGITS: &[Row] = &[
 ];
 
 pub fn siglip() -> KeyMap {
-    KeyMap::new("big_vision", Naming::BigVision)
+    let image = Section::default()
+        .under("img/", "visual.", IMAGE)
         .recognised_by("img/embedding/kernel")
-        .recognised_by("txt/Embed_0/embedding")
+        // Training checkpoints hold the optimizer's state and clock in addition to the parameters.
+        .ignore("opt/*")
+        .ignore("chrono/*");
+    let text = Section::default().under("txt/", "text.", TEXT).recognised_by("txt/Embed_0/embedding");
+    KeyMap::new("big_vision", Naming::BigVision, [Section::of(LOGITS), image, text])
         .optional_root("params/")
         .optional_root("opt/target/")
-        .under("", "", LOGITS)
-        .under("img/", "visual.", IMAGE)
-        .under("img/Transformer/encoderblock_{i}/", "visual.blocks.{i}.", BLOCK)
-        // nn.scan: depth is axis 0.
-        .stacked("img/Transformer/encoderblock/", "visual.blocks.{i}.", BLOCK)
-        .under("img/MAPHead_0/", "visual.attn_pool.", MAP_HEAD)
-        // The MAP head was inlined while ViT-G was developed.
-        .under("img/", "visual.attn_pool.", MAP_HEAD)
-        .under("txt/", "text.", TEXT)
-        .under("txt/Encoder_0/encoderblock_{i}/", "text.blocks.{i}.", BLOCK)
-        .stacked("txt/Encoder_0/encoderblock/", "text.blocks.{i}.", BLOCK)
-        // Training checkpoints hold the optimizer's state and clock beside the parameters.
-        .ignore("opt/*")
-        .ignore("chrono/*")
 }

@@ -1,13 +1,20 @@
 //! The small language the renaming tables are written in.
 //!
-//! A table row names a source tensor, the canonical parameter it becomes, and the layout the
-//! *source* stores it in ([`Stored`]). In names, `{i}` is the block index and `{a,b,c}` are tensors joined
-//! along the first axis, in that order. A map groups rows under a pair of prefixes, so one table
-//! of a transformer block serves both towers. Tables run backwards too, to write a file under
-//! another naming.
+//! A table row ([`row`]) names a source tensor, the canonical parameter it becomes, and the layout the *source* stores
+//! it in ([`Stored`]). Shorthands stand for several rows: [`affine`] for a weight and a bias, [`within`] for a whole
+//! table under two prefixes, so that one table of a transformer block serves both towers. In names
 //!
-//! `{i}` ranges over the indices *present in the file*: counting up until a name is absent would
-//! hide holes and blame the wrong tensor.
+//! ```text
+//! {i}          is the index of a block, {s} that of its stage
+//! {a,b,c}      are tensors joined along the first axis, in that order
+//! {a,0,c}      likewise, with zeros of the same shape where the source stores nothing
+//! ```
+//!
+//! Indices range over those *present in the file*: counting up until a name is absent would hide holes and blame the
+//! wrong tensor.
+//!
+//! A [`KeyMap`] is composed of [`Section`]s: one for each tower, and one for what is outside both, so that any image
+//! tower goes with any text tower. Maps run backwards too ([`KeyMap::backwards`]), to write a file under another naming.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,60 +22,65 @@ use super::Error;
 use crate::config::Naming;
 use crate::tensor::Tensor;
 
+mod join;
+mod pattern;
+mod row;
 mod stored;
 
-use Stored::Plain;
+use join::{depth, equal_part, insert, join, present};
+use pattern::{Indices, Part, Pattern};
+pub use row::{
+    CONV_BN, Row, added, affine, batch_norm, layer_scale, row, rows_from, same, same_affine, same_batch_norm,
+    same_within, stacked, within,
+};
+use row::{Contribution, Rename, expand};
 pub use stored::Stored;
 
-/// One line of a table.
+/// What a map says about one tower, or about what is outside both: rows, names that tell this naming from others, and
+/// names of tensors that are not parameters.
+#[derive(Debug, Default)]
+pub struct Section {
+    marks: Vec<Mark>,
+    renames: Vec<Rename>,
+    ignored: Vec<String>,
+}
+
+/// A name that only this naming has, and the number of axes where it matters.
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
-    source: &'static str,
-    canonical: &'static str,
-    stored: Stored,
-    part: Part,
+struct Mark {
+    name: &'static str,
+    rank: Option<usize>,
 }
 
-/// What a row gives of a parameter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Whole,
-    /// What is added to it.
-    Summand,
-    /// Its rows from this one on, in place of those that another row gives.
-    RowsFrom(usize),
-}
+impl Section {
+    /// Rows whose names are whole.
+    pub fn of(table: &[Row]) -> Section {
+        Section::default().under("", "", table)
+    }
 
-/// `source`, stored as `stored` says, is `canonical`.
-pub const fn row(source: &'static str, canonical: &'static str, stored: Stored) -> Row {
-    Row { source, canonical, stored, part: Part::Whole }
-}
+    /// Rows whose names follow the two prefixes.
+    pub fn under(mut self, source: &str, canonical: &str, table: &[Row]) -> Section {
+        expand(source, canonical, table, false, &mut self.renames);
+        self
+    }
 
-/// `source` is added to `canonical` when both are there.
-pub const fn added(source: &'static str, canonical: &'static str, stored: Stored) -> Row {
-    Row { source, canonical, stored, part: Part::Summand }
-}
+    /// A name that, under some root, only this naming has.
+    pub fn recognised_by(mut self, name: &'static str) -> Section {
+        self.marks.push(Mark { name, rank: None });
+        self
+    }
 
-/// `source` has the rows of `canonical` from `first` on, in place of those of the tensor that is named so.
-pub const fn rows_from(first: usize, source: &'static str, canonical: &'static str, stored: Stored) -> Row {
-    Row { source, canonical, stored, part: Part::RowsFrom(first) }
-}
+    /// As [`Section::recognised_by`], where the tensor has so many axes.
+    pub fn recognised_by_rank(mut self, name: &'static str, rank: usize) -> Section {
+        self.marks.push(Mark { name, rank: Some(rank) });
+        self
+    }
 
-/// A BatchNorm, and a convolution or linear, as PyTorch names them under whatever prefix.
-pub const BATCH_NORM: &[Row] = &[
-    row("weight", "weight", Plain),
-    row("bias", "bias", Plain),
-    row("running_mean", "running_mean", Plain),
-    row("running_var", "running_var", Plain),
-];
-pub const CONV: &[Row] = &[row("weight", "weight", Plain), row("bias", "bias", Plain)];
-
-struct Section {
-    source: String,
-    canonical: String,
-    /// All blocks in one tensor, stacked on a leading axis.
-    stacked: bool,
-    rows: &'static [Row],
+    /// Tensors that are not parameters; `*` at the end or the start stands for anything.
+    pub fn ignore(mut self, pattern: impl Into<String>) -> Section {
+        self.ignored.push(pattern.into());
+        self
+    }
 }
 
 /// A tensor under its canonical name.
@@ -77,32 +89,18 @@ pub struct Mapped {
     pub heads: Option<usize>,
 }
 
-/// A naming: tables, what tells it from others, and what it leaves aside.
+/// A naming: its sections, and the prefixes that all of its names may share.
 pub struct KeyMap {
     pub name: &'static str,
     pub naming: Naming,
-    /// Names, and the number of axes where it matters.
-    marks: Vec<(&'static str, Option<usize>)>,
     roots: Vec<&'static str>,
     sections: Vec<Section>,
-    ignored: Vec<&'static str>,
 }
 
 impl KeyMap {
-    pub fn new(name: &'static str, naming: Naming) -> KeyMap {
-        KeyMap { name, naming, marks: vec![], roots: vec![], sections: vec![], ignored: vec![] }
-    }
-
-    /// A name that, under some root, tells this naming.
-    pub fn recognised_by(mut self, mark: &'static str) -> KeyMap {
-        self.marks.push((mark, None));
-        self
-    }
-
-    /// As [`KeyMap::recognised_by`], where the tensor has so many axes.
-    pub fn recognised_by_rank(mut self, mark: &'static str, rank: usize) -> KeyMap {
-        self.marks.push((mark, Some(rank)));
-        self
+    /// A map of these sections. Where two rows of one canonical name are possible, the first is the one that is written.
+    pub fn new(name: &'static str, naming: Naming, sections: impl IntoIterator<Item = Section>) -> KeyMap {
+        KeyMap { name, naming, roots: vec![], sections: sections.into_iter().collect() }
     }
 
     /// A prefix all parameters may share; the first one present is taken.
@@ -111,27 +109,17 @@ impl KeyMap {
         self
     }
 
-    /// Rows whose names follow the two prefixes.
-    pub fn under(mut self, source: impl Into<String>, canonical: impl Into<String>, rows: &'static [Row]) -> KeyMap {
-        self.sections.push(Section { source: source.into(), canonical: canonical.into(), stacked: false, rows });
-        self
-    }
-
-    /// As [`KeyMap::under`], where the source has every block in one tensor (Flax `nn.scan`).
-    pub fn stacked(mut self, source: &str, canonical: &str, rows: &'static [Row]) -> KeyMap {
-        self.sections.push(Section { source: source.into(), canonical: canonical.into(), stacked: true, rows });
-        self
-    }
-
-    /// Tensors that are no parameters; `*` at the end or the start stands for anything.
-    pub fn ignore(mut self, pattern: &'static str) -> KeyMap {
-        self.ignored.push(pattern);
-        self
-    }
-
     /// What a file of this naming has, for error messages.
     pub fn describe(&self) -> String {
-        format!("`{}` ({})", self.marks.first().map_or("", |(mark, _)| mark), self.name)
+        format!("`{}` ({})", self.marks().next().map_or("", |mark| mark.name), self.name)
+    }
+
+    fn marks(&self) -> impl Iterator<Item = &Mark> {
+        self.sections.iter().flat_map(|section| &section.marks)
+    }
+
+    fn renames(&self) -> impl Iterator<Item = &Rename> {
+        self.sections.iter().flat_map(|section| &section.renames)
     }
 
     fn root(&self, tensors: &[(String, Tensor)]) -> &'static str {
@@ -142,10 +130,10 @@ impl KeyMap {
     /// Whether the names are of this naming.
     pub fn recognises(&self, tensors: &[(String, Tensor)]) -> bool {
         let root = self.root(tensors);
-        let of_rank = |tensor: &Tensor, rank: Option<usize>| rank.is_none_or(|rank| tensor.shape().len() == rank);
         tensors.iter().any(|(name, tensor)| {
             let name = name.strip_prefix(root);
-            self.marks.iter().any(|&(mark, rank)| name == Some(mark) && of_rank(tensor, rank))
+            let of_rank = |rank: Option<usize>| rank.is_none_or(|rank| tensor.shape().len() == rank);
+            self.marks().any(|mark| name == Some(mark.name) && of_rank(mark.rank))
         })
     }
 
@@ -159,34 +147,29 @@ impl KeyMap {
             tensors.iter().filter_map(|(name, t)| Some((name.strip_prefix(root)?, t))).collect();
         let mut used: BTreeSet<&str> = BTreeSet::new();
         let mut out: BTreeMap<String, Mapped> = BTreeMap::new();
-        for section in &self.sections {
-            for row in section.rows {
-                for (index, parts) in present(section, row, &stored)? {
-                    used.extend(parts.iter().map(|(name, _)| *name));
-                    let canonical = format!("{}{}", section.canonical, row.canonical);
-                    if !section.stacked {
-                        let mapped = join(row, &parts, None)?;
-                        insert(&mut out, fill(&canonical, index), mapped, row.part)?;
-                        continue;
-                    }
-                    let depth_of = |tensor: &Tensor| tensor.shape().first().copied().unwrap_or(0);
-                    let depth = parts.first().map_or(0, |(_, tensor)| depth_of(tensor));
-                    if let Some((name, tensor)) = parts.iter().find(|(_, tensor)| depth_of(tensor) != depth) {
-                        return Err(Error::Depth {
-                            source_name: (*name).to_owned(),
-                            found: depth_of(tensor),
-                            expected: depth,
-                        });
-                    }
-                    for layer in 0..depth {
-                        let mapped = join(row, &parts, Some(layer))?;
-                        insert(&mut out, fill(&canonical, Some(layer)), mapped, row.part)?;
-                    }
+        for rename in self.renames() {
+            for (indices, parts) in present(rename, &stored)? {
+                used.extend(parts.iter().flatten().map(|(name, _)| *name));
+                if !rename.stacked {
+                    let mapped = join(rename, &parts, None)?;
+                    insert(&mut out, rename.canonical.fill(indices), mapped, rename.contribution)?;
+                    continue;
+                }
+                for layer in 0..depth(&parts)? {
+                    let mapped = join(rename, &parts, Some(layer))?;
+                    let indices = Indices { block: Some(layer), ..indices };
+                    insert(&mut out, rename.canonical.fill(indices), mapped, rename.contribution)?;
                 }
             }
         }
-        // Below the root only what is ignored there; beside it, whole names.
-        let ignored = |name: &str| self.ignored.iter().any(|pattern| matches(pattern, name));
+        self.expect_all_used(root, tensors, &used)?;
+        Ok(out)
+    }
+
+    /// Checks that every tensor has a row or is ignored.
+    fn expect_all_used(&self, root: &str, tensors: &[(String, Tensor)], used: &BTreeSet<&str>) -> Result<(), Error> {
+        // Names under the root are compared without it, others as they are.
+        let ignored = |name: &str| self.sections.iter().flat_map(|s| &s.ignored).any(|pattern| matches(pattern, name));
         let accounted = |name: &str| match name.strip_prefix(root) {
             Some(below) => used.contains(below) || ignored(below),
             None => ignored(name),
@@ -194,12 +177,12 @@ impl KeyMap {
         let unmapped: Vec<String> =
             tensors.iter().filter(|(name, _)| !accounted(name)).map(|(name, _)| name.clone()).collect();
         if unmapped.is_empty() {
-            return Ok(out);
+            return Ok(());
         }
         let of_towers: Vec<String> = unmapped.iter().filter(|name| self.is_of_a_tower(name)).cloned().collect();
         let (total, map) = (tensors.len(), self.name);
         if of_towers.is_empty() {
-            return Err(Error::Beside { map, count: unmapped.len(), total, names: some_of(&unmapped) });
+            return Err(Error::Outside { map, count: unmapped.len(), total, names: some_of(&unmapped) });
         }
         Err(Error::Unmapped { map, count: of_towers.len(), total, names: some_of(&of_towers) })
     }
@@ -207,150 +190,47 @@ impl KeyMap {
     /// Whether a name begins as those of a tower do: a tensor there is part of what the tower computes, whatever it is.
     fn is_of_a_tower(&self, name: &str) -> bool {
         let name = self.roots.iter().find_map(|root| name.strip_prefix(root)).unwrap_or(name);
-        let towers = self.sections.iter().flat_map(|section| {
-            let of_tower = |row: &&Row| {
-                let canonical = format!("{}{}", section.canonical, row.canonical);
-                canonical.starts_with("visual.") || canonical.starts_with("text.")
-            };
-            section.rows.iter().filter(of_tower).map(move |row| format!("{}{}", section.source, row.source))
-        });
-        towers.into_iter().any(|source| {
-            let first = source.split(['.', '/', '{']).next().unwrap_or_default();
+        let of_tower = |rename: &&Rename| ["visual.", "text."].iter().any(|tower| rename.canonical.begins_with(tower));
+        self.renames().filter(of_tower).any(|rename| {
+            let first = rename.source.split(['.', '/', '{']).next().unwrap_or_default();
             !first.is_empty() && name.starts_with(first)
         })
     }
 
-    /// The source name of a canonical parameter, as an unstacked file without a root has it.
+    /// The source name of a canonical parameter, as an unstacked file without a root has it. A join is spelled as in its
+    /// row.
     pub fn source_of(&self, canonical: &str) -> Option<String> {
-        self.row_of(canonical).map(|(section, row, index)| fill(&format!("{}{}", section.source, row.source), index))
+        self.rename_of(canonical).map(|(rename, indices)| Pattern::parse(&rename.source).fill(indices))
     }
 
-    /// A canonical tensor under this naming: the table backwards.
+    /// A canonical tensor under this naming: the table backwards. What is joined is written as the equal parts it
+    /// consists of, without those that the naming does not store.
     ///
     /// # Errors
-    /// [`Error::NoName`] when the naming has no place for it.
-    pub fn backwards(&self, canonical: &str, tensor: &Tensor) -> Result<(String, Tensor), Error> {
+    /// [`Error::NoName`] when the naming has no name for it, [`Error::NotZero`] when it has none for a part of it.
+    pub fn backwards(&self, canonical: &str, tensor: &Tensor) -> Result<Vec<(String, Tensor)>, Error> {
         let no_name = || Error::NoName { map: self.name, canonical: canonical.to_owned() };
-        let (section, row, index) = self.row_of(canonical).ok_or_else(no_name)?;
-        let source = fill(&format!("{}{}", section.source, row.source), index);
-        if source.contains('{') {
-            return Err(no_name());
-        }
-        Ok((source, row.stored.write(tensor)?.ok_or_else(no_name)?))
-    }
-
-    fn row_of(&self, canonical: &str) -> Option<(&Section, &Row, Option<usize>)> {
-        let rows = self.sections.iter().filter(|s| !s.stacked).flat_map(|s| s.rows.iter().map(move |r| (s, r)));
-        rows.filter(|(_, row)| row.part == Part::Whole).find_map(|(section, row)| {
-            let index = index_in(&format!("{}{}", section.canonical, row.canonical), canonical)?;
-            Some((section, row, index))
-        })
-    }
-}
-
-/// The source tensors of a row, for each block index present: all alternatives, in order.
-type Present<'a> = BTreeMap<Option<usize>, Vec<(&'a str, &'a Tensor)>>;
-
-fn present<'a>(section: &Section, row: &Row, stored: &BTreeMap<&'a str, &'a Tensor>) -> Result<Present<'a>, Error> {
-    let patterns = alternatives(&format!("{}{}", section.source, row.source));
-    let mut indices: BTreeSet<Option<usize>> = BTreeSet::new();
-    for pattern in &patterns {
-        if pattern.contains("{i}") {
-            indices.extend(stored.keys().filter_map(|name| index_in(pattern, name)));
-        } else if stored.contains_key(pattern.as_str()) {
-            indices.insert(None);
-        }
-    }
-    let mut out = BTreeMap::new();
-    for index in indices {
-        let names: Vec<String> = patterns.iter().map(|pattern| fill(pattern, index)).collect();
-        let found: Vec<_> =
-            names.iter().filter_map(|name| stored.get_key_value(name.as_str())).map(|(n, t)| (*n, *t)).collect();
-        if found.len() < names.len() {
-            let absent = names.iter().find(|name| !stored.contains_key(name.as_str()));
-            return Err(Error::Join {
-                absent: absent.cloned().unwrap_or_default(),
-                present: found.first().map_or_else(String::new, |(name, _)| (*name).to_owned()),
-                canonical: fill(&format!("{}{}", section.canonical, row.canonical), index),
-            });
-        }
-        out.insert(index, found);
-    }
-    Ok(out)
-}
-
-fn join(row: &Row, parts: &[(&str, &Tensor)], layer: Option<usize>) -> Result<Mapped, Error> {
-    let mut tensors = Vec::with_capacity(parts.len());
-    let mut heads = None;
-    for (_, part) in parts {
-        let part = layer.map_or_else(|| (*part).clone(), |layer| part.index(layer));
-        let (tensor, part_heads) = row.stored.read(&part)?;
-        tensors.push(tensor);
-        if let (Some(expected), Some(found)) = (heads, part_heads)
-            && expected != found
-        {
-            let source_name = part.source_names().join("`, `");
-            return Err(Error::HeadsApart { source_name, found, expected });
-        }
-        heads = heads.or(part_heads);
-    }
-    let tensor = if let [tensor] = &tensors[..] { tensor.clone() } else { Tensor::concat(&tensors)? };
-    Ok(Mapped { tensor, heads })
-}
-
-fn insert(out: &mut BTreeMap<String, Mapped>, name: String, mapped: Mapped, part: Part) -> Result<(), Error> {
-    match (out.get_mut(&name), part) {
-        (Some(first), Part::Summand) => first.tensor = first.tensor.sum(&mapped.tensor)?,
-        (Some(first), Part::RowsFrom(from)) => {
-            let (shape, found) = (first.tensor.shape(), mapped.tensor.shape());
-            let rows = shape.first().copied().unwrap_or(0);
-            if found != shape || rows < from {
-                let source_name = mapped.tensor.source_names().join("`, `");
-                return Err(Error::StoredShape { source_name, found, expected: "the shape of the table it continues" });
+        let (rename, indices) = self.rename_of(canonical).ok_or_else(no_name)?;
+        let mut out = vec![];
+        for (at, part) in rename.parts.iter().enumerate() {
+            let values = equal_part(tensor, at, rename.parts.len())?.ok_or_else(no_name)?;
+            match part {
+                Part::Tensor(name) => {
+                    out.push((name.fill(indices), rename.stored.write(&values)?.ok_or_else(no_name)?));
+                }
+                Part::Zeros if values.to_f32()?.iter().any(|&value| value != 0.0) => {
+                    return Err(Error::NotZero { map: self.name, canonical: canonical.to_owned() });
+                }
+                Part::Zeros => {}
             }
-            first.tensor = Tensor::concat(&[first.tensor.rows(0..from)?, mapped.tensor.rows(from..rows)?])?;
         }
-        (None, Part::RowsFrom(_)) => {
-            let present = mapped.tensor.source_names().join("`, `");
-            return Err(Error::Join { absent: "the table that it continues".to_owned(), present, canonical: name });
-        }
-        (Some(first), Part::Whole) => {
-            return Err(Error::Twice {
-                first: first.tensor.source_names().join("`, `"),
-                second: mapped.tensor.source_names().join("`, `"),
-                canonical: name,
-            });
-        }
-        (None, _) => {
-            out.insert(name, mapped);
-        }
+        Ok(out)
     }
-    Ok(())
-}
 
-/// `a{b,c}d` as `abd`, `acd`; `{i}` is left alone.
-fn alternatives(pattern: &str) -> Vec<String> {
-    let braces = pattern.match_indices('{').find_map(|(start, _)| {
-        let end = start + pattern[start..].find('}')?;
-        pattern[start..end].contains(',').then_some((start, end))
-    });
-    let Some((start, end)) = braces else { return vec![pattern.to_owned()] };
-    let (before, after) = (&pattern[..start], &pattern[end + 1..]);
-    pattern[start + 1..end].split(',').map(|word| format!("{before}{word}{after}")).collect()
-}
-
-/// The block index where `name` is `pattern`: None if it is not, `Some(None)` if there is no index.
-fn index_in(pattern: &str, name: &str) -> Option<Option<usize>> {
-    let Some((before, after)) = pattern.split_once("{i}") else {
-        return (pattern == name).then_some(None);
-    };
-    let digits = name.strip_prefix(before)?.strip_suffix(after)?;
-    let canonical = digits.len() == 1 || !digits.starts_with('0');
-    (canonical && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok().map(Some))?
-}
-
-fn fill(pattern: &str, index: Option<usize>) -> String {
-    index.map_or_else(|| pattern.to_owned(), |index| pattern.replace("{i}", &index.to_string()))
+    fn rename_of(&self, canonical: &str) -> Option<(&Rename, Indices)> {
+        let whole = |rename: &&Rename| !rename.stacked && rename.contribution == Contribution::Whole;
+        self.renames().filter(whole).find_map(|rename| Some((rename, rename.canonical.indices_in(canonical)?)))
+    }
 }
 
 fn matches(pattern: &str, name: &str) -> bool {
@@ -373,19 +253,20 @@ pub fn some_of(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Stored::{Dense, Patch};
+    use super::Stored::{Dense, HeadsBias, Plain};
     use super::*;
 
     const ROWS: &[Row] = &[row("w_{a,b}", "w", Plain), row("k", "k", Dense)];
+    const BLOCKS: &[Row] = &[within("block_{i}/", "blocks.{i}.", ROWS), stacked("block/", "blocks.{i}.", ROWS)];
+    const ROOT: &[Row] = &[row("n", "norm", Plain), added("n2", "norm", Plain)];
 
     fn map() -> KeyMap {
-        KeyMap::new("test", Naming::BigVision)
-            .recognised_by("n")
-            .optional_root("params/")
-            .under("block_{i}/", "blocks.{i}.", ROWS)
-            .stacked("block/", "blocks.{i}.", ROWS)
-            .under("", "", const { &[row("n", "norm", Plain), added("n2", "norm", Plain)] })
-            .ignore("opt/*")
+        let blocks = Section::of(BLOCKS).recognised_by("n").ignore("opt/*");
+        KeyMap::new("test", Naming::BigVision, [blocks, Section::of(ROOT)]).optional_root("params/")
+    }
+
+    fn map_of(table: &[Row]) -> KeyMap {
+        KeyMap::new("test", Naming::OpenClip, [Section::of(table)])
     }
 
     fn tensors(names: &[(&str, &[usize])]) -> Vec<(String, Tensor)> {
@@ -393,16 +274,20 @@ mod tests {
         names.iter().map(|&(n, s)| (n.to_owned(), Tensor::from_f32(n, s, &values(s)))).collect()
     }
 
+    fn error(map: &KeyMap, names: &[(&str, &[usize])]) -> String {
+        map.apply(&tensors(names)).err().unwrap().to_string()
+    }
+
     #[test]
     fn blocks_joins_and_stacks_meet_in_one_spelling() {
-        let apart = tensors(&[
+        let separate = tensors(&[
             ("params/block_0/w_a", &[2]),
             ("params/block_0/w_b", &[2]),
             ("params/block_0/k", &[2, 3]),
             ("params/n", &[1]),
             ("opt/n", &[9]),
         ]);
-        let mapped = map().apply(&apart).unwrap();
+        let mapped = map().apply(&separate).unwrap();
         assert_eq!(mapped.keys().collect::<Vec<_>>(), ["blocks.0.k", "blocks.0.w", "norm"]);
         assert_eq!(mapped["blocks.0.w"].tensor.to_f32().unwrap(), [0.0, 1.0, 0.0, 1.0]);
         assert_eq!(mapped["blocks.0.k"].tensor.to_f32().unwrap(), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
@@ -414,37 +299,152 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_is_left_for_the_reader_and_a_torn_join_is_named() {
+    fn a_hole_is_left_for_the_reader_and_an_incomplete_join_is_named() {
         let hole = tensors(&[("block_0/k", &[1, 1]), ("block_2/k", &[1, 1]), ("n", &[1])]);
         let mapped = map().apply(&hole).unwrap();
         assert!(mapped.contains_key("blocks.2.k") && !mapped.contains_key("blocks.1.k"));
-        let torn = tensors(&[("block_3/w_a", &[1]), ("n", &[1])]);
-        let error = map().apply(&torn).err().unwrap().to_string();
-        assert_eq!(error, "tensor `block_3/w_b` is missing beside `block_3/w_a`; both are parts of `blocks.3.w`");
+        assert_eq!(
+            error(&map(), &[("block_3/w_a", &[1]), ("n", &[1])]),
+            "tensor `block_3/w_b` is missing, while `block_3/w_a` is there; both are parts of `blocks.3.w`"
+        );
+    }
+
+    #[test]
+    fn stacked_tensors_that_are_joined_have_the_same_number_of_layers() {
+        assert_eq!(
+            error(&map(), &[("block/w_a", &[3, 2]), ("block/w_b", &[2, 2]), ("n", &[1])]),
+            "tensor `block/w_b` stacks 2 layers, the tensors it is joined with 3"
+        );
+        // Without an axis there are no layers.
+        let none = map().apply(&tensors(&[("block/k", &[]), ("n", &[1])])).unwrap();
+        assert_eq!(none.keys().collect::<Vec<_>>(), ["norm"]);
+    }
+
+    #[test]
+    fn tensors_that_are_joined_have_the_same_number_of_heads() {
+        let map = map_of(&[row("{q,k}", "qk", HeadsBias)]);
+        let mapped = map.apply(&tensors(&[("q", &[2, 3]), ("k", &[2, 3])])).unwrap();
+        assert_eq!((mapped["qk"].heads, mapped["qk"].tensor.shape()), (Some(2), vec![12]));
+        let expected = "tensor `k` has 3 heads, the tensors it is joined with 2";
+        assert_eq!(error(&map, &[("q", &[2, 3]), ("k", &[3, 2])]), expected);
+    }
+
+    const STAGES: &[Row] = &[within("s{s}.{i}.", "stages.{s}.blocks.{i}.", &[affine("ln", "norm"), same("k")])];
+
+    #[test]
+    fn stages_and_blocks_are_those_present_in_the_file() {
+        let map = map_of(STAGES);
+        let names = ["s0.0.ln.weight", "s0.2.ln.weight", "s0.2.ln.bias", "s3.0.k", "s3.11.k"];
+        let mapped = map.apply(&tensors(&names.map(|name| (name, &[1][..])))).unwrap();
+        let expected = [
+            "stages.0.blocks.0.norm.weight",
+            "stages.0.blocks.2.norm.bias",
+            "stages.0.blocks.2.norm.weight",
+            "stages.3.blocks.0.k",
+            "stages.3.blocks.11.k",
+        ];
+        assert_eq!(mapped.keys().collect::<Vec<_>>(), expected);
+        // Backwards they are the same files.
+        let back = mapped.iter().flat_map(|(name, mapped)| map.backwards(name, &mapped.tensor).unwrap());
+        let mut back: Vec<String> = back.map(|(name, _)| name).collect();
+        back.sort();
+        let mut names = names.to_vec();
+        names.sort_unstable();
+        assert_eq!(back, names);
+        assert_eq!(map.source_of("stages.7.blocks.1.norm.bias").unwrap(), "s7.1.ln.bias");
+        assert!(error(&map, &[("s0.k", &[1])]).contains("no row for 1 of 1"));
+    }
+
+    const ZERO_KEY: &[Row] = &[within("b.{i}.", "blocks.{i}.attn.", &[row("{q,0,v}_bias", "qkv.bias", Plain)])];
+
+    #[test]
+    fn a_part_that_is_not_stored_is_zeros() {
+        let map = map_of(ZERO_KEY);
+        let file = tensors(&[("b.1.q_bias", &[3]), ("b.1.v_bias", &[3])]);
+        let mapped = map.apply(&file).unwrap();
+        let joined = &mapped["blocks.1.attn.qkv.bias"].tensor;
+        assert_eq!(joined.to_f32().unwrap(), [0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0]);
+        assert_eq!(joined.source_names(), ["b.1.q_bias", "b.1.v_bias"]);
+
+        // Backwards the zeros are not written.
+        let written = map.backwards("blocks.1.attn.qkv.bias", joined).unwrap();
+        let values = |tensors: &[(String, Tensor)]| -> Vec<(String, Vec<f32>)> {
+            tensors.iter().map(|(name, tensor)| (name.clone(), tensor.to_f32().unwrap())).collect()
+        };
+        assert_eq!(values(&written), values(&file));
+        let key = Tensor::from_f32("t", &[6], &[0.0, 0.0, 0.5, 0.0, 0.0, 0.0]);
+        assert_eq!(
+            map.backwards("blocks.1.attn.qkv.bias", &key).unwrap_err().to_string(),
+            "`blocks.1.attn.qkv.bias` has values other than zero in a part that test files do not store"
+        );
+        // Three equal parts are needed.
+        let four = Tensor::zeros(&[4]);
+        assert!(matches!(map.backwards("blocks.1.attn.qkv.bias", &four), Err(Error::NoName { .. })));
+    }
+
+    #[test]
+    fn zeros_need_tensors_of_one_shape_and_take_their_type() {
+        let map = map_of(ZERO_KEY);
+        assert_eq!(
+            error(&map, &[("b.0.q_bias", &[3]), ("b.0.v_bias", &[2])]),
+            "tensor `b.0.v_bias` has shape [2], expected the shape of the tensors it is joined with"
+        );
+        let stored = error(&map, &[("b.0.q_bias", &[3]), ("b.0.v_bias", &[3]), ("b.0.k_bias", &[3])]);
+        assert!(stored.contains("k_bias"), "{stored}");
+        assert!(error(&map, &[("b.0.q_bias", &[3])]).contains("`b.0.v_bias` is missing"));
+        let halves = |name: &str| {
+            let storage = crate::tensor::Storage::Ready(bytes::Bytes::from_static(&[0; 6]));
+            let tensor = Tensor::contiguous(name, crate::tensor::DType::F16, &[3], false, storage, 6).unwrap();
+            (name.to_owned(), tensor)
+        };
+        let mapped = map.apply(&[halves("b.0.q_bias"), halves("b.0.v_bias")]).unwrap();
+        let joined = &mapped["blocks.0.attn.qkv.bias"].tensor;
+        assert_eq!((joined.dtype(), joined.shape()), (crate::tensor::DType::F16, vec![9]));
+    }
+
+    #[test]
+    fn any_image_tower_goes_with_any_text_tower() {
+        const IMAGE_A: &[Row] = &[row("img.n", "visual.norm", Plain)];
+        const IMAGE_B: &[Row] = &[row("trunk.n", "visual.norm", Plain)];
+        const TEXT: &[Row] = &[same("text.norm")];
+        let images: [fn() -> Section; 2] = [
+            || Section::of(IMAGE_A).recognised_by("img.n").ignore("img.step"),
+            || Section::of(IMAGE_B).recognised_by_rank("trunk.n", 1),
+        ];
+        for (image, names) in images.iter().zip([["img.n", "text.norm"], ["trunk.n", "text.norm"]]) {
+            let map = KeyMap::new("test", Naming::OpenClip, [image(), Section::of(TEXT)]);
+            let file = tensors(&names.map(|name| (name, &[1][..])));
+            assert!(map.recognises(&file));
+            assert_eq!(map.describe(), format!("`{}` (test)", names[0]));
+            assert_eq!(map.apply(&file).unwrap().keys().collect::<Vec<_>>(), ["text.norm", "visual.norm"]);
+            assert!(!map.recognises(&tensors(&[("text.norm", &[1])])));
+        }
+        let b = KeyMap::new("test", Naming::OpenClip, [images[1](), Section::of(TEXT)]);
+        assert!(!b.recognises(&tensors(&[("trunk.n", &[1, 1])])));
+        let of_a = error(&b, &[("trunk.n", &[1]), ("img.step", &[1])]);
+        assert!(of_a.contains("img.step"), "{of_a}");
     }
 
     #[test]
     fn what_has_no_row_or_two_is_an_error() {
-        let extra = tensors(&[("n", &[1]), ("head/foo", &[1])]);
-        let error = map().apply(&extra).err().unwrap().to_string();
-        assert!(error.contains("1 of 2 tensors, which are outside both towers: head/foo"), "{error}");
+        let extra = error(&map(), &[("n", &[1]), ("head/foo", &[1])]);
+        assert!(extra.contains("1 of 2 tensors, which are outside both towers: head/foo"), "{extra}");
         // What begins as a tower's own names do is part of what the tower computes.
-        let of_tower = KeyMap::new("t", Naming::OpenClip).under("", "text.", ROWS_OF_TEXT);
-        let longer = tensors(&[("n", &[1]), ("n_res", &[1]), ("loss", &[1])]);
-        let error = of_tower.apply(&longer).err().unwrap().to_string();
-        assert!(error.contains("1 of 3 tensors, which are parts of a tower: n_res"), "{error}");
-        assert!(!error.contains("emove"), "{error}");
+        let of_tower = KeyMap::new("t", Naming::OpenClip, [Section::default().under("", "text.", ROWS_OF_TEXT)]);
+        let longer = error(&of_tower, &[("n", &[1]), ("n_res", &[1]), ("loss", &[1])]);
+        assert!(longer.contains("1 of 3 tensors, which are parts of a tower: n_res"), "{longer}");
+        assert!(!longer.contains("emove"), "{longer}");
         let twice = tensors(&[("block_0/k", &[1, 1]), ("block/k", &[1, 1, 1]), ("n", &[1])]);
         assert!(matches!(map().apply(&twice), Err(Error::Twice { .. })));
-        let beside_root = tensors(&[("params/n", &[1]), ("n", &[1])]);
-        assert!(matches!(map().apply(&beside_root), Err(Error::Beside { .. })));
+        let outside_root = tensors(&[("params/n", &[1]), ("n", &[1])]);
+        assert!(matches!(map().apply(&outside_root), Err(Error::Outside { .. })));
     }
 
     const ROWS_OF_TEXT: &[Row] = &[row("n", "norm", Plain), rows_from(1, "n2", "norm", Plain)];
 
     #[test]
     fn a_second_table_goes_on_where_the_first_ends() {
-        let map = KeyMap::new("t", Naming::OpenClip).under("", "text.", ROWS_OF_TEXT);
+        let map = KeyMap::new("t", Naming::OpenClip, [Section::default().under("", "text.", ROWS_OF_TEXT)]);
         let both = tensors(&[("n", &[3]), ("n2", &[3])]);
         let found = map.apply(&both).unwrap();
         assert_eq!(found["text.norm"].tensor.to_f32().unwrap(), [0.0, 1.0, 2.0]);
@@ -459,13 +459,18 @@ mod tests {
         assert_eq!(map().apply(&both).unwrap()["norm"].tensor.to_f32().unwrap(), [0.0, 2.0]);
     }
 
+    /// Indices of a canonical name come from the source, and are found in names without a guess.
     #[test]
-    fn patch_kernels_agree_in_both_forms() {
-        let hwio = Tensor::from_f32("k", &[2, 2, 3, 5], &(0..60).map(|i| i as f32).collect::<Vec<_>>());
-        let flat = hwio.reshape(&[12, 5]).unwrap();
-        let (a, b) = (Patch.read(&hwio).unwrap().0, Patch.read(&flat).unwrap().0);
-        assert_eq!(a.shape(), [5, 3, 2, 2]);
-        assert_eq!(a.to_f32().unwrap(), b.to_f32().unwrap());
-        assert!(Patch.read(&Tensor::from_f32("k", &[11, 1], &[0.0; 11])).is_err());
+    fn rows_of_all_maps_are_well_formed() {
+        for map in crate::params::maps() {
+            for rename in map.renames() {
+                let canonical = rename.canonical.fill(Indices::default());
+                let both = |index| (canonical.contains(index), rename.source.contains(index));
+                let (stage, block) = (both("{s}"), both("{i}"));
+                assert!(stage.0 == stage.1 && block.0 == (block.1 || rename.stacked), "{}", rename.source);
+                let digit_follows = |index| rename.source.split(index).skip(1).any(|t| t.starts_with(char::is_numeric));
+                assert!(!digit_follows("{s}") && !digit_follows("{i}"), "{}", rename.source);
+            }
+        }
     }
 }

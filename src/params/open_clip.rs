@@ -1,121 +1,132 @@
-//! open_clip's names, in three forms: a timm ViT trunk beside open_clip's own text transformer
-//! (`ViT-*-SigLIP*`, what `load_big_vision_weights` fills, and MobileCLIP-B and L-14), a timm
-//! FastViT trunk (MobileCLIP), and open_clip's native ViT (OpenAI, LAION).
+//! open_clip's names. An image tower is a timm ViT trunk (`ViT-*-SigLIP*`, what `load_big_vision_weights` fills, and
+//! MobileCLIP-B and L-14), a timm FastViT trunk (MobileCLIP), or open_clip's native ViT (OpenAI, LAION); the text tower
+//! is open_clip's own transformer, under `text.` or at the root.
 //!
-//! PyTorch layouts throughout, so nearly every row is `Plain`. Run backwards, these tables write
-//! the files of `clip-onnx convert`.
-//! Source: `open_clip/src/open_clip/{timm_model,transformer}.py`, timm's `vision_transformer.py`.
+//! Names and layouts are PyTorch's and mostly the canonical ones. Run backwards, these tables write the files of
+//! `clip-onnx convert`.
+//! Source: `open_clip/src/open_clip/{timm_model,transformer}.py`, timm's `vision_transformer.py` and `fastvit.py`.
 
 use super::keymap::Stored::{Dense, Plain, Scalar, Squeezed, SqueezedTwice};
-use super::keymap::{BATCH_NORM, CONV, KeyMap, Row, row, rows_from};
+use super::keymap::{
+    CONV_BN, KeyMap, Row, Section, affine, row, rows_from, same, same_affine, same_batch_norm, same_within, within,
+};
 use crate::config::Naming;
 
 /// timm's block.
 const BLOCK: &[Row] = &[
-    row("norm1.weight", "norm1.weight", Plain),
-    row("norm1.bias", "norm1.bias", Plain),
-    row("attn.qkv.weight", "attn.qkv.weight", Plain),
-    row("attn.qkv.bias", "attn.qkv.bias", Plain),
-    row("attn.proj.weight", "attn.proj.weight", Plain),
-    row("attn.proj.bias", "attn.proj.bias", Plain),
-    row("norm2.weight", "norm2.weight", Plain),
-    row("norm2.bias", "norm2.bias", Plain),
-    row("mlp.fc1.weight", "mlp.fc1.weight", Plain),
-    row("mlp.fc1.bias", "mlp.fc1.bias", Plain),
-    row("mlp.fc2.weight", "mlp.fc2.weight", Plain),
-    row("mlp.fc2.bias", "mlp.fc2.bias", Plain),
+    same_affine("norm1"),
+    same_affine("attn.qkv"),
+    same_affine("attn.proj"),
+    same_affine("norm2"),
+    same_affine("mlp.fc1"),
+    same_affine("mlp.fc2"),
 ];
 
 /// open_clip's own block.
 const RESBLOCK: &[Row] = &[
-    row("ln_1.weight", "norm1.weight", Plain),
-    row("ln_1.bias", "norm1.bias", Plain),
+    affine("ln_1", "norm1"),
     row("attn.in_proj_weight", "attn.qkv.weight", Plain),
     row("attn.in_proj_bias", "attn.qkv.bias", Plain),
-    row("attn.out_proj.weight", "attn.proj.weight", Plain),
-    row("attn.out_proj.bias", "attn.proj.bias", Plain),
-    row("ln_2.weight", "norm2.weight", Plain),
-    row("ln_2.bias", "norm2.bias", Plain),
-    row("mlp.c_fc.weight", "mlp.fc1.weight", Plain),
-    row("mlp.c_fc.bias", "mlp.fc1.bias", Plain),
-    row("mlp.c_proj.weight", "mlp.fc2.weight", Plain),
-    row("mlp.c_proj.bias", "mlp.fc2.bias", Plain),
+    affine("attn.out_proj", "attn.proj"),
+    affine("ln_2", "norm2"),
+    affine("mlp.c_fc", "mlp.fc1"),
+    affine("mlp.c_proj", "mlp.fc2"),
 ];
 
-const TRUNK: &[Row] = &[
-    row("patch_embed.proj.weight", "patch_embed.proj.weight", Plain),
-    row("patch_embed.proj.bias", "patch_embed.proj.bias", Plain),
-    row("pos_embed", "pos_embed", Plain),
-    row("cls_token", "cls_token", Plain),
-    row("norm_pre.weight", "norm_pre.weight", Plain),
-    row("norm_pre.bias", "norm_pre.bias", Plain),
-    row("norm.weight", "norm.weight", Plain),
-    row("norm.bias", "norm.bias", Plain),
-    row("attn_pool.latent", "attn_pool.latent", Plain),
-    row("attn_pool.q.weight", "attn_pool.q.weight", Plain),
-    row("attn_pool.q.bias", "attn_pool.q.bias", Plain),
-    row("attn_pool.kv.weight", "attn_pool.kv.weight", Plain),
-    row("attn_pool.kv.bias", "attn_pool.kv.bias", Plain),
-    row("attn_pool.proj.weight", "attn_pool.proj.weight", Plain),
-    row("attn_pool.proj.bias", "attn_pool.proj.bias", Plain),
-    row("attn_pool.norm.weight", "attn_pool.norm.weight", Plain),
-    row("attn_pool.norm.bias", "attn_pool.norm.bias", Plain),
-    row("attn_pool.mlp.fc1.weight", "attn_pool.mlp.fc1.weight", Plain),
-    row("attn_pool.mlp.fc1.bias", "attn_pool.mlp.fc1.bias", Plain),
-    row("attn_pool.mlp.fc2.weight", "attn_pool.mlp.fc2.weight", Plain),
-    row("attn_pool.mlp.fc2.bias", "attn_pool.mlp.fc2.bias", Plain),
+/// timm's ViT, without a classifier.
+const VIT: &[Row] = &[
+    same_affine("patch_embed.proj"),
+    same_within("patch_embed.backbone.{i}.", CONV_BN),
+    same("pos_embed"),
+    same("cls_token"),
+    same_affine("norm_pre"),
+    same_within("blocks.{i}.", BLOCK),
+    same_affine("norm"),
+    same("attn_pool.latent"),
+    same_affine("attn_pool.q"),
+    same_affine("attn_pool.kv"),
+    same_affine("attn_pool.proj"),
+    same_affine("attn_pool.norm"),
+    same_affine("attn_pool.mlp.fc1"),
+    same_affine("attn_pool.mlp.fc2"),
 ];
 
 /// A trunk's own classifier, which MobileCLIP uses as its projection.
-const TRUNK_HEAD: &[Row] = &[row("head.weight", "head.weight", Plain), row("head.bias", "head.bias", Plain)];
+const CLASSIFIER: &[Row] = &[affine("visual.trunk.head", "visual.head")];
 
-/// Weights and biases that FastViT's canonical names leave where they are.
-const FASTVIT_BLOCK: &[Row] = &[
-    row("layer_scale.gamma", "layer_scale.gamma", Plain),
-    row("layer_scale_1.gamma", "layer_scale_1.gamma", Plain),
-    row("layer_scale_2.gamma", "layer_scale_2.gamma", Plain),
-    row("token_mixer.layer_scale.gamma", "token_mixer.layer_scale.gamma", Plain),
-    row("token_mixer.qkv.weight", "token_mixer.qkv.weight", Plain),
-    row("token_mixer.proj.weight", "token_mixer.proj.weight", Plain),
-    row("token_mixer.proj.bias", "token_mixer.proj.bias", Plain),
+/// `timm_proj: linear`: a projection outside the trunk.
+const PROJECTION: &[Row] = &[affine("visual.head.proj", "visual.head")];
+
+/// A MobileOne block: branches of the training form, and the folded form.
+const MOBILE_ONE: &[Row] = &[
+    same_within("conv_kxk.0.", CONV_BN),
+    same_within("conv_scale.", CONV_BN),
+    same_batch_norm("identity"),
+    same_affine("reparam_conv"),
+    same_affine("se.fc1"),
+    same_affine("se.fc2"),
 ];
 
-const FASTVIT_HEAD: &[Row] = &[row("fc.weight", "head.weight", Plain), row("fc.bias", "head.bias", Plain)];
+/// A RepMixer or attention block of FastViT.
+const FASTVIT_BLOCK: &[Row] = &[
+    same("layer_scale.gamma"),
+    same("layer_scale_1.gamma"),
+    same("layer_scale_2.gamma"),
+    same_batch_norm("norm"),
+    same_within("token_mixer.mixer.", MOBILE_ONE),
+    same_batch_norm("token_mixer.norm.identity"),
+    same("token_mixer.layer_scale.gamma"),
+    same_affine("token_mixer.reparam_conv"),
+    same("token_mixer.qkv.weight"),
+    same_affine("token_mixer.proj"),
+    same_within("mlp.conv.", CONV_BN),
+    same_affine("mlp.fc1"),
+    same_affine("mlp.fc2"),
+];
+
+const FASTVIT_STAGE: &[Row] = &[
+    same_within("downsample.proj.0.large_conv.", CONV_BN),
+    same_within("downsample.proj.0.small_conv.", CONV_BN),
+    same_within("downsample.proj.{i}.", MOBILE_ONE),
+    same_affine("pos_emb.pos_enc"),
+    same_affine("pos_emb.reparam_conv"),
+    same_within("blocks.{i}.", FASTVIT_BLOCK),
+];
+
+/// timm's FastViT. Canonical names are timm's.
+const FASTVIT: &[Row] = &[
+    same_within("stem.{i}.", MOBILE_ONE),
+    same_within("stages.{s}.", FASTVIT_STAGE),
+    same_within("final_conv.", MOBILE_ONE),
+    affine("head.fc", "head"),
+];
 
 /// open_clip's own ViT.
 const NATIVE: &[Row] = &[
     row("class_embedding", "cls_token", SqueezedTwice),
     row("positional_embedding", "pos_embed", Squeezed),
     row("conv1.weight", "patch_embed.proj.weight", Plain),
-    row("ln_pre.weight", "norm_pre.weight", Plain),
-    row("ln_pre.bias", "norm_pre.bias", Plain),
-    row("ln_post.weight", "norm.weight", Plain),
-    row("ln_post.bias", "norm.bias", Plain),
+    affine("ln_pre", "norm_pre"),
+    within("transformer.resblocks.{i}.", "blocks.{i}.", RESBLOCK),
+    affine("ln_post", "norm"),
     row("proj", "head.weight", Dense),
 ];
 
 const TEXT: &[Row] = &[
-    row("token_embedding.weight", "token_embedding.weight", Plain),
+    same("token_embedding.weight"),
     row("positional_embedding", "pos_embed", Plain),
     // Long-CLIP (Zhang et al. 2024, `model/model_longclip.py`): the first 20 positions are CLIP's own, which are well
     // trained, the others are stretched and trained in a second table.
     rows_from(20, "positional_embedding_res", "pos_embed", Plain),
-    row("ln_final.weight", "norm.weight", Plain),
-    row("ln_final.bias", "norm.bias", Plain),
+    within("transformer.resblocks.{i}.", "blocks.{i}.", RESBLOCK),
+    affine("ln_final", "norm"),
 ];
 
 /// SigLIP's text projection is a `Linear`, CLIP's a matrix used as `x @ P`.
-const LINEAR_PROJECTION: &[Row] =
-    &[row("text_projection.weight", "head.weight", Plain), row("text_projection.bias", "head.bias", Plain)];
+const LINEAR_PROJECTION: &[Row] = &[affine("text_projection", "head")];
 const MATRIX_PROJECTION: &[Row] = &[row("text_projection", "head.weight", Dense)];
 
 const LOGITS: &[Row] = &[row("logit_scale", "logit_scale", Scalar), row("logit_bias", "logit_bias", Scalar)];
-
-/// `timm_proj: linear`: a projection outside the trunk.
-const OUTER_HEAD: &[Row] = &[
-    row("visual.head.proj.weight", "visual.head.weight", Plain),
-    row("visual.head.proj.bias", "visual.head.bias", Plain),
-];
 
 /// Which of open_clip's forms a file is written in. Reading takes all of a map's rows; writing
 /// needs one name for each parameter.
@@ -137,134 +148,69 @@ impl Form {
     pub fn map(self, text_bias: bool) -> KeyMap {
         let projection = [if text_bias { LINEAR_PROJECTION } else { MATRIX_PROJECTION }];
         match self {
-            Form::Siglip => text(vit_trunk().under("", "", OUTER_HEAD), "text.", &projection),
-            Form::TimmVit => text(vit_trunk().under("visual.trunk.", "visual.", TRUNK_HEAD), "text.", &projection),
-            Form::FastVit => text(fastvit_trunk(), "text.", &projection),
-            Form::Native => text(native_vit(), "", &projection),
+            Form::Siglip => map([vit_trunk(&[PROJECTION]), text("text.", &projection)]),
+            Form::TimmVit => map([vit_trunk(&[CLASSIFIER]), text("text.", &projection)]),
+            Form::FastVit => map([fastvit_trunk(), text("text.", &projection)]),
+            Form::Native => map([native_vit(), text("", &projection)]),
         }
     }
 }
 
-/// The text tower under `source`, with these forms of projection.
-fn text(map: KeyMap, source: &str, projections: &[&'static [Row]]) -> KeyMap {
-    let map = map.under(source, "text.", TEXT).under(
-        format!("{source}transformer.resblocks.{{i}}."),
-        "text.blocks.{i}.",
-        RESBLOCK,
-    );
-    projections.iter().fold(map, |map, rows| map.under(source, "text.", rows))
-}
+const BOTH_PROJECTIONS: &[&[Row]] = &[LINEAR_PROJECTION, MATRIX_PROJECTION];
 
 /// A timm ViT trunk: SigLIP, and MobileCLIP's B and L-14.
 pub fn timm_vit() -> KeyMap {
-    let map = vit_trunk().under("", "", OUTER_HEAD).under("visual.trunk.", "visual.", TRUNK_HEAD);
-    text(map, "text.", &[LINEAR_PROJECTION, MATRIX_PROJECTION])
+    map([vit_trunk(&[PROJECTION, CLASSIFIER]), text("text.", BOTH_PROJECTIONS)])
 }
 
-fn vit_trunk() -> KeyMap {
-    let (source, canonical) = ("visual.trunk.patch_embed.backbone.{i}.", "visual.patch_embed.backbone.{i}.");
-    KeyMap::new("open_clip", Naming::OpenClip)
-        .recognised_by("visual.trunk.patch_embed.proj.weight")
-        .recognised_by("visual.trunk.patch_embed.backbone.0.conv.weight")
-        .under("", "", LOGITS)
-        .under("visual.trunk.", "visual.", TRUNK)
-        .under(format!("{source}conv."), format!("{canonical}conv."), CONV)
-        .under(format!("{source}bn."), format!("{canonical}bn."), BATCH_NORM)
-        .under("visual.trunk.blocks.{i}.", "visual.blocks.{i}.", BLOCK)
-        .ignore("*.num_batches_tracked")
-        // A buffer, not a parameter.
-        .ignore("text.attn_mask")
+/// A timm FastViT trunk: MobileCLIP and MobileCLIP2.
+pub fn timm_fastvit() -> KeyMap {
+    map([fastvit_trunk(), text("text.", BOTH_PROJECTIONS)])
 }
 
 /// open_clip's own ViT; the text tower at the root, or under `text.`.
 pub fn native() -> KeyMap {
-    let projections = [LINEAR_PROJECTION, MATRIX_PROJECTION];
-    text(text(native_vit(), "", &projections), "text.", &projections)
+    map([native_vit(), text("", BOTH_PROJECTIONS), text("text.", BOTH_PROJECTIONS)])
 }
 
-fn native_vit() -> KeyMap {
-    KeyMap::new("open_clip", Naming::OpenClip)
-        .recognised_by("visual.conv1.weight")
-        .under("", "", LOGITS)
+/// Any of the image towers with any of the text towers.
+fn map(towers: impl IntoIterator<Item = Section>) -> KeyMap {
+    KeyMap::new("open_clip", Naming::OpenClip, [Section::of(LOGITS)].into_iter().chain(towers))
+}
+
+/// An image tower: a timm ViT trunk with these forms of projection.
+fn vit_trunk(projections: &[&[Row]]) -> Section {
+    let trunk = Section::default()
+        .under("visual.trunk.", "visual.", VIT)
+        .recognised_by("visual.trunk.patch_embed.proj.weight")
+        .recognised_by("visual.trunk.patch_embed.backbone.0.conv.weight")
+        .ignore("*.num_batches_tracked");
+    projections.iter().fold(trunk, |trunk, table| trunk.under("", "", table))
+}
+
+/// An image tower: a timm FastViT trunk.
+fn fastvit_trunk() -> Section {
+    Section::default()
+        .under("visual.trunk.", "visual.", FASTVIT)
+        .recognised_by("visual.trunk.stem.0.conv_kxk.0.conv.weight")
+        .recognised_by("visual.trunk.stem.0.reparam_conv.weight")
+        .ignore("*.num_batches_tracked")
+}
+
+/// An image tower: open_clip's own ViT.
+fn native_vit() -> Section {
+    Section::default()
         .under("visual.", "visual.", NATIVE)
-        .under("visual.transformer.resblocks.{i}.", "visual.blocks.{i}.", RESBLOCK)
-        .ignore("attn_mask")
-        .ignore("text.attn_mask")
-        // Three numbers OpenAI's archives carry beside the weights.
+        .recognised_by("visual.conv1.weight")
+        // Three numbers that OpenAI's archives have in addition to the weights.
         .ignore("input_resolution")
         .ignore("context_length")
         .ignore("vocab_size")
 }
 
-/// A MobileOne block: branches of the training form, and the folded form.
-fn mobile_one(map: KeyMap, source: &str, canonical: &str) -> KeyMap {
-    map.under(format!("{source}conv_kxk.0.conv."), format!("{canonical}conv_kxk.0.conv."), CONV)
-        .under(format!("{source}conv_kxk.0.bn."), format!("{canonical}conv_kxk.0.bn."), BATCH_NORM)
-        .under(format!("{source}conv_scale.conv."), format!("{canonical}conv_scale.conv."), CONV)
-        .under(format!("{source}conv_scale.bn."), format!("{canonical}conv_scale.bn."), BATCH_NORM)
-        .under(format!("{source}identity."), format!("{canonical}identity."), BATCH_NORM)
-        .under(format!("{source}reparam_conv."), format!("{canonical}reparam_conv."), CONV)
-        .under(format!("{source}se.fc1."), format!("{canonical}se.fc1."), CONV)
-        .under(format!("{source}se.fc2."), format!("{canonical}se.fc2."), CONV)
+/// The text tower whose names begin with `source`, with these forms of projection.
+fn text(source: &str, projections: &[&[Row]]) -> Section {
+    // The mask is a buffer, not a parameter.
+    let text = Section::default().under(source, "text.", TEXT).ignore(format!("{source}attn_mask"));
+    projections.iter().fold(text, |text, table| text.under(source, "text.", table))
 }
-
-/// A timm FastViT trunk: MobileCLIP and MobileCLIP2. Canonical names are timm's, so a row differs
-/// in its prefix alone.
-pub fn timm_fastvit() -> KeyMap {
-    text(fastvit_trunk(), "text.", &[LINEAR_PROJECTION, MATRIX_PROJECTION])
-}
-
-fn fastvit_trunk() -> KeyMap {
-    let (source, canonical) = ("visual.trunk.", "visual.");
-    let mut map = KeyMap::new("open_clip", Naming::OpenClip)
-        .recognised_by("visual.trunk.stem.0.conv_kxk.0.conv.weight")
-        .recognised_by("visual.trunk.stem.0.reparam_conv.weight")
-        .under("", "", LOGITS)
-        .under("visual.trunk.head.", "visual.", FASTVIT_HEAD)
-        .ignore("*.num_batches_tracked")
-        .ignore("text.attn_mask");
-    let mut blocks = vec!["stem.{i}.".to_owned(), "final_conv.".to_owned()];
-    for stage in 0..MAX_STAGES {
-        let stage = format!("stages.{stage}.");
-        map = map
-            .under(format!("{source}{stage}pos_emb.pos_enc."), format!("{canonical}{stage}pos_emb.pos_enc."), CONV)
-            .under(
-                format!("{source}{stage}pos_emb.reparam_conv."),
-                format!("{canonical}{stage}pos_emb.reparam_conv."),
-                CONV,
-            );
-        for conv in ["large_conv.", "small_conv."] {
-            let at = format!("{stage}downsample.proj.0.{conv}");
-            map = map.under(format!("{source}{at}conv."), format!("{canonical}{at}conv."), CONV).under(
-                format!("{source}{at}bn."),
-                format!("{canonical}{at}bn."),
-                BATCH_NORM,
-            );
-        }
-        let block = format!("{stage}blocks.{{i}}.");
-        map = map.under(format!("{source}{block}"), format!("{canonical}{block}"), FASTVIT_BLOCK).under(
-            format!("{source}{block}norm."),
-            format!("{canonical}{block}norm."),
-            BATCH_NORM,
-        );
-        for (part, rows) in [
-            ("token_mixer.norm.identity.", BATCH_NORM),
-            ("token_mixer.reparam_conv.", CONV),
-            ("mlp.conv.conv.", CONV),
-            ("mlp.conv.bn.", BATCH_NORM),
-            ("mlp.fc1.", CONV),
-            ("mlp.fc2.", CONV),
-        ] {
-            map = map.under(format!("{source}{block}{part}"), format!("{canonical}{block}{part}"), rows);
-        }
-        blocks.push(format!("{block}token_mixer.mixer."));
-        blocks.extend([0, 1].map(|i| format!("{stage}downsample.proj.{i}.")));
-    }
-    for block in blocks {
-        map = mobile_one(map, &format!("{source}{block}"), &format!("{canonical}{block}"));
-    }
-    map
-}
-
-/// More than any FastViT has.
-const MAX_STAGES: usize = 8;

@@ -82,7 +82,8 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
         .tensors()
         .map(|(name, tensor)| naming.backwards(name, tensor))
         .collect::<Result<Vec<_>, _>>()
-        .map_err(wrong)?;
+        .map_err(wrong)?
+        .concat();
     tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
 
     progress.start("hashing the checkpoint", None);

@@ -130,7 +130,7 @@ fn both_namings_meet_in_the_same_parameters() {
     for name in names().into_iter().filter(|name| name.contains("SigLIP") && !name.contains("NaFlex")) {
         let canonical = from.apply(&keys(name)).unwrap();
         let renamed: Vec<(String, Tensor)> =
-            canonical.iter().map(|(n, mapped)| to.backwards(n, &mapped.tensor).unwrap()).collect();
+            canonical.iter().flat_map(|(n, mapped)| to.backwards(n, &mapped.tensor).unwrap()).collect();
         let back = to.apply(&renamed).unwrap();
         assert!(canonical.keys().eq(back.keys()), "{name}");
         assert!(canonical.iter().all(|(n, m)| m.tensor.shape() == back[n].tensor.shape()), "{name}");
@@ -184,7 +184,7 @@ fn folded_checkpoints_of_known_models_are_found() {
         let names = open_clip::Form::FastVit.map(config.text_cfg.proj_bias);
         let wanted = towers::wanted(&config).unwrap();
         let tensors: Vec<(String, Tensor)> =
-            wanted.iter().map(|(n, w)| names.backwards(n, &Tensor::zeros(&w.shape)).unwrap()).collect();
+            wanted.iter().flat_map(|(n, w)| names.backwards(n, &Tensor::zeros(&w.shape)).unwrap()).collect();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(format!("{}.safetensors", name.replace('-', "_")));
         let tensors: Vec<(String, Tensor)> = tensors

@@ -1,4 +1,4 @@
-//! How sources lay their tensors out.
+//! The layouts in which sources store tensors.
 
 use super::Error;
 use crate::tensor::Tensor;
@@ -86,14 +86,14 @@ impl Stored {
                 (tensor.reshape(&[out, side, side, 3])?.permute(&[0, 3, 1, 2]), None)
             }
             (FlatPatch, _) => return wrong("(out, patch·patch·3)"),
-            (SquareGrid, &[places, width]) => {
-                let side = places.isqrt();
-                if side * side != places {
-                    return wrong("(a square number of places, width)");
+            (SquareGrid, &[positions, width]) => {
+                let side = positions.isqrt();
+                if side * side != positions {
+                    return wrong("(a square number of positions, width)");
                 }
                 (tensor.reshape(&[side, side, width])?, None)
             }
-            (SquareGrid, _) => return wrong("(a square number of places, width)"),
+            (SquareGrid, _) => return wrong("(a square number of positions, width)"),
             (FirstOfThree | LastTwoOfThree, &[rows, ref rest @ ..]) if rows % 3 == 0 && rows > 0 => {
                 let thirds = tensor.reshape(&[&[3, rows / 3], rest].concat())?;
                 let part = match self {
@@ -116,5 +116,71 @@ impl Stored {
             (Squeezed, [1, rest @ ..]) | (SqueezedTwice, [1, 1, rest @ ..]) => Some(tensor.reshape(rest)?),
             _ => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(shape: &[usize]) -> Tensor {
+        let values: Vec<f32> = (0..shape.iter().product()).map(|i| i as f32).collect();
+        Tensor::from_f32("k", shape, &values)
+    }
+
+    #[test]
+    fn patch_kernels_agree_in_both_forms() {
+        let hwio = counted(&[2, 2, 3, 5]);
+        let flat = hwio.reshape(&[12, 5]).unwrap();
+        let (a, b) = (Patch.read(&hwio).unwrap().0, Patch.read(&flat).unwrap().0);
+        assert_eq!(a.shape(), [5, 3, 2, 2]);
+        assert_eq!(a.to_f32().unwrap(), b.to_f32().unwrap());
+        assert!(Patch.read(&counted(&[11, 1])).is_err());
+    }
+
+    #[test]
+    fn what_is_written_reads_as_it_was() {
+        for (stored, canonical, shape) in [
+            (Plain, &[2, 3][..], &[2, 3][..]),
+            (Scalar, &[], &[]),
+            (Dense, &[2, 3], &[3, 2]),
+            (Squeezed, &[1, 4, 3], &[4, 3]),
+            (SqueezedTwice, &[1, 1, 3], &[3]),
+        ] {
+            let canonical = counted(canonical);
+            let written = stored.write(&canonical).unwrap().unwrap();
+            assert_eq!(written.shape(), shape, "{stored:?}");
+            let (back, _) = stored.read(&written).unwrap();
+            assert_eq!(back.shape(), canonical.shape(), "{stored:?}");
+            assert_eq!(back.to_f32().unwrap(), canonical.to_f32().unwrap(), "{stored:?}");
+        }
+        // Head counts do not show in the canonical form.
+        assert!(HeadsIn.write(&counted(&[6, 4])).unwrap().is_none());
+    }
+
+    #[test]
+    fn thirds_are_the_query_and_the_rest() {
+        let joined = counted(&[6, 2]);
+        let (query, rest) = (FirstOfThree.read(&joined).unwrap().0, LastTwoOfThree.read(&joined).unwrap().0);
+        assert_eq!(query.to_f32().unwrap(), [0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(rest.to_f32().unwrap(), (4..12).map(|i| i as f32).collect::<Vec<_>>());
+        assert_eq!((query.shape(), rest.shape()), (vec![2, 2], vec![4, 2]));
+    }
+
+    #[test]
+    fn a_wrong_shape_is_named_with_the_expected_one() {
+        for (stored, shape, expected) in [
+            (Dense, &[3][..], "(in, out)"),
+            (HeadsIn, &[3, 4], "(in, heads, head_dim)"),
+            (HeadsOut, &[3, 4], "(heads, head_dim, out)"),
+            (Scalar, &[2], "one number"),
+            (Unsqueezed, &[2, 3], "a first axis of length 1"),
+            (FlatPatch, &[2, 11], "(out, patch·patch·3)"),
+            (SquareGrid, &[3, 2], "(a square number of positions, width)"),
+            (FirstOfThree, &[4, 2], "a first axis of three equal parts"),
+        ] {
+            let error = stored.read(&counted(shape)).unwrap_err().to_string();
+            assert_eq!(error, format!("tensor `k` has shape {shape:?}, expected {expected}"));
+        }
     }
 }
