@@ -28,7 +28,7 @@ pub use dialect::{Dialect, Naming};
 pub use known::{known, names};
 pub use open_clip::OpenClipJson;
 pub(crate) use preprocess::{CLIP_MEAN, CLIP_STD};
-pub use preprocess::{Interpolation, PreprocessCfg, ResizeMode};
+pub use preprocess::{Interpolation, NAFLEX_PATCHES, PreprocessCfg, ResizeMode};
 pub use processor::processor;
 pub use timm::pretrained_cfg;
 pub use tokens::{Clean, SpecialIds, special_ids};

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::config::{Dialect, Interpolation, ModelConfig, PreprocessCfg, ResizeMode, VisionCfg};
+use crate::config::{Dialect, Interpolation, ModelConfig, NAFLEX_PATCHES, PreprocessCfg, ResizeMode, VisionCfg};
 use crate::verify::tower::{Array, Bytes};
 
 mod picture;
@@ -31,9 +31,6 @@ pub enum Error {
 
 /// Pixels along the longer side after resizing, of which one square is cropped out.
 const LONGEST: usize = 1 << 16;
-
-/// Patches NaFlex makes of a photograph, at most, where nothing else is asked for.
-pub const NAFLEX_PATCHES: usize = 256;
 
 /// How a model's pixels are made.
 #[derive(Clone, Debug)]

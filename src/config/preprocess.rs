@@ -9,6 +9,9 @@ use super::check::Problem;
 pub(crate) const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
 pub(crate) const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
 
+/// Maximum number of patches of an image for NaFlex models that do not set `max_patches`.
+pub const NAFLEX_PATCHES: usize = 256;
+
 /// How a photograph becomes what a tower takes: resized, cropped or filled up, each byte times `rescale_factor`, less
 /// `mean`, over `std`. The graph does not depend on it, but for inputs of bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,7 +41,7 @@ pub struct PreprocessCfg {
     /// What each byte is multiplied by; 1/255 where nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rescale_factor: Option<f64>,
-    /// Of `naflex`: patches of a photograph, at most; 256 where nothing is said.
+    /// Of `naflex`: maximum number of patches of an image; [`NAFLEX_PATCHES`] if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_patches: Option<usize>,
     /// Whose code makes the pixels, where it is not that of the model's dialect: they round crops and read

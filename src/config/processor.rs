@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::check::Problem;
-use super::{Dialect, Error, Interpolation, ModelConfig, PreprocessCfg, ResizeMode, VisionCfg};
+use super::{Dialect, Error, Interpolation, ModelConfig, NAFLEX_PATCHES, PreprocessCfg, ResizeMode, VisionCfg};
 
 /// Fields that change no pixel of one photograph.
 const IDLE: &[&str] = &[
@@ -372,8 +372,7 @@ fn patches(file: &File, cfg: &mut PreprocessCfg, config: &ModelConfig) -> Result
         return Err(file.wrong("patch_size", patch, format!("the {tower} that the tower takes")));
     }
     if let Some(found) = file.get("max_num_patches") {
-        cfg.max_patches =
-            Some(file.side("max_num_patches", found)?).filter(|most| *most != crate::pixels::NAFLEX_PATCHES);
+        cfg.max_patches = Some(file.side("max_num_patches", found)?).filter(|most| *most != NAFLEX_PATCHES);
     }
     Ok(())
 }
