@@ -16,6 +16,8 @@ mod embed;
 mod engines;
 // `export`: every fixture agrees with its authors' embeddings.
 mod export;
+// The table of module dependencies in `docs/architecture.md` against the imports in `src`.
+mod floors;
 // The forms a big_vision checkpoint is stored in: stacked blocks, dtypes, order, archives.
 mod forms;
 // Damaged and hostile `.npz` and `.safetensors` files: one error each, in bounded memory.
