@@ -270,14 +270,14 @@ mod tests {
         use Provider::{CoreMl, Cpu, Nnapi, Qnn, WebGpu, WebNn, Xnnpack};
         for (provider, node, expected) in [
             (Nnapi, node("MatMul", &["x", "y"], None), "3 axes times 2"),
-            (Nnapi, node("Add", &["free", "free"], None), "an axis is free (an export with --static N has none)"),
+            (Nnapi, node("Add", &["free", "free"], None), "an axis is free (an export with a fixed batch has none)"),
             (Nnapi, node("Gather", &["y", "place"], None), "indices computed, as int64"),
             (Nnapi, node("Erf", &["x"], None), "there is no such operator"),
             (CoreMl, node("ReduceMean", &["x", "place"], None), "input 1 is computed"),
             (CoreMl, node("ArgMax", &["x"], Some(("select_last_index", 1))), "select_last_index 1"),
             (Qnn, node("Erf", &["x"], None), "outside GELU"),
             (Qnn, node("LayerNormalization", &["x"], Some(("axis", 1))), "axis 1"),
-            (WebNn, node("Relu", &["free"], None), "an axis is free (an export with --static N has none)"),
+            (WebNn, node("Relu", &["free"], None), "an axis is free (an export with a fixed batch has none)"),
             (WebGpu, node("Mystery", &["x"], None), "not in our tables"),
             (Cpu, node("Mystery", &["x"], None), "not in our tables"),
             (Xnnpack, node("Add", &["x", "x"], None), "there is no such operator"),

@@ -108,7 +108,7 @@ fn gathers(call: &Call) -> Result<(), Why> {
     of_types(call, 1, &[Int32, Int64])?;
     let scalar = call.input(1).is_some_and(|indices| indices.rank() == Some(0));
     if scalar && call.input(0).is_some_and(|data| data.is_fixed() == Some(false)) {
-        return Err("one entry of what has a free axis (an export with --static N has none)".to_owned());
+        return Err("one entry of what has a free axis (an export with a fixed batch has none)".to_owned());
     }
     Ok(())
 }

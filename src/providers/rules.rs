@@ -7,7 +7,7 @@ use crate::onnx::proto::tensor_proto::DataType;
 pub type Why = String;
 
 /// Not every export takes `--static`; those that do have no such axis.
-const FREE: &str = "an axis is free (an export with --static N has none)";
+const FREE: &str = "an axis is free (an export with a fixed batch has none)";
 
 /// What a provider asks of a node of some operator. What is not known of a file, such as the number of axes
 /// behind an operator that is not followed, is taken to be as asked for; but shapes that are worked out of free axes
