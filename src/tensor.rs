@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+mod computed;
 mod gather;
 mod ops;
 
@@ -70,10 +71,10 @@ impl std::fmt::Display for DType {
     }
 }
 
-/// What [`Tensor::zeros`] gives as its source.
-const BLANK: &str = "nothing";
+/// The source name of [`Tensor::zeros`].
+const ZEROS: &str = "zeros";
 
-/// Longer than any axis; bounds those beside an axis of length nought, which makes any size fit.
+/// Longer than any axis. Where one axis has length zero, any length of the others would fit.
 const WIDEST: u128 = 1 << 40;
 
 /// What can be wrong with a tensor's description or its values.
@@ -95,7 +96,7 @@ pub enum Error {
     Storage { source_name: String, reason: String },
 }
 
-/// Bytes that are produced on first use, for members a zip file stores deflated.
+/// Bytes that are produced on first use: members that a zip file stores deflated, and values that are computed.
 pub trait Deferred: Send + Sync {
     /// All bytes of the tensor, exactly as long as was promised when the view was made.
     fn bytes(&self) -> Result<Bytes, String>;
@@ -106,7 +107,7 @@ pub trait Deferred: Send + Sync {
 pub enum Storage {
     /// In memory or in a mapped file.
     Ready(Bytes),
-    /// Behind decompression.
+    /// Behind decompression or arithmetic.
     Deferred(Arc<dyn Deferred>),
 }
 
@@ -211,28 +212,23 @@ impl Tensor {
     pub fn from_f32(source_name: &str, shape: &[usize], values: &[f32]) -> Tensor {
         assert_eq!(shape.iter().product::<usize>(), values.len(), "{source_name}: values fill the shape");
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Tensor::whole(source_name, shape, 1, Bytes::from(bytes))
+        Tensor::whole(source_name, shape, 1, Storage::Ready(Bytes::from(bytes)))
     }
 
     /// Zeros of any shape, for building a graph without weights.
     pub fn zeros(shape: &[usize]) -> Tensor {
-        Tensor::whole(BLANK, shape, 0, Bytes::from_static(&[0; 4]))
+        Tensor::whole(ZEROS, shape, 0, Storage::Ready(Bytes::from_static(&[0; 4])))
     }
 
     /// Zeros of the shape and the stored type of this tensor.
     pub fn zeros_like(&self) -> Tensor {
-        let mut zeros = Tensor::whole(BLANK, &self.shape(), 0, Bytes::from_static(&[0; 8]));
+        let mut zeros = Tensor::whole(ZEROS, &self.shape(), 0, Storage::Ready(Bytes::from_static(&[0; 8])));
         zeros.parts[0].dtype = self.dtype();
         zeros
     }
 
-    /// Whether it is one of [`Tensor::zeros`]: there is nothing to compute from it.
-    pub fn is_blank(&self) -> bool {
-        let all_of_one = |view: &View| view.axes.iter().flatten().all(|f| f.step == 0) && &*view.source_name == BLANK;
-        self.parts.iter().all(all_of_one)
-    }
-
-    fn whole(source_name: &str, shape: &[usize], unit: usize, bytes: Bytes) -> Tensor {
+    /// A view of float32 of this shape, whose last axis has steps of `unit`.
+    fn whole(source_name: &str, shape: &[usize], unit: usize, storage: Storage) -> Tensor {
         let mut step = unit;
         let mut axes: Vec<Vec<Factor>> = Vec::with_capacity(shape.len());
         for &len in shape.iter().rev() {
@@ -240,7 +236,6 @@ impl Tensor {
             step *= len;
         }
         axes.reverse();
-        let storage = Storage::Ready(bytes);
         let view = View { source_name: source_name.into(), dtype: DType::F32, storage, offset: 0, axes, scale: 1.0 };
         Tensor { parts: vec![view], axis: 0 }
     }
@@ -275,7 +270,7 @@ impl Tensor {
         let mut names: Vec<&str> = self.parts.iter().map(|p| &*p.source_name).collect();
         names.dedup();
         if names.len() > 1 {
-            names.retain(|&name| name != BLANK);
+            names.retain(|&name| name != ZEROS);
         }
         names
     }

@@ -12,6 +12,9 @@
 //!
 //! All of these hold exactly, for convolutions padded with zeros too: a BatchNorm is only ever
 //! folded into what comes *before* it there, never its shift through the padding that follows.
+//!
+//! What is written has its shape at once and is computed when it is first read: building a tower to list what its
+//! configuration needs computes nothing.
 
 use crate::tensor::{Error, Tensor};
 
@@ -20,7 +23,7 @@ mod rescale;
 pub use rescale::Rescale;
 
 /// A linear map over planes as a checkpoint holds it: convolutions and BatchNorms, branches and
-/// their sums. Folding makes one convolution of it; a tower may also write it down as it is.
+/// their sums. Folding makes one convolution of it; a tower may also write it as it is.
 #[derive(Clone, Debug)]
 pub enum Linear {
     /// What comes in.
@@ -65,18 +68,29 @@ impl Linear {
         Linear::Scaled { of: Box::new(self), name, gamma }
     }
 
-    /// One convolution with a kernel of `shape` that does the same.
+    /// Kernel and bias, in float32 and rounded once, of one convolution with a kernel of `shape` that does the same.
     ///
-    /// # Errors
-    /// What reading a tensor reports.
-    pub fn fold(&self, shape: [usize; 4], groups: usize) -> Result<Conv, Error> {
+    /// `interleaved` are the numbers of runs in which input and output channels are ordered: see
+    /// [`Conv::outputs_interleaved`]. 1 is their own order.
+    ///
+    /// What reading a tensor reports is reported when these are read.
+    pub fn folded(&self, name: &str, shape: [usize; 4], groups: usize, interleaved: [usize; 2]) -> (Tensor, Tensor) {
+        let (linear, [inputs, outputs]) = (self.clone(), interleaved);
+        let [weight, bias] = Tensor::computed(name, [&shape, &shape[..1]], move || {
+            let conv = linear.fold(shape, groups)?.inputs_interleaved(inputs).outputs_interleaved(outputs);
+            Ok([conv.weight, conv.bias].map(rounded))
+        });
+        (weight, bias)
+    }
+
+    /// One convolution with a kernel of `shape` that does the same.
+    fn fold(&self, shape: [usize; 4], groups: usize) -> Result<Conv, Error> {
         Ok(match self {
             Linear::Identity => Conv::identity(shape, groups),
             Linear::Conv { weight, bias, .. } => Conv::new(weight, bias.as_ref())?.padded(shape[2], shape[3]),
             Linear::Normed(of, norm) => of.fold(shape, groups)?.batch_norm(&norm.affine()?),
             Linear::Sum(a, b) => a.fold(shape, groups)?.plus(&b.fold(shape, groups)?),
             Linear::Difference(a, b) => a.fold(shape, groups)?.minus(&b.fold(shape, groups)?),
-            Linear::Scaled { of, gamma, .. } if gamma.is_blank() => of.fold(shape, groups)?,
             Linear::Scaled { of, gamma, .. } => of.fold(shape, groups)?.scaled(&wide(gamma)?),
             Linear::After { of, rescale } => of.fold(shape, groups)?.after(rescale),
         })
@@ -95,36 +109,31 @@ pub struct Norm {
 }
 
 /// A convolution's kernel `[out, in / groups, height, width]` and bias, in float64.
-///
-/// One read from blank tensors, while a recorder lists what a model needs, has a shape and no
-/// numbers, and arithmetic on it costs nothing.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Conv {
-    pub shape: [usize; 4],
+struct Conv {
+    shape: [usize; 4],
     weight: Vec<f64>,
     bias: Vec<f64>,
 }
 
 /// A BatchNorm at inference: y = scale·x + shift.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Affine {
-    pub scale: Vec<f64>,
-    pub shift: Vec<f64>,
+struct Affine {
+    scale: Vec<f64>,
+    shift: Vec<f64>,
 }
 
 fn wide(tensor: &Tensor) -> Result<Vec<f64>, Error> {
     Ok(tensor.to_f32()?.into_iter().map(f64::from).collect())
 }
 
+fn rounded(values: Vec<f64>) -> Vec<f32> {
+    values.into_iter().map(|v| v as f32).collect()
+}
+
 impl Norm {
     /// As a scale and a shift.
-    ///
-    /// # Errors
-    /// What reading them reports.
-    pub fn affine(&self) -> Result<Affine, Error> {
-        if self.weight.is_blank() {
-            return Ok(Affine { scale: vec![], shift: vec![] });
-        }
+    fn affine(&self) -> Result<Affine, Error> {
         let (weight, bias, mean, var) = (wide(&self.weight)?, wide(&self.bias)?, wide(&self.mean)?, wide(&self.var)?);
         let scale: Vec<f64> = weight.iter().zip(&var).map(|(w, v)| w / (v + f64::from(self.eps)).sqrt()).collect();
         let shift = bias.iter().zip(&mean).zip(&scale).map(|((b, m), s)| b - m * s).collect();
@@ -134,21 +143,15 @@ impl Norm {
 
 impl Conv {
     /// From a kernel and, where there is one, a bias.
-    ///
-    /// # Errors
-    /// What reading them reports.
-    pub fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Conv, Error> {
+    fn new(weight: &Tensor, bias: Option<&Tensor>) -> Result<Conv, Error> {
         let shape = weight.shape();
         let shape = [shape[0], shape[1], shape[2], shape[3]];
-        if weight.is_blank() {
-            return Ok(Conv { shape, weight: vec![], bias: vec![] });
-        }
         let bias = bias.map_or_else(|| Ok(vec![0.0; shape[0]]), wide)?;
         Ok(Conv { shape, weight: wide(weight)?, bias })
     }
 
     /// The convolution that changes nothing: of this shape, with `groups` groups.
-    pub fn identity(shape: [usize; 4], groups: usize) -> Conv {
+    fn identity(shape: [usize; 4], groups: usize) -> Conv {
         let [out, per_group, height, width] = shape;
         let mut conv = Conv { shape, weight: vec![0.0; shape.iter().product()], bias: vec![0.0; out] };
         for channel in 0..out {
@@ -160,14 +163,14 @@ impl Conv {
     }
 
     /// Followed by a BatchNorm.
-    pub fn batch_norm(mut self, bn: &Affine) -> Conv {
+    fn batch_norm(mut self, bn: &Affine) -> Conv {
         self = self.scaled(&bn.scale);
         self.bias.iter_mut().zip(&bn.shift).for_each(|(b, shift)| *b += shift);
         self
     }
 
     /// Each output channel times a factor.
-    pub fn scaled(mut self, factors: &[f64]) -> Conv {
+    fn scaled(mut self, factors: &[f64]) -> Conv {
         let kernel = self.weight.len() / self.shape[0].max(1);
         for (weights, factor) in self.weight.chunks_mut(kernel.max(1)).zip(factors) {
             weights.iter_mut().for_each(|w| *w *= factor);
@@ -178,8 +181,8 @@ impl Conv {
 
     /// Output channels, `ratio` of each input channel, as `ratio` runs over all input channels: 0, r,
     /// 2r, …, 1, r + 1, ….
-    pub fn outputs_interleaved(self, ratio: usize) -> Conv {
-        if self.weight.is_empty() || ratio == 1 {
+    fn outputs_interleaved(self, ratio: usize) -> Conv {
+        if ratio == 1 {
             return self;
         }
         let row = self.weight.len() / self.shape[0].max(1);
@@ -189,7 +192,7 @@ impl Conv {
     }
 
     /// Takes input channels in the order of [`Conv::outputs_interleaved`]; not grouped.
-    pub fn inputs_interleaved(self, ratio: usize) -> Conv {
+    fn inputs_interleaved(self, ratio: usize) -> Conv {
         if ratio == 1 {
             return self;
         }
@@ -203,11 +206,8 @@ impl Conv {
     }
 
     /// The same convolution with a larger kernel, both sizes odd.
-    pub fn padded(&self, height: usize, width: usize) -> Conv {
+    fn padded(&self, height: usize, width: usize) -> Conv {
         let [out, per_group, h, w] = self.shape;
-        if self.weight.is_empty() {
-            return Conv { shape: [out, per_group, height, width], ..self.clone() };
-        }
         let (top, left) = ((height - h) / 2, (width - w) / 2);
         let mut weight = vec![0.0; out * per_group * height * width];
         for plane in 0..out * per_group {
@@ -221,68 +221,76 @@ impl Conv {
     }
 
     /// The sum of two convolutions of the same input: the smaller kernel is padded.
-    pub fn plus(self, other: &Conv) -> Conv {
+    fn plus(self, other: &Conv) -> Conv {
         self.combined(other, 1.0)
     }
 
     /// Their difference.
-    pub fn minus(self, other: &Conv) -> Conv {
+    fn minus(self, other: &Conv) -> Conv {
         self.combined(other, -1.0)
     }
 
     fn combined(mut self, other: &Conv, sign: f64) -> Conv {
-        if self.weight.is_empty() || other.weight.is_empty() {
-            return Conv { shape: self.shape, weight: vec![], bias: vec![] };
-        }
         let other = other.padded(self.shape[2], self.shape[3]);
         self.weight.iter_mut().zip(&other.weight).for_each(|(a, b)| *a += sign * b);
         self.bias.iter_mut().zip(&other.bias).for_each(|(a, b)| *a += sign * b);
         self
     }
+}
 
-    /// Kernel and bias in float32, rounded once.
-    pub fn tensors(&self, name: &str) -> (Tensor, Tensor) {
-        if self.weight.is_empty() {
-            return (Tensor::zeros(&self.shape), Tensor::zeros(&self.shape[..1]));
-        }
-        let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<_>>();
-        let weight = Tensor::from_f32(name, &self.shape, &narrow(&self.weight));
-        (weight, Tensor::from_f32(name, &[self.shape[0]], &narrow(&self.bias)))
+/// What the rows of a matrix are multiplied by.
+#[derive(Clone, Debug)]
+pub enum RowScale {
+    One,
+    /// The first `rows` by `factor`, the others by one.
+    First {
+        rows: usize,
+        factor: f64,
+    },
+    /// Each by a number of its own: as many as there are rows.
+    Each(Tensor),
+}
+
+impl RowScale {
+    fn factors(&self, rows: usize) -> Result<Vec<f64>, Error> {
+        Ok(match self {
+            RowScale::One => vec![1.0; rows],
+            RowScale::First { rows: first, factor } => {
+                (0..rows).map(|row| if row < *first { *factor } else { 1.0 }).collect()
+            }
+            RowScale::Each(factors) => wide(factors)?,
+        })
     }
 }
 
-/// A matrix `[out, in]` and bias after a BatchNorm of its input, rows times `row_scale`.
-///
-/// # Errors
-/// What reading the weight or bias reports.
+/// A matrix `[out, in]` and bias `[out]` after a BatchNorm of its input, rows times `row_scale`. Computed when they are
+/// first read, and what reading a tensor reports is reported then.
 pub fn linear_after(
     weight: &Tensor,
     bias: Option<&Tensor>,
-    bn: Option<&Affine>,
-    row_scale: impl Fn(usize) -> f64,
-) -> Result<(Tensor, Tensor), Error> {
+    norm: Option<&Norm>,
+    row_scale: RowScale,
+) -> (Tensor, Tensor) {
     let shape = weight.shape();
     let (rows, columns) = (shape[0], shape[1]);
-    if weight.is_blank() {
-        return Ok((Tensor::zeros(&shape), Tensor::zeros(&[rows])));
-    }
     let name = weight.source_names().join("`, `");
-    let mut values = wide(weight)?;
-    let mut shifts = bias.map_or_else(|| Ok(vec![0.0; rows]), wide)?;
-    for row in 0..rows {
-        let weights = &mut values[row * columns..][..columns];
-        if let Some(bn) = bn {
-            shifts[row] += weights.iter().zip(&bn.shift).map(|(w, shift)| w * shift).sum::<f64>();
-            weights.iter_mut().zip(&bn.scale).for_each(|(w, scale)| *w *= scale);
+    let (weight, bias, norm) = (weight.clone(), bias.cloned(), norm.cloned());
+    let [weight, bias] = Tensor::computed(&name, [&shape, &shape[..1]], move || {
+        let (mut values, factors) = (wide(&weight)?, row_scale.factors(rows)?);
+        let mut shifts = bias.as_ref().map_or_else(|| Ok(vec![0.0; rows]), wide)?;
+        let bn = norm.as_ref().map(Norm::affine).transpose()?;
+        for (row, factor) in factors.into_iter().enumerate() {
+            let weights = &mut values[row * columns..][..columns];
+            if let Some(bn) = &bn {
+                shifts[row] += weights.iter().zip(&bn.shift).map(|(w, shift)| w * shift).sum::<f64>();
+                weights.iter_mut().zip(&bn.scale).for_each(|(w, scale)| *w *= scale);
+            }
+            weights.iter_mut().for_each(|w| *w *= factor);
+            shifts[row] *= factor;
         }
-        weights.iter_mut().for_each(|w| *w *= row_scale(row));
-        shifts[row] *= row_scale(row);
-    }
-    let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<_>>();
-    Ok((
-        Tensor::from_f32(&name, &[rows, columns], &narrow(&values)),
-        Tensor::from_f32(&name, &[rows], &narrow(&shifts)),
-    ))
+        Ok([values, shifts].map(rounded))
+    });
+    (weight, bias)
 }
 
 /// Where each channel comes from when those made `ratio` from one input channel, side by side, become
@@ -303,32 +311,24 @@ pub fn columns_interleaved(weight: &Tensor, ratio: usize) -> Result<Tensor, Erro
 
 /// A query that is the same for every input, folded into the keys' matrix: for each head
 /// Wkᵀ(Wq·latent + bq)/√head_dim, `[1, heads, D]`. The keys' bias adds the same to every score, so it
-/// is not needed.
-///
-/// # Errors
-/// What reading a tensor reports.
-pub fn constant_query(
-    latent: &Tensor,
-    (weight, bias): (&Tensor, &Tensor),
-    keys: &Tensor,
-    heads: usize,
-) -> Result<Tensor, Error> {
+/// is not needed. Computed when it is first read, and what reading a tensor reports is reported then.
+pub fn constant_query(latent: &Tensor, query: (&Tensor, &Tensor), keys: &Tensor, heads: usize) -> Tensor {
     let d = latent.len();
-    if latent.is_blank() {
-        return Ok(Tensor::zeros(&[1, heads, d]));
-    }
-    let (latent, weight, bias, keys) = (wide(latent)?, weight.to_f32()?, wide(bias)?, keys.to_f32()?);
-    let head_dim = d / heads;
-    let scale = (head_dim as f64).powf(-0.5);
-    let mut out = vec![0.0; heads * d];
-    for (row, (weights, keys)) in weight.chunks_exact(d).zip(keys.chunks_exact(d)).enumerate() {
-        let dot: f64 = weights.iter().zip(&latent).map(|(&w, x)| f64::from(w) * x).sum();
-        let q = (dot + bias[row]) * scale;
-        let head = &mut out[row / head_dim * d..][..d];
-        head.iter_mut().zip(keys).for_each(|(out, &k)| *out += q * f64::from(k));
-    }
-    let narrow: Vec<f32> = out.iter().map(|&v| v as f32).collect();
-    Ok(Tensor::from_f32("query", &[1, heads, d], &narrow))
+    let (latent, weight, bias, keys) = (latent.clone(), query.0.clone(), query.1.clone(), keys.clone());
+    let [query] = Tensor::computed("query", [&[1, heads, d]], move || {
+        let (latent, weight, bias, keys) = (wide(&latent)?, weight.to_f32()?, wide(&bias)?, keys.to_f32()?);
+        let head_dim = d / heads;
+        let scale = (head_dim as f64).powf(-0.5);
+        let mut out = vec![0.0; heads * d];
+        for (row, (weights, keys)) in weight.chunks_exact(d).zip(keys.chunks_exact(d)).enumerate() {
+            let dot: f64 = weights.iter().zip(&latent).map(|(&w, x)| f64::from(w) * x).sum();
+            let q = (dot + bias[row]) * scale;
+            let head = &mut out[row / head_dim * d..][..d];
+            head.iter_mut().zip(keys).for_each(|(out, &k)| *out += q * f64::from(k));
+        }
+        Ok([rounded(out)])
+    });
+    query
 }
 
 #[cfg(test)]
@@ -439,7 +439,7 @@ mod tests {
     fn a_constant_query_gives_the_scores_of_the_whole_attention() {
         let (d, heads) = (6, 2);
         let (latent, wq, bq, wk) = (tensor(&[1, 1, d], 1), tensor(&[d, d], 2), tensor(&[d], 3), tensor(&[d, d], 4));
-        let folded = constant_query(&latent, (&wq, &bq), &wk, heads).unwrap().to_f32().unwrap();
+        let folded = constant_query(&latent, (&wq, &bq), &wk, heads).to_f32().unwrap();
         let [latent, wq, bq, wk] = [&latent, &wq, &bq, &wk].map(|t| wide(t).unwrap());
         let x: Vec<f64> = (0..d).map(|i| i as f64 * 0.3 - 0.7).collect();
         let times = |w: &[f64], x: &[f64], row: usize| -> f64 { (0..d).map(|i| w[row * d + i] * x[i]).sum() };
@@ -461,20 +461,38 @@ mod tests {
 
     #[test]
     fn a_batch_norm_before_a_matrix_folds_into_it() {
-        let (w, b, bn) = (tensor(&[3, 2], 1), tensor(&[3], 2), bn(2, 3));
+        let (w, b, norm) = (tensor(&[3, 2], 1), tensor(&[3], 2), norm(2, 3));
+        let bn = norm.affine().unwrap();
         let x = [0.7, -1.3];
         let y: Vec<f64> = (0..2).map(|i| bn.scale[i] * x[i] + bn.shift[i]).collect();
         let (wide_w, wide_b) = (wide(&w).unwrap(), wide(&b).unwrap());
-        let (folded_w, folded_b) =
-            linear_after(&w, Some(&b), Some(&bn), |row| if row == 0 { 0.5 } else { 1.0 }).unwrap();
-        let (folded_w, folded_b) = (folded_w.to_f32().unwrap(), folded_b.to_f32().unwrap());
-        for row in 0..3 {
-            let scale = if row == 0 { 0.5 } else { 1.0 };
-            let want = scale * (wide_w[row * 2] * y[0] + wide_w[row * 2 + 1] * y[1] + wide_b[row]);
-            let got = f64::from(folded_w[row * 2]) * x[0]
-                + f64::from(folded_w[row * 2 + 1]) * x[1]
-                + f64::from(folded_b[row]);
-            assert!((got - want).abs() < 1e-5, "{got} {want}");
+        let each = Tensor::from_f32("scale", &[3, 1, 1], &[0.5, 2.0, -1.0]);
+        for (row_scale, factors) in [
+            (RowScale::One, [1.0, 1.0, 1.0]),
+            (RowScale::First { rows: 1, factor: 0.5 }, [0.5, 1.0, 1.0]),
+            (RowScale::Each(each), [0.5, 2.0, -1.0]),
+        ] {
+            let (folded_w, folded_b) = linear_after(&w, Some(&b), Some(&norm), row_scale);
+            assert_eq!((folded_w.shape(), folded_b.shape()), (vec![3, 2], vec![3]));
+            let (folded_w, folded_b) = (folded_w.to_f32().unwrap(), folded_b.to_f32().unwrap());
+            for row in 0..3 {
+                let want = factors[row] * (wide_w[row * 2] * y[0] + wide_w[row * 2 + 1] * y[1] + wide_b[row]);
+                let got = f64::from(folded_w[row * 2]) * x[0]
+                    + f64::from(folded_w[row * 2 + 1]) * x[1]
+                    + f64::from(folded_b[row]);
+                assert!((got - want).abs() < 1e-5, "{got} {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_before_the_result_is() {
+        let damaged = Tensor::from_f32("w", &[2, 2, 1, 1], &[1.0, 2.0, 3.0, f32::INFINITY]);
+        let conv = Linear::Conv { name: "c".to_owned(), weight: damaged, bias: None };
+        let (weight, bias) = conv.normed(norm(2, 1)).folded("c", [2, 2, 3, 3], 1, [1, 1]);
+        assert_eq!((weight.shape(), bias.shape()), (vec![2, 2, 3, 3], vec![2]));
+        for error in [weight.to_f32().unwrap_err(), bias.to_f32().unwrap_err()] {
+            assert!(error.to_string().contains("`w` holds inf at flat index 3"), "{error}");
         }
     }
 }

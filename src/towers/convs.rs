@@ -4,7 +4,7 @@
 use super::scope::Scope;
 use crate::onnx::{ConvAttributes, Ops, Value};
 use crate::params::Error;
-use crate::params::reparam::{Conv, Linear, Norm};
+use crate::params::reparam::{Linear, Norm};
 use crate::tensor::Tensor;
 
 /// How a convolution moves over its input; pairs are height and width.
@@ -41,8 +41,7 @@ pub fn emit_interleaved(
     if !s.build().fold {
         return unfolded(s, x, linear, g);
     }
-    let folded = linear.fold(g.shape, g.groups)?;
-    Ok(one(s, x, &folded.inputs_interleaved(inputs).outputs_interleaved(outputs), g))
+    Ok(one(s, x, linear.folded(&s.name(), g.shape, g.groups, [inputs, outputs]), g))
 }
 
 /// A depthwise convolution, and how many outputs it makes of a channel if that changed their order.
@@ -55,14 +54,13 @@ pub fn emit_depthwise(s: &Scope, x: Value, linear: &Linear, g: Geometry) -> Resu
     if ratio == 1 || !s.build().fold || !s.build().plain_depthwise {
         return Ok((emit(s, x, linear, g)?, 1));
     }
-    let folded = linear.fold(g.shape, g.groups)?.outputs_interleaved(ratio);
+    let folded = linear.folded(&s.name(), g.shape, g.groups, [1, ratio]);
     let x = s.concat(&vec![x; ratio], 1);
-    Ok((one(s, x, &folded, Geometry { groups: g.shape[0], ..g }), ratio))
+    Ok((one(s, x, folded, Geometry { groups: g.shape[0], ..g }), ratio))
 }
 
 /// One convolution, its weights under this scope's name.
-fn one(s: &Scope, x: Value, folded: &Conv, g: Geometry) -> Value {
-    let (weight, bias) = folded.tensors(&s.name());
+fn one(s: &Scope, x: Value, (weight, bias): (Tensor, Tensor), g: Geometry) -> Value {
     conv(s, x, s.initializer("weight", weight), Some(s.initializer("bias", bias)), g)
 }
 

@@ -14,7 +14,7 @@ use crate::config::{Act, AttnNorm, FastVitCfg, ModelConfig, Proj, TokenMixer};
 use crate::onnx::graph::Dim;
 use crate::onnx::{Heads, Ops, Value, attention};
 use crate::params::Error;
-use crate::params::reparam::{Linear, Rescale, columns_interleaved, linear_after};
+use crate::params::reparam::{Linear, Rescale, RowScale, columns_interleaved, linear_after};
 
 /// Pixels → embedding `[B, embed_dim]`.
 pub fn tower(s: &Scope, model: &ModelConfig, c: &FastVitCfg) -> Result<Value, Error> {
@@ -238,12 +238,13 @@ fn attention_block(
     let qkv = a.at("qkv");
     let weight = qkv.param("weight", &[3 * d, d])?;
     // 1/√head_dim goes into the query's rows.
-    let row_scale = |row: usize| if fold && row < d { (head_dim as f64).powf(-0.5) } else { 1.0 };
+    let row_scale =
+        if fold { RowScale::First { rows: d, factor: (head_dim as f64).powf(-0.5) } } else { RowScale::One };
     let (y, weight, bias) = match c.attn_norm {
         AttnNorm::BatchNorm => {
             let norm = batch_norm(&s.at("norm"), d, c.norm_eps)?;
             if fold {
-                let (weight, bias) = linear_after(&weight, None, Some(&norm.affine()?), row_scale)?;
+                let (weight, bias) = linear_after(&weight, None, Some(&norm), row_scale);
                 (flat(x), weight, Some(bias))
             } else {
                 (flat(batch_normalization(&s.at("norm"), x, &norm)), weight, None)
@@ -252,7 +253,7 @@ fn attention_block(
         AttnNorm::LayerNorm2d => {
             let y = layers::layer_norm(&s.at("norm"), flat(x), d, c.norm_eps)?;
             // Without a norm's shift there is no bias.
-            (y, linear_after(&weight, None, None, row_scale)?.0, None)
+            (y, linear_after(&weight, None, None, row_scale).0, None)
         }
     };
     let y = layers::affine(&qkv, y, &weight, bias);
@@ -263,12 +264,8 @@ fn attention_block(
     let gamma = s.at("layer_scale_1").param("gamma", &[d, 1, 1])?;
     let proj = a.at("proj");
     let (weight, bias) = (proj.param("weight", &[d, d])?, proj.param("bias", &[d])?);
-    let (weight, bias) = if fold {
-        let gamma = gamma.to_f32()?;
-        linear_after(&weight, Some(&bias), None, |row| f64::from(gamma[row]))?
-    } else {
-        (weight, bias)
-    };
+    let (weight, bias) =
+        if fold { linear_after(&weight, Some(&bias), None, RowScale::Each(gamma.clone())) } else { (weight, bias) };
     let y = layers::places(&a, layers::affine(&proj, y, &weight, Some(bias)), places, d);
     let y = a.reshape(a.transpose(y, &[0, 2, 1]), &[-1, d as i64, height as i64, width as i64]);
     let scale = s.at("layer_scale_1");

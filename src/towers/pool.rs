@@ -177,7 +177,7 @@ pub fn map_head(s: &Scope, x: Value, c: &Transformer, heads: usize, mlp_dim: usi
         let (q, kv) = (s.at("q"), s.at("kv"));
         let query = (q.param("weight", &[d, d])?, q.param("bias", &[d])?);
         let (weight, bias) = (kv.param("weight", &[2 * d, d])?, kv.param("bias", &[2 * d])?);
-        let query = constant_query(&latent, (&query.0, &query.1), &weight.rows(0..d)?, heads)?;
+        let query = constant_query(&latent, (&query.0, &query.1), &weight.rows(0..d)?, heads);
         let rows = s.build().rows().filter(|_| s.graph().target().profile.equal_ranks);
         let query = Tensor::concat(&vec![query; rows.unwrap_or(1)])?;
         let values = (weight.rows(d..2 * d)?, bias.rows(d..2 * d)?);

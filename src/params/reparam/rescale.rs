@@ -1,11 +1,11 @@
-//! A convolution that reads bytes: what preprocessing makes of them, folded in.
+//! The scale and shift of preprocessing, folded into the convolution that reads the pixels.
 //!
 //! ```text
 //! conv(s·x + t)  ⇒  w' = w·s,  b' = b + Σ w·t
 //! ```
 //!
-//! The first holds always. The second does not where a convolution is padded: what it is padded with is
-//! nought after the shift, so the shift has to come before it.
+//! The kernel is exact always, the bias only where the convolution is not padded: padding is zero after the shift, so a
+//! shift before a padded convolution must stay in front of it.
 
 use super::{Conv, Linear};
 
@@ -17,7 +17,7 @@ pub struct Rescale {
 }
 
 impl Linear {
-    /// Of pixels that this has been done to first.
+    /// The same map of pixels that are scaled and shifted first.
     pub fn after(self, rescale: Option<Rescale>) -> Linear {
         match rescale {
             Some(rescale) => Linear::After { of: Box::new(self), rescale },
@@ -27,7 +27,7 @@ impl Linear {
 }
 
 impl Conv {
-    /// Of pixels that this has been done to first: of three channels, not grouped.
+    /// The same convolution of three channels that are scaled and shifted first; not grouped.
     pub(super) fn after(mut self, rescale: &Rescale) -> Conv {
         let [_, inputs, height, width] = self.shape;
         let plane = height * width;
@@ -51,7 +51,7 @@ mod tests {
         let weight = Tensor::from_f32("w", &[1, 3, 1, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let rescale = Rescale { scale: [1.0, 0.5, 2.0], shift: [1.0, 0.0, -1.0] };
         let conv = Linear::Conv { name: "w".to_owned(), weight, bias: None }.after(Some(rescale));
-        let (weight, bias) = conv.fold([1, 3, 1, 2], 1).unwrap().tensors("w");
+        let (weight, bias) = conv.folded("w", [1, 3, 1, 2], 1, [1, 1]);
         assert_eq!(weight.to_f32().unwrap(), [1.0, 2.0, 1.5, 2.0, 10.0, 12.0]);
         assert_eq!(bias.to_f32().unwrap(), [3.0 - 11.0]);
     }
