@@ -1,11 +1,16 @@
-//! `models/*.json` as structs: every architectural choice is a field here.
+//! `models/*.json` as types: every architectural choice is a field here.
 //!
-//! Field names are open_clip's where it has them. Nothing has a default and nothing is inferred
-//! from which tensors happen to be present: a graph is built from these fields, and the tensors
-//! are then read strictly. A field that does not apply is left out.
+//! Field names in JSON are open_clip's where it has them. Nothing has a default and nothing is inferred from which
+//! tensors happen to be present: a graph is built from these fields, and the tensors are then read strictly. A field
+//! that does not apply is left out.
+//!
+//! In memory, what depends on a choice is part of that choice: the heads of a MAP head are fields of
+//! [`Pool::Map`], and only a [`Vit`] has an image size. What types cannot exclude is checked when a [`ModelConfig`] is
+//! made, so there is none that contradicts itself.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -16,22 +21,32 @@ mod check;
 mod dialect;
 mod known;
 mod open_clip;
+mod parts;
 mod preprocess;
 mod processor;
+mod text;
 mod timm;
 mod tokens;
 mod transformers;
 pub mod trunks;
+mod vision;
 
-pub use check::{Problem, check_image_size};
+pub use check::Problem;
 pub use dialect::{Dialect, Naming};
 pub use known::{known, names};
 pub use open_clip::OpenClipJson;
+pub use parts::{Act, Head, Transformer};
 pub(crate) use preprocess::{CLIP_MEAN, CLIP_STD};
 pub use preprocess::{Interpolation, NAFLEX_PATCHES, PreprocessCfg, ResizeMode};
 pub use processor::processor;
+pub use text::{ClipText, MctText, RepMixer, TextCfg, TextFamily, TextPool, TextTower};
 pub use timm::pretrained_cfg;
 pub use tokens::{Clean, SpecialIds, special_ids};
+pub use vision::{
+    AttnNorm, Blocks, ClassToken, ConvStem, Dims, Encoder, FastVit, ImageInput, NaflexVit, OpenClipForm, PatchEmbed,
+    PatchWeight, Pool, PositionLayout, Positions, SqueezeExcite, Stage, Stem, StemConv, TokenMixer, VisionCfg,
+    VisionFamily, Vit,
+};
 
 /// What can be wrong with a configuration file.
 #[derive(Debug, thiserror::Error)]
@@ -60,10 +75,12 @@ pub enum Error {
     NoDialect { model: String, dialect: Dialect, known: String },
 }
 
-/// One model: both towers, what the checkpoint carries beside them, and how its pixels are made.
+/// One model: both towers, what the checkpoint carries besides them, and how its pixels are made.
+///
+/// `V` and `T` are the towers' own types, or their fields as JSON has them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ModelConfig {
+pub struct Model<V = VisionCfg, T = TextCfg> {
     /// open_clip's name where it has one.
     pub model: String,
     pub family: Family,
@@ -79,15 +96,29 @@ pub struct ModelConfig {
     pub logit_scale_max: Option<f32>,
     /// Whether the checkpoint has one.
     pub logit_bias: bool,
-    pub vision_cfg: VisionCfg,
-    pub text_cfg: TextCfg,
+    pub vision_cfg: V,
+    pub text_cfg: T,
     pub preprocess_cfg: PreprocessCfg,
     /// What other dialects change, as a patch over the fields above.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
     pub dialects: BTreeMap<Dialect, serde_json::Value>,
     /// What the file has differently under another naming: a bias that is stored or not.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
     pub namings: BTreeMap<Naming, serde_json::Value>,
+}
+
+/// A [`Model`] that graphs can be built from: its fields are in range and fit together. They are read through
+/// `Deref`, and changed by [`ModelConfig::with`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct ModelConfig(Model);
+
+impl Deref for ModelConfig {
+    type Target = Model;
+
+    fn deref(&self) -> &Model {
+        &self.0
+    }
 }
 
 /// Lineage; says what is published together and under which licence.
@@ -102,9 +133,24 @@ pub enum Family {
 }
 
 impl Family {
-    /// Either SigLIP: a vocabulary of its own, every place seen, a sigmoid for logits.
+    /// Either SigLIP: a vocabulary of its own, text without a causal mask, a sigmoid for logits.
     pub fn is_siglip(self) -> bool {
         matches!(self, Family::Siglip | Family::Siglip2)
+    }
+
+    /// How this lineage's sentences are cleaned in a dialect.
+    pub(crate) fn clean(self, dialect: Dialect) -> Clean {
+        match (self, dialect) {
+            (Family::Siglip, Dialect::Original) => Clean::None,
+            (Family::Siglip2, Dialect::Original | Dialect::Transformers) => Clean::Lower,
+            (Family::Siglip | Family::Siglip2, Dialect::OpenClip) => Clean::Canonical,
+            (Family::Siglip, Dialect::Transformers) => Clean::Unpunctuated,
+            // transformers' CLIP tokenizer composes and lowers itself.
+            (Family::Clip | Family::Mobileclip | Family::Mobileclip2, Dialect::Transformers) => Clean::None,
+            (Family::Clip | Family::Mobileclip | Family::Mobileclip2, Dialect::Original | Dialect::OpenClip) => {
+                Clean::Mended
+            }
+        }
     }
 }
 
@@ -122,310 +168,46 @@ macro_rules! display_as_json {
 }
 display_as_json!(Family, Naming, Dialect, Act, Interpolation, ResizeMode, Clean);
 
-/// The image tower.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "model_type", rename_all = "lowercase")]
-pub enum VisionCfg {
-    /// Of fixed image size.
-    Vit(VitCfg),
-    /// Over a variable sequence of patches.
-    NaflexVit(VitCfg),
-    /// MobileCLIP's hybrid of convolutions and attention.
-    FastVit(FastVitCfg),
-}
-
-impl VisionCfg {
-    /// The fields of a ViT, NaFlex or not.
-    pub fn vit(&self) -> Option<&VitCfg> {
-        match self {
-            VisionCfg::Vit(vit) | VisionCfg::NaflexVit(vit) => Some(vit),
-            VisionCfg::FastVit(_) => None,
-        }
+impl Model {
+    fn read(fields: Model<vision::VisionFields, text::TextFields>) -> Result<Model, Problem> {
+        Ok(Model {
+            model: fields.model,
+            family: fields.family,
+            naming: fields.naming,
+            dialect: fields.dialect,
+            license: fields.license,
+            embed_dim: fields.embed_dim,
+            logit_scale_max: fields.logit_scale_max,
+            logit_bias: fields.logit_bias,
+            vision_cfg: fields.vision_cfg.try_into()?,
+            text_cfg: fields.text_cfg.try_into()?,
+            preprocess_cfg: fields.preprocess_cfg,
+            dialects: fields.dialects,
+            namings: fields.namings,
+        })
     }
-
-    /// Height, width in pixels, where it is fixed.
-    pub fn image_size(&self) -> Option<[usize; 2]> {
-        match self {
-            VisionCfg::Vit(vit) | VisionCfg::NaflexVit(vit) => vit.image_size,
-            VisionCfg::FastVit(fastvit) => Some(fastvit.image_size),
-        }
-    }
-
-    /// Activation of the blocks.
-    pub fn act(&self) -> Act {
-        match self {
-            VisionCfg::Vit(vit) | VisionCfg::NaflexVit(vit) => vit.act,
-            VisionCfg::FastVit(fastvit) => fastvit.act,
-        }
-    }
-}
-
-/// A vision transformer: pre-norm blocks; q, k, v and all linears with bias.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VitCfg {
-    /// Height, width in pixels; of `vit` only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image_size: Option<[usize; 2]>,
-    /// Rows and columns of the stored positions; of `naflexvit` only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pos_grid: Option<[usize; 2]>,
-    /// Patches are `patch_size` × `patch_size` pixels, row-major.
-    pub patch_size: usize,
-    pub width: usize,
-    pub layers: usize,
-    pub heads: usize,
-    pub mlp_dim: usize,
-    pub act: Act,
-    /// Of every LayerNorm in the tower.
-    pub norm_eps: f32,
-    pub patch_embed: PatchEmbed,
-    /// Of the patch embedding, or of the stem's last convolution.
-    pub patch_bias: bool,
-    /// With `conv_stem` only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub conv_stem: Option<ConvStemCfg>,
-    pub class_token: bool,
-    /// Whether the class token has a position, the first.
-    pub pos_embed_class: bool,
-    /// LayerNorm before the blocks.
-    pub pre_norm: bool,
-    /// LayerNorm after the blocks, before pooling.
-    pub final_norm: bool,
-    pub pool: VisionPool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub map_heads: Option<usize>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub map_mlp_dim: Option<usize>,
-    pub proj: Proj,
-    pub proj_bias: bool,
-}
-
-impl VitCfg {
-    /// OpenAI's ViT-B/32: what other configurations that describe CLIP's image tower build on.
-    pub(crate) const CLIP: VitCfg = VitCfg {
-        image_size: Some([224; 2]),
-        pos_grid: None,
-        patch_size: 32,
-        width: 768,
-        layers: 12,
-        heads: 12,
-        mlp_dim: 3072,
-        act: Act::QuickGelu,
-        norm_eps: 1e-5,
-        patch_embed: PatchEmbed::Conv,
-        patch_bias: false,
-        conv_stem: None,
-        class_token: true,
-        pos_embed_class: true,
-        pre_norm: true,
-        final_norm: true,
-        pool: VisionPool::Token,
-        map_heads: None,
-        map_mlp_dim: None,
-        proj: Proj::Linear,
-        proj_bias: false,
-    };
-
-    /// Rows and columns of patches in an image of `size` pixels; what is left of the last whole
-    /// patch is unused.
-    pub fn grid_of(&self, size: [usize; 2]) -> [usize; 2] {
-        size.map(|n| n / self.patch_size)
-    }
-
-    /// Rows and columns of the positions the checkpoint stores.
-    pub fn stored_grid(&self) -> [usize; 2] {
-        match (self.pos_grid, self.image_size) {
-            (Some(grid), _) => grid,
-            (None, Some(size)) => self.grid_of(size),
-            (None, None) => [0, 0],
-        }
-    }
-}
-
-/// Convolutions before a ViT, one entry each: all but the last without bias, followed by BatchNorm
-/// and the activation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ConvStemCfg {
-    pub channels: Vec<usize>,
-    pub kernels: Vec<usize>,
-    pub strides: Vec<usize>,
-    pub paddings: Vec<usize>,
-    pub bn_eps: f32,
-    pub act: Act,
-}
-
-/// FastViT as MobileCLIP has it. Vasu et al. 2023, 2024. Kernels are the architecture's.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FastVitCfg {
-    pub image_size: [usize; 2],
-    pub act: Act,
-    /// Of the norm before attention.
-    pub norm_eps: f32,
-    /// Blocks, channels, MLP expansion and mixer of each stage.
-    pub stage_layers: Vec<usize>,
-    pub embed_dims: Vec<usize>,
-    pub mlp_ratios: Vec<f64>,
-    pub token_mixers: Vec<TokenMixer>,
-    /// Position convolution before the stage's blocks.
-    pub pos_embs: Vec<bool>,
-    /// Squeeze-and-excite in the downsampling into the stage.
-    pub se_downsamples: Vec<bool>,
-    /// 1 × 1 branches beside the stem's 3 × 3, before folding.
-    pub stem_use_scale_branch: bool,
-    pub attn_norm: AttnNorm,
-    pub head_dim: usize,
-    pub se_rd_ratio_downsample: f64,
-    pub se_rd_divisor_downsample: usize,
-    pub se_rd_ratio_final: f64,
-    pub se_rd_divisor_final: usize,
-    /// Channels of the last convolution over those of the last stage.
-    pub final_expansion: f64,
-    /// Of every BatchNorm but the one before attention.
-    pub bn_eps: f32,
-    /// Branches folded to one convolution each, by the authors' tool.
-    pub reparameterized: bool,
-    pub pool: VisionPool,
-    pub proj: Proj,
-    pub proj_bias: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TokenMixer {
-    RepMixer,
-    Attention,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum AttnNorm {
-    #[serde(rename = "batch_norm")]
-    BatchNorm,
-    /// LayerNorm over channels.
-    #[serde(rename = "layer_norm_2d")]
-    LayerNorm2d,
-}
-
-/// The text tower.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TextCfg {
-    pub model_type: TextModel,
-    pub context_length: usize,
-    pub vocab_size: usize,
-    pub width: usize,
-    pub layers: usize,
-    pub heads: usize,
-    pub mlp_dim: usize,
-    pub act: Act,
-    pub norm_eps: f32,
-    /// True: every place sees every place, padding too.
-    pub no_causal_mask: bool,
-    /// Of `mct` only: the convolution along the text, the MLP beside it, its BatchNorms, and
-    /// whether the branches are folded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repmixer_kernel: Option<[usize; 2]>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repmixer_mlp_dim: Option<usize>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bn_eps: Option<f32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reparameterized: Option<bool>,
-    pub pool_type: TextPool,
-    pub proj: Proj,
-    pub proj_bias: bool,
-    /// The tokenizer's ids. `sot_id` is null where rows have no start token.
-    pub pad_id: i64,
-    pub sot_id: Option<i64>,
-    pub eot_id: i64,
-    /// How sentences are cleaned, where it is not as the model's family and dialect do.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clean: Option<Clean>,
-}
-
-impl TextCfg {
-    /// Rows of ids in words, such as `77 ids, start 49406, end 49407, padding 0`.
-    pub fn describe(&self) -> String {
-        let start = self.sot_id.map_or_else(String::new, |id| format!("start {id}, "));
-        let clean = self.clean.map_or_else(String::new, |clean| format!(", cleaned: {clean}"));
-        format!("{} ids, {start}end {}, padding {}{clean}", self.context_length, self.eot_id, self.pad_id)
-    }
-
-    /// Whether nothing behind the pooled place reaches the embedding: each place sees those before it
-    /// alone, and each row is pooled where it ends.
-    pub fn ends_where_pooled(&self) -> bool {
-        let at_end = matches!(self.pool_type, TextPool::Argmax | TextPool::Eos);
-        // RepMixers look ahead, whatever the mask of the layers between them.
-        !self.no_causal_mask && self.model_type == TextModel::Transformer && at_end
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TextModel {
-    Transformer,
-    /// MobileCLIP-S0's: a RepMixer block before the layers and one after them.
-    Mct,
-}
-
-/// Activation of the MLPs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Act {
-    /// x Φ(x).
-    Gelu,
-    /// Its tanh approximation, Flax's default.
-    GeluTanh,
-    /// x σ(1.702 x), OpenAI's.
-    QuickGelu,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PatchEmbed {
-    /// A convolution with stride equal to its kernel.
-    Conv,
-    /// A matrix over patches flattened as (y, x, channel).
-    Linear,
-    /// Several convolutions, as `conv_stem` says.
-    ConvStem,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum VisionPool {
-    /// Attention of one learned query, then x + MLP(LayerNorm(x)).
-    Map,
-    /// Place 0.
-    Token,
-    /// Mean over places.
-    Avg,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TextPool {
-    /// Last place.
-    Last,
-    /// Place of the largest id.
-    Argmax,
-    /// Place 0.
-    First,
-    /// First place of `eot_id`.
-    Eos,
-}
-
-/// The matrix after pooling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Proj {
-    None,
-    Linear,
 }
 
 impl ModelConfig {
+    /// Checks the fields.
+    ///
+    /// # Errors
+    /// The first field that is out of range or contradicts another one.
+    pub fn new(model: Model) -> Result<ModelConfig, Problem> {
+        model.check()?;
+        Ok(ModelConfig(model))
+    }
+
+    /// The same model with some fields changed, checked.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::new`].
+    pub fn with(&self, change: impl FnOnce(&mut Model)) -> Result<ModelConfig, Problem> {
+        let mut model = self.0.clone();
+        change(&mut model);
+        ModelConfig::new(model)
+    }
+
     /// Reads and checks a configuration file: of the form of `models/`, a transformers `config.json`, or an
     /// `open_clip_config.json`. Of the latter pixels are read too.
     ///
@@ -441,7 +223,7 @@ impl ModelConfig {
             Ok(Some(file)) => {
                 let (mut config, _) = file.model()?;
                 if let Some((pixels, _)) = file.pixels(&config)? {
-                    config.preprocess_cfg = pixels;
+                    config.0.preprocess_cfg = pixels;
                 }
                 Ok(config)
             }
@@ -455,52 +237,73 @@ impl ModelConfig {
     /// [`Error::Parse`] or [`Error::Check`].
     pub fn parse(origin: &str, text: &str) -> Result<ModelConfig, Error> {
         let mut json = serde_json::Deserializer::from_str(text);
-        let config: ModelConfig = serde_path_to_error::deserialize(&mut json).map_err(|e| Error::Parse {
+        let fields = serde_path_to_error::deserialize(&mut json).map_err(|e| Error::Parse {
             path: origin.to_owned(),
             field: e.path().to_string(),
             source: e.into_inner(),
         })?;
-        config.check().map_err(|problem| Error::Check { path: origin.to_owned(), problem })?;
-        Ok(config)
+        let config = Model::read(fields).and_then(ModelConfig::new);
+        config.map_err(|problem| Error::Check { path: origin.to_owned(), problem })
     }
 
-    /// The same model for images of `size` pixels, height and width; NaFlex becomes a ViT of that
-    /// size. The position table has to be resampled alike.
+    /// The same model for images of `size` pixels, height and width; NaFlex becomes a ViT of that size. The position
+    /// table has to be resampled alike.
     ///
     /// # Errors
-    /// A size the patches do not fit.
+    /// A size the tower cannot be made for.
     pub fn at_image_size(&self, size: [usize; 2]) -> Result<ModelConfig, Problem> {
-        let mut config = self.clone();
-        let mut vit = match &self.vision_cfg {
-            VisionCfg::Vit(vit) | VisionCfg::NaflexVit(vit) => vit.clone(),
-            // It has no positions to resample.
-            VisionCfg::FastVit(fastvit) => {
-                config.preprocess_cfg = config.preprocess_cfg.at_size(Some(fastvit.image_size), size);
-                config.vision_cfg = VisionCfg::FastVit(FastVitCfg { image_size: size, ..fastvit.clone() });
-                config.check()?;
-                return Ok(config);
-            }
-        };
-        check_image_size(&vit, size)?;
-        if matches!(self.vision_cfg, VisionCfg::NaflexVit(_)) {
-            let p = vit.patch_size;
-            if size.iter().any(|side| side % p != 0) {
-                let near = size.map(|side| (side / p).max(1) * p);
-                return Err(Problem {
-                    field: "image size".to_owned(),
-                    found: format!("{}x{}", size[0], size[1]),
-                    expected: format!("multiples of the patch size {p} for NaFlex, such as {}x{}", near[0], near[1]),
-                });
-            }
-            vit.pos_grid = None;
-            vit.patch_embed = PatchEmbed::Conv;
-            config.preprocess_cfg.resize_mode = ResizeMode::Squash;
-            config.preprocess_cfg.max_patches = None;
+        let vision_cfg = self.vision_cfg.family().at_image_size(size)?;
+        let mut preprocess_cfg = self.preprocess_cfg.at_size(self.vision_cfg.image_size(), size);
+        if self.vision_cfg.input().is_patches() {
+            preprocess_cfg = PreprocessCfg { resize_mode: ResizeMode::Squash, max_patches: None, ..preprocess_cfg };
         }
-        config.preprocess_cfg = config.preprocess_cfg.at_size(vit.image_size, size);
-        vit.image_size = Some(size);
-        config.vision_cfg = VisionCfg::Vit(vit);
-        Ok(config)
+        self.with(|model| (model.vision_cfg, model.preprocess_cfg) = (vision_cfg, preprocess_cfg))
+    }
+
+    /// The same model with pixels made by another rule.
+    ///
+    /// # Errors
+    /// A rule whose fields contradict each other.
+    pub fn set_preprocess(&mut self, cfg: PreprocessCfg) -> Result<(), Problem> {
+        cfg.check()?;
+        self.0.preprocess_cfg = cfg;
+        Ok(())
+    }
+
+    /// Other names for the tensors, of the same model.
+    pub fn set_naming(&mut self, naming: Naming) {
+        self.0.naming = naming;
+    }
+
+    /// Another way of cleaning sentences; None: as the lineage and the dialect do.
+    pub fn set_clean(&mut self, clean: Option<Clean>) {
+        self.0.text_cfg.clean = clean;
+    }
+
+    /// Rows of ids without a start token.
+    pub fn remove_start(&mut self) {
+        self.0.text_cfg.sot_id = None;
+    }
+
+    /// How sentences are cleaned.
+    pub fn clean(&self) -> Clean {
+        let text = &self.text_cfg;
+        text.clean.unwrap_or_else(|| text.tower.family().clean(self.family, self.dialect))
+    }
+
+    /// The image tower as it is with its training-time branches folded. False where it was so before, or has none.
+    pub fn fold_image_branches(&mut self) -> bool {
+        self.0.vision_cfg.reparameterized_mut().is_some_and(|folded| !std::mem::replace(folded, true))
+    }
+
+    /// The same for the text tower.
+    pub fn fold_text_branches(&mut self) -> bool {
+        self.0.text_cfg.reparameterized_mut().is_some_and(|folded| !std::mem::replace(folded, true))
+    }
+
+    /// Gives the image tower's projection a bias; false where it has one, or there is no projection.
+    pub fn add_image_head_bias(&mut self) -> bool {
+        self.0.vision_cfg.head_mut().as_mut().is_some_and(|head| !std::mem::replace(&mut head.bias, true))
     }
 
     /// JSON of the form of `models/`.

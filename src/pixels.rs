@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::config::{Dialect, Interpolation, ModelConfig, NAFLEX_PATCHES, PreprocessCfg, ResizeMode, VisionCfg};
+use crate::config::{Dialect, ImageInput, Interpolation, ModelConfig, NAFLEX_PATCHES, PreprocessCfg, ResizeMode};
 use crate::verify::tower::{Array, Bytes};
 
 mod picture;
@@ -47,9 +47,10 @@ pub struct Pixels {
 
 impl Pixels {
     pub fn new(config: &ModelConfig) -> Pixels {
-        let naflex = matches!(config.vision_cfg, VisionCfg::NaflexVit(_));
-        let patch = config.vision_cfg.vit().map_or(1, |vit| vit.patch_size);
-        let size = if naflex { None } else { config.vision_cfg.image_size() };
+        let (size, patch) = match config.vision_cfg.input() {
+            ImageInput::Pixels(size) => (Some(size), 1),
+            ImageInput::Patches { size } => (None, size),
+        };
         let cfg = config.preprocess_cfg.clone();
         Pixels { code: cfg.code.unwrap_or(config.dialect), cfg, size, patch, bytes: None }
     }

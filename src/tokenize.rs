@@ -119,7 +119,7 @@ impl Tokenizer {
         }
         Ok(Tokenizer {
             inner,
-            clean: Clean::of(config),
+            clean: config.clean(),
             context: text.context_length,
             sot: text.sot_id,
             eot: text.eot_id,

@@ -183,7 +183,8 @@ pub fn models(out: &mut impl Write) -> io::Result<()> {
     for config in known() {
         let image = config.vision_cfg.image_size();
         let image = image.map_or_else(|| "any".to_owned(), |[height, width]| format!("{height}x{width}"));
-        let patch = config.vision_cfg.vit().map_or_else(|| "-".to_owned(), |vit| vit.patch_size.to_string());
+        let patch = config.vision_cfg.family().dims().patch_size;
+        let patch = patch.map_or_else(|| "-".to_owned(), |patch| patch.to_string());
         let dialects: Vec<String> =
             std::iter::once(&config.dialect).chain(config.dialects.keys()).map(ToString::to_string).collect();
         writeln!(

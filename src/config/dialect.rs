@@ -80,8 +80,8 @@ impl ModelConfig {
             overlay(&mut value, patch);
             config = ModelConfig::parse(&format!("{} under {naming} names", self.model), &value.to_string())?;
         }
-        config.naming = naming;
-        (config.dialects, config.namings) = Default::default();
+        config.0.naming = naming;
+        (config.0.dialects, config.0.namings) = Default::default();
         Ok(config)
     }
 }

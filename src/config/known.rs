@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::{Error, ModelConfig, TextCfg, TextPool};
+use super::{Error, Model, ModelConfig, TextCfg, TextPool};
 
 // `KNOWN: &[(&str, &str)]`, file stem and text, sorted; written by proto/build.rs.
 include!(concat!(env!("OUT_DIR"), "/models.rs"));
@@ -31,38 +31,35 @@ pub fn names() -> Vec<&'static str> {
     known().map(|config| config.model.as_str()).collect()
 }
 
+/// Whether two models have the same tensors and activations. How text is pooled and its ids are not compared.
+fn same_architecture(one: &Model, other: &Model) -> bool {
+    let text = |text: &TextCfg| (text.context_length, text.vocab_size, text.head);
+    (one.embed_dim, one.logit_bias) == (other.embed_dim, other.logit_bias)
+        && one.vision_cfg == other.vision_cfg
+        && one.text_cfg.tower == other.text_cfg.tower
+        && text(&one.text_cfg) == text(&other.text_cfg)
+}
+
 impl ModelConfig {
-    /// With what configurations of other libraries do not tell, from the known model of the same architecture, if there
-    /// is one: its name and licence, what pixels and tokens are assumed. `self` says how its file names tensors.
+    /// With what configurations of other libraries leave out, from the known model of the same architecture, if there
+    /// is one: its name and licence, preprocessing and token ids. `self` says how its file names tensors.
     pub(super) fn like_known(mut self) -> ModelConfig {
-        let architecture = |config: &ModelConfig| {
-            let text = TextCfg {
-                pad_id: 0,
-                sot_id: None,
-                eot_id: 0,
-                pool_type: TextPool::Last,
-                clean: None,
-                ..config.text_cfg.clone()
-            };
-            (config.embed_dim, config.logit_bias, config.vision_cfg.clone(), text)
-        };
-        let mine = architecture(&self);
         let in_dialect = known().filter_map(|config| config.for_file(self.naming, self.dialect).ok());
-        let alike: Vec<ModelConfig> = in_dialect.filter(|config| architecture(config) == mine).collect();
-        // Two of one architecture differ in whose weights they are: what one of them is called is kept.
+        let alike: Vec<ModelConfig> = in_dialect.filter(|config| same_architecture(config, &self)).collect();
+        // Two of one architecture differ in whose weights they are: the one of the same name is preferred.
         let alike = alike.iter().find(|known| known.model == self.model).or(alike.first()).cloned();
-        if let Some(alike) = alike {
-            let TextCfg { pool_type, eot_id, .. } = self.text_cfg;
-            (self.text_cfg.pad_id, self.text_cfg.sot_id) = (alike.text_cfg.pad_id, alike.text_cfg.sot_id);
+        if let Some(ModelConfig(alike)) = alike {
+            let text = &mut self.0.text_cfg;
+            (text.pad_id, text.sot_id) = (alike.text_cfg.pad_id, alike.text_cfg.sot_id);
             // The id that is looked for stays what the file says.
-            self.text_cfg.eot_id = if pool_type == TextPool::Eos { eot_id } else { alike.text_cfg.eot_id };
-            (self.model, self.family, self.license) = (alike.model, alike.family, alike.license);
-            (self.preprocess_cfg, self.logit_scale_max) = (alike.preprocess_cfg, alike.logit_scale_max);
+            text.eot_id = if text.pool_type == TextPool::Eos { text.eot_id } else { alike.text_cfg.eot_id };
+            (self.0.model, self.0.family, self.0.license) = (alike.model, alike.family, alike.license);
+            (self.0.preprocess_cfg, self.0.logit_scale_max) = (alike.preprocess_cfg, alike.logit_scale_max);
         }
         self
     }
 
-    /// What some weights of this architecture are published with instead of the pixels that are assumed; from the
+    /// The preprocessing of some published weights of this architecture, where it is not the one assumed; from the
     /// `pretrained` table of open_clip 3.3.
     pub fn published_otherwise(&self) -> Option<&'static str> {
         Some(match self.model.as_str() {
@@ -72,7 +69,7 @@ impl ModelConfig {
         })
     }
 
-    /// A known model by name, case aside.
+    /// A known model by name, in upper or lower case.
     ///
     /// # Errors
     /// [`Error::Unknown`], with the names nearest to the one asked for.
@@ -87,7 +84,7 @@ impl ModelConfig {
             .map(|known| (strsim::normalized_damerau_levenshtein(&asked, &plain(known)), known))
             .collect();
         near.sort_by(|a, b| b.0.total_cmp(&a.0));
-        // Those that are about as near as the nearest.
+        // Those about as similar as the most similar one.
         let best = near.first().map_or(0.0, |&(likeness, _)| likeness);
         let least = (best - 0.06).max(0.5);
         let near: Vec<&str> =
@@ -100,9 +97,49 @@ impl ModelConfig {
     }
 }
 
+/// The error of a known model's JSON with one field changed: a pointer, and the value; none removes the field.
+#[cfg(test)]
+pub(super) fn refusal(name: &str, pointer: &str, value: Option<serde_json::Value>) -> String {
+    let (_, text) = KNOWN.iter().find(|(known, _)| *known == name).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(text).unwrap();
+    let (section, field) = pointer.rsplit_once('/').unwrap();
+    let section = json.pointer_mut(section).unwrap().as_object_mut().unwrap();
+    match value {
+        Some(value) => section.insert(field.to_owned(), value),
+        None => section.remove(field),
+    };
+    ModelConfig::parse("config.json", &json.to_string()).unwrap_err().to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_file_in_models_is_written_back_as_it_was_read() {
+        assert!(KNOWN.len() > 50);
+        for (name, text) in KNOWN {
+            let mut json: serde_json::Value = serde_json::from_str(text).unwrap();
+            as_floats(&mut json);
+            assert_eq!(ModelConfig::named(name).unwrap().to_json(), json, "{name}");
+        }
+    }
+
+    /// Numbers as the fields' types write them: eps has the precision of float32, `value_range` has no integers.
+    fn as_floats(json: &mut serde_json::Value) {
+        for (key, value) in json.as_object_mut().unwrap() {
+            match (key.as_str(), &mut *value) {
+                ("norm_eps" | "bn_eps", number) => *number = (number.as_f64().unwrap() as f32).into(),
+                ("value_range", serde_json::Value::Array(ends)) => {
+                    ends.iter_mut().for_each(|end| *end = end.as_f64().unwrap().into());
+                }
+                // Patches are kept as they are.
+                ("dialects" | "namings", _) => {}
+                (_, fields @ serde_json::Value::Object(_)) => as_floats(fields),
+                _ => {}
+            }
+        }
+    }
 
     #[test]
     fn every_file_in_models_parses_in_each_of_its_dialects() {

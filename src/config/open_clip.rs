@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use super::check::Problem;
 use super::{
-    Clean, Dialect, Error, Family, Interpolation, ModelConfig, Naming, PreprocessCfg, Proj, ResizeMode, TextCfg,
-    TextModel, TextPool, VisionCfg, VisionPool, VitCfg, trunks,
+    Clean, ClipText, Dialect, Encoder, Error, Family, Head, Interpolation, Model, ModelConfig, Naming, OpenClipForm,
+    PatchEmbed, PatchWeight, PreprocessCfg, ResizeMode, Stem, TextCfg, TextPool, TextTower, Transformer, VisionCfg,
+    Vit, trunks,
 };
 
 mod section;
@@ -119,23 +120,23 @@ impl OpenClipJson {
         let (mut notes, text) = (Vec::new(), self.section("model_cfg.text_cfg.", "text_cfg"));
         let text_cfg = text_cfg(text, quick, &mut notes).map_err(wrong)?;
         let vision = self.section("model_cfg.vision_cfg.", "vision_cfg");
-        let mut config = match trunk {
+        let mut model = match trunk {
             Some(trunk) => {
                 timm_tower(vision, trunk).map_err(wrong)?;
-                ModelConfig { embed_dim, text_cfg, ..trunk.clone() }
+                Model { embed_dim, text_cfg, ..Model::clone(trunk) }
             }
             None => {
                 let vision_cfg = VisionCfg::Vit(vit(vision, quick).map_err(wrong)?);
                 native(embed_dim, vision_cfg, text_cfg)
             }
         };
-        config.logit_bias = root.get("init_logit_bias").is_some();
+        model.logit_bias = root.get("init_logit_bias").is_some();
         if let Some(trunk) = trunk.filter(|trunk| trunk.family.is_siglip()) {
             // Their vocabularies' ids are not in the file.
             let TextCfg { pad_id, sot_id, eot_id, .. } = trunk.text_cfg;
-            (config.text_cfg.pad_id, config.text_cfg.sot_id, config.text_cfg.eot_id) = (pad_id, sot_id, eot_id);
+            (model.text_cfg.pad_id, model.text_cfg.sot_id, model.text_cfg.eot_id) = (pad_id, sot_id, eot_id);
         }
-        config.check().map_err(wrong)?;
+        let config = ModelConfig::new(model).map_err(wrong)?;
         Ok((config.like_known(), notes))
     }
 
@@ -153,8 +154,8 @@ impl OpenClipJson {
 }
 
 /// A model of open_clip's own ViT.
-fn native(embed_dim: usize, vision_cfg: VisionCfg, text_cfg: TextCfg) -> ModelConfig {
-    ModelConfig {
+fn native(embed_dim: usize, vision_cfg: VisionCfg, text_cfg: TextCfg) -> Model {
+    Model {
         model: "CLIP".to_owned(),
         family: Family::Clip,
         naming: Naming::OpenClip,
@@ -183,7 +184,7 @@ fn image_size(section: Section) -> Result<Option<[usize; 2]>, Problem> {
 }
 
 /// open_clip's own ViT.
-fn vit(section: Section, quick: bool) -> Result<VitCfg, Problem> {
+fn vit(section: Section, quick: bool) -> Result<Vit, Problem> {
     section.only(&[
         &[
             "layers",
@@ -218,17 +219,20 @@ fn vit(section: Section, quick: bool) -> Result<VitCfg, Problem> {
     }
     let width = section.size("width", 768)?;
     let head_width = section.size("head_width", 64)?;
-    Ok(VitCfg {
-        image_size: Some(image_size(section)?.unwrap_or([224, 224])),
-        patch_size: section.size("patch_size", 16)?,
+    let blocks = Transformer {
         width,
         layers: section.size("layers", 12)?,
         heads: width.checked_div(head_width).unwrap_or(0),
         mlp_dim: section.mlp_dim(width)?,
         act: section.act(quick)?,
         norm_eps: section.eps()?,
-        pre_norm: !section.flag("no_ln_pre", false)?,
-        ..VitCfg::CLIP
+    };
+    let size = section.size("patch_size", 16)?;
+    Ok(Vit {
+        image_size: image_size(section)?.unwrap_or([224, 224]),
+        stem: Stem::Patches(PatchEmbed { size, weight: PatchWeight::Conv, bias: false }),
+        encoder: Encoder { blocks, pre_norm: !section.flag("no_ln_pre", false)?, ..Vit::CLIP.encoder },
+        ..Vit::CLIP
     })
 }
 
@@ -254,8 +258,9 @@ fn timm_tower(section: Section, trunk: &ModelConfig) -> Result<(), Problem> {
         Some(_) => return Err(section.wrong("timm_proj", "none or linear")),
     };
     // MAP heads are projected outside timm's tower, others by its own classifier.
-    let is_map = trunk.vision_cfg.vit().is_some_and(|vit| vit.pool == VisionPool::Map);
-    let projected = trunk.vision_cfg.vit().is_some_and(|vit| vit.proj == Proj::Linear);
+    let tower = trunk.vision_cfg.family();
+    let is_map = tower.open_clip_form() == OpenClipForm::Siglip;
+    let projected = tower.head().is_some();
     if is_map && linear != projected || !is_map && linear {
         let expected = format!("what {} has", trunk.model);
         return Err(section.wrong("timm_proj", &expected));
@@ -292,28 +297,28 @@ fn text_cfg(section: Section, quick: bool, notes: &mut Vec<String>) -> Result<Te
         ));
     }
     let width = section.size("width", 512)?;
-    Ok(TextCfg {
-        model_type: TextModel::Transformer,
-        context_length: section.size("context_length", 77)?,
-        vocab_size,
+    let blocks = Transformer {
         width,
         layers: section.size("layers", 12)?,
         heads: section.size("heads", 8)?,
         mlp_dim: section.mlp_dim(width)?,
         act: section.act(quick)?,
         norm_eps: section.eps()?,
-        no_causal_mask: section.flag("no_causal_mask", false)?,
-        repmixer_kernel: None,
-        repmixer_mlp_dim: None,
-        bn_eps: None,
-        reparameterized: None,
+    };
+    let causal = !section.flag("no_causal_mask", false)?;
+    let bias = section.flag("proj_bias", false)?;
+    let head = match (section.text("proj_type", "linear")?, bias) {
+        ("linear", _) => Some(Head { bias }),
+        ("none", false) => None,
+        ("none", true) => return Err(section.wrong("proj_bias", "false with proj_type `none`")),
+        _ => return Err(section.wrong("proj_type", "linear or none")),
+    };
+    Ok(TextCfg {
+        context_length: section.size("context_length", 77)?,
+        vocab_size,
+        tower: TextTower::Transformer(ClipText { blocks, causal }),
         pool_type,
-        proj: match section.text("proj_type", "linear")? {
-            "linear" => Proj::Linear,
-            "none" => Proj::None,
-            _ => return Err(section.wrong("proj_type", "linear or none")),
-        },
-        proj_bias: section.flag("proj_bias", false)?,
+        head,
         pad_id: section.id("pad_id", 0)?,
         sot_id: Some((last - 1).max(0)),
         eot_id: if pool_type == TextPool::Eos { eos } else { last },
@@ -410,7 +415,7 @@ mod tests {
         let file = OpenClipJson::parse("open_clip_config.json", &json.to_string()).unwrap().unwrap();
         let (mut config, mut notes) = file.model().map_err(|e| e.to_string())?;
         if let Some((cfg, more)) = file.pixels(&config).map_err(|e| e.to_string())? {
-            config.preprocess_cfg = cfg;
+            config.set_preprocess(cfg).unwrap();
             notes.extend(more);
         }
         Ok((config, notes))
@@ -458,7 +463,7 @@ mod tests {
             assert!(error.contains(field), "{field}: {error}");
         }
         let (config, _) = with(vision, "no_ln_pre", json!(true)).unwrap();
-        assert!(!config.vision_cfg.vit().unwrap().pre_norm);
+        assert!(!config.vision_cfg.family().dims().blocks.unwrap().pre_norm);
         let (config, notes) = with(pixels, "size", json!(336)).unwrap();
         assert_eq!(config.vision_cfg.image_size(), Some([224, 224]));
         assert!(notes[0].contains("preprocess_cfg.size is 336"), "{notes:?}");

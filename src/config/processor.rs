@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::check::Problem;
-use super::{Dialect, Error, Interpolation, ModelConfig, NAFLEX_PATCHES, PreprocessCfg, ResizeMode, VisionCfg};
+use super::{Dialect, Error, ImageInput, Interpolation, ModelConfig, NAFLEX_PATCHES, PreprocessCfg, ResizeMode};
 
 /// Fields that change no pixel of one photograph.
 const IDLE: &[&str] = &[
@@ -181,7 +181,7 @@ pub fn processor(
     let named = ["image_processor_type", "feature_extractor_type"].iter().find_map(|key| file.get(key));
     let class = class(&file, named, config)?;
     let naflex = class.name == "Siglip2";
-    if naflex != matches!(config.vision_cfg, VisionCfg::NaflexVit(_)) {
+    if naflex != config.vision_cfg.input().is_patches() {
         let expected = if naflex { "a processor of images of one size" } else { "Siglip2ImageProcessor" };
         return Err(file.wrong("image_processor_type", class.name, expected));
     }
@@ -199,10 +199,9 @@ pub fn processor(
         cfg.interpolation =
             filter.ok_or_else(|| file.wrong("resample", found, "Pillow's number of a filter, 0 to 5"))?;
     }
-    if naflex {
-        patches(&file, &mut cfg, config)?;
-    } else {
-        sizes(&file, &mut cfg, class, config)?;
+    match config.vision_cfg.input() {
+        ImageInput::Patches { size } => patches(&file, &mut cfg, size)?,
+        ImageInput::Pixels(size) => sizes(&file, &mut cfg, class, size)?,
     }
     cfg = cfg.with_value_range();
     cfg.check().map_err(|problem| Error::Pixels { path: origin.to_owned(), problem })?;
@@ -212,10 +211,10 @@ pub fn processor(
 fn class(file: &File, named: Option<&Value>, config: &ModelConfig) -> Result<&'static Class, Error> {
     let by_name = |name: &str| CLASSES.iter().find(|class| class.name == name);
     let Some(found) = named else {
-        let name = match (&config.vision_cfg, config.family.is_siglip()) {
-            (VisionCfg::NaflexVit(_), _) => "Siglip2",
-            (_, true) => "Siglip",
-            (_, false) => "CLIP",
+        let name = match (config.vision_cfg.input(), config.family.is_siglip()) {
+            (ImageInput::Patches { .. }, _) => "Siglip2",
+            (ImageInput::Pixels(_), true) => "Siglip",
+            (ImageInput::Pixels(_), false) => "CLIP",
         };
         return Ok(by_name(name).unwrap_or(&CLASSES[0]));
     };
@@ -289,8 +288,7 @@ fn numbers(file: &File, cfg: &mut PreprocessCfg) -> Result<(), Error> {
 }
 
 /// `do_resize`, `size`, `do_center_crop`, `crop_size`, `do_pad` and `pad_size`, which together give the tower's size.
-fn sizes(file: &File, cfg: &mut PreprocessCfg, class: &Class, config: &ModelConfig) -> Result<(), Error> {
-    let tower = config.vision_cfg.image_size().unwrap_or([224, 224]);
+fn sizes(file: &File, cfg: &mut PreprocessCfg, class: &Class, tower: [usize; 2]) -> Result<(), Error> {
     let named = |[height, width]: [usize; 2]| format!("{height}x{width}");
     let found = |name: &str, sides: [usize; 2]| {
         let by_default = if file.get(name).is_none() { ", by the processor's default" } else { "" };
@@ -357,8 +355,7 @@ fn sizes(file: &File, cfg: &mut PreprocessCfg, class: &Class, config: &ModelConf
 }
 
 /// NaFlex's `patch_size` and `max_num_patches`.
-fn patches(file: &File, cfg: &mut PreprocessCfg, config: &ModelConfig) -> Result<(), Error> {
-    let tower = config.vision_cfg.vit().map_or(16, |vit| vit.patch_size);
+fn patches(file: &File, cfg: &mut PreprocessCfg, tower: usize) -> Result<(), Error> {
     if !file.flag("do_resize", true)? {
         return Err(file.wrong("do_resize", false, "true: patches are made of resized images"));
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::check::Problem;
-use super::{Error, Family, TextCfg, TextPool};
+use super::{Error, ModelConfig, TextPool};
 
 /// How sentences are cleaned before they are cut into tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,8 +119,9 @@ fn id_of(json: &Value, token: &str) -> Option<i64> {
 }
 
 impl SpecialIds {
-    /// Puts what is known in the place of what was assumed; gives what the reader should know.
-    pub fn apply(&self, text: &mut TextCfg, family: Family) -> Vec<String> {
+    /// Replaces the ids that were assumed by those of the files; gives warnings for the user.
+    pub fn apply(&self, config: &mut ModelConfig) -> Vec<String> {
+        let (family, text) = (config.family, &mut config.0.text_cfg);
         let mut notes = Vec::new();
         let within = |id: Option<i64>| id.filter(|id| (0..text.vocab_size as i64).contains(id));
         let [pad, start, end] = [self.pad, self.start, self.end].map(within);

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::check::Problem;
 use super::{
-    Act, Dialect, Error, Family, ModelConfig, Naming, PatchEmbed, PreprocessCfg, Proj, TextCfg, TextModel, TextPool,
-    VisionCfg, VisionPool, VitCfg,
+    Act, ClassToken, ClipText, Dialect, Encoder, Error, Family, Head, Model, ModelConfig, NaflexVit, Naming,
+    PatchEmbed, PatchWeight, Pool, PreprocessCfg, Stem, TextCfg, TextPool, TextTower, Transformer, VisionCfg, Vit,
 };
 
 /// In CLIP configurations written before the token ids were corrected; the model then pools at the
@@ -58,6 +58,18 @@ impl Section<'_> {
         self.read(name, default, "an id", Value::as_i64)
     }
 
+    /// Transformer blocks whose width, heads, MLP width, activation and eps are these where nothing is said.
+    fn blocks(&self, [width, heads, mlp_dim]: [usize; 3], act: Act, norm_eps: f32) -> Result<Transformer, Problem> {
+        Ok(Transformer {
+            width: self.size("hidden_size", width)?,
+            layers: self.size("num_hidden_layers", 12)?,
+            heads: self.size("num_attention_heads", heads)?,
+            mlp_dim: self.size("intermediate_size", mlp_dim)?,
+            act: self.act(act)?,
+            norm_eps: self.eps(norm_eps)?,
+        })
+    }
+
     fn eps(&self, default: f32) -> Result<f32, Problem> {
         self.read("layer_norm_eps", default, "a number", |v| v.as_f64().map(|n| n as f32))
     }
@@ -101,12 +113,11 @@ impl ModelConfig {
             "siglip2" => siglip(&json, Family::Siglip2),
             other => Err(problem("model_type".to_owned(), other, "clip, siglip or siglip2")),
         };
-        let mut config = config.map_err(wrong)?;
-        config.check().map_err(wrong)?;
+        let mut config = config.and_then(ModelConfig::new).map_err(wrong)?;
         if let Some(name) = json.get("_name_or_path").and_then(Value::as_str) {
             let name = name.rsplit('/').next().unwrap_or_default();
             if !name.is_empty() {
-                name.clone_into(&mut config.model);
+                name.clone_into(&mut config.0.model);
             }
         }
         Ok(Some(config.like_known()))
@@ -126,7 +137,7 @@ fn three_channels(vision: &Section) -> Result<(), Problem> {
     Err(problem("vision_config.num_channels".to_owned(), channels, "3"))
 }
 
-fn clip(json: &Value) -> Result<ModelConfig, Problem> {
+fn clip(json: &Value) -> Result<Model, Problem> {
     let (mut vision, mut text) = sections(json);
     // Fields of old, which `CLIPConfig` still puts over the sections, the class's defaults with them.
     for (section, old) in [(&mut vision, "vision_config_dict"), (&mut text, "text_config_dict")] {
@@ -145,7 +156,7 @@ fn clip(json: &Value) -> Result<ModelConfig, Problem> {
     } else {
         (text.id("bos_token_id", 49_406)?, eos, TextPool::Eos)
     };
-    Ok(ModelConfig {
+    Ok(Model {
         model: "CLIP".to_owned(),
         family: Family::Clip,
         naming: Naming::Transformers,
@@ -154,35 +165,25 @@ fn clip(json: &Value) -> Result<ModelConfig, Problem> {
         embed_dim,
         logit_scale_max: None,
         logit_bias: false,
-        vision_cfg: VisionCfg::Vit(VitCfg {
-            image_size: Some([side; 2]),
-            patch_size: vision.size("patch_size", 32)?,
-            width: vision.size("hidden_size", 768)?,
-            layers: vision.size("num_hidden_layers", 12)?,
-            heads: vision.size("num_attention_heads", 12)?,
-            mlp_dim: vision.size("intermediate_size", 3072)?,
-            act: vision.act(Act::QuickGelu)?,
-            norm_eps: vision.eps(1e-5)?,
-            ..VitCfg::CLIP
+        vision_cfg: VisionCfg::Vit(Vit {
+            image_size: [side; 2],
+            stem: Stem::Patches(PatchEmbed {
+                size: vision.size("patch_size", 32)?,
+                weight: PatchWeight::Conv,
+                bias: false,
+            }),
+            encoder: Encoder { blocks: vision.blocks([768, 12, 3072], Act::QuickGelu, 1e-5)?, ..Vit::CLIP.encoder },
+            ..Vit::CLIP
         }),
         text_cfg: TextCfg {
-            model_type: TextModel::Transformer,
             context_length: text.size("max_position_embeddings", 77)?,
             vocab_size,
-            width: text.size("hidden_size", 512)?,
-            layers: text.size("num_hidden_layers", 12)?,
-            heads: text.size("num_attention_heads", 8)?,
-            mlp_dim: text.size("intermediate_size", 2048)?,
-            act: text.act(Act::QuickGelu)?,
-            norm_eps: text.eps(1e-5)?,
-            no_causal_mask: false,
-            repmixer_kernel: None,
-            repmixer_mlp_dim: None,
-            bn_eps: None,
-            reparameterized: None,
+            tower: TextTower::Transformer(ClipText {
+                blocks: text.blocks([512, 8, 2048], Act::QuickGelu, 1e-5)?,
+                causal: true,
+            }),
             pool_type,
-            proj: Proj::Linear,
-            proj_bias: false,
+            head: Some(Head { bias: false }),
             // For people to read; the class's defaults may be beyond a small vocabulary.
             pad_id: text.id("pad_token_id", 1)?.clamp(0, vocab_size as i64 - 1),
             sot_id: (0..vocab_size as i64).contains(&sot_id).then_some(sot_id),
@@ -195,54 +196,54 @@ fn clip(json: &Value) -> Result<ModelConfig, Problem> {
     })
 }
 
-fn siglip(json: &Value, family: Family) -> Result<ModelConfig, Problem> {
+fn siglip(json: &Value, family: Family) -> Result<Model, Problem> {
     let (vision, text) = sections(json);
     three_channels(&vision)?;
     let pools = vision.read("vision_use_head", true, "true", Value::as_bool)?;
     if !pools {
         return Err(problem("vision_config.vision_use_head".to_owned(), pools, "true"));
     }
-    let width = vision.size("hidden_size", 768)?;
-    let text_width = text.size("hidden_size", 768)?;
-    let (heads, mlp_dim) = (vision.size("num_attention_heads", 12)?, vision.size("intermediate_size", 3072)?);
+    let blocks = vision.blocks([768, 12, 3072], Act::GeluTanh, 1e-6)?;
+    let text_blocks = text.blocks([768, 12, 3072], Act::GeluTanh, 1e-6)?;
+    let (width, heads, mlp_dim) = (blocks.width, blocks.heads, blocks.mlp_dim);
     let naflex = family == Family::Siglip2;
     let patches = vision.size("num_patches", 256)?;
     let grid = patches.isqrt();
     if naflex && grid * grid != patches {
         return Err(problem("vision_config.num_patches".to_owned(), patches, "a square number"));
     }
-    let projection = text.size("projection_size", text_width)?;
+    let projection = text.size("projection_size", text_blocks.width)?;
     if projection != width {
         let expected = format!("vision_config.hidden_size {width}");
         return Err(problem("text_config.projection_size".to_owned(), projection, expected));
     }
-    let vit = VitCfg {
-        image_size: if naflex { None } else { Some([vision.size("image_size", 224)?; 2]) },
-        pos_grid: naflex.then_some([grid; 2]),
-        patch_size: vision.size("patch_size", 16)?,
-        width,
-        layers: vision.size("num_hidden_layers", 12)?,
-        heads,
-        mlp_dim,
-        act: vision.act(Act::GeluTanh)?,
-        norm_eps: vision.eps(1e-6)?,
-        patch_embed: if naflex { PatchEmbed::Linear } else { PatchEmbed::Conv },
-        patch_bias: true,
-        conv_stem: None,
-        class_token: false,
-        pos_embed_class: false,
-        pre_norm: false,
-        final_norm: true,
-        pool: VisionPool::Map,
-        map_heads: Some(heads),
-        map_mlp_dim: Some(mlp_dim),
-        proj: Proj::None,
-        proj_bias: false,
+    let patches = |weight| -> Result<PatchEmbed, Problem> {
+        Ok(PatchEmbed { size: vision.size("patch_size", 16)?, weight, bias: true })
+    };
+    let vision_cfg = if naflex {
+        VisionCfg::NaflexVit(NaflexVit {
+            grid: [grid; 2],
+            patches: patches(PatchWeight::Linear)?,
+            pre_norm: false,
+            blocks,
+            final_norm: true,
+            map_heads: heads,
+            map_mlp_dim: mlp_dim,
+            head: None,
+        })
+    } else {
+        let pool = Pool::Map { heads, mlp_dim };
+        VisionCfg::Vit(Vit {
+            image_size: [vision.size("image_size", 224)?; 2],
+            stem: Stem::Patches(patches(PatchWeight::Conv)?),
+            class_token: ClassToken::None,
+            encoder: Encoder { pre_norm: false, blocks, final_norm: true, pool, head: None },
+        })
     };
     let vocab_size = text.size("vocab_size", 32_000)?;
     // A `siglip` folder with this vocabulary is SigLIP 2 for images of one size.
     let is_gemma = naflex || vocab_size == GEMMA;
-    Ok(ModelConfig {
+    Ok(Model {
         model: if naflex { "SigLIP2" } else { "SigLIP" }.to_owned(),
         family: if is_gemma { Family::Siglip2 } else { family },
         naming: Naming::Transformers,
@@ -251,25 +252,13 @@ fn siglip(json: &Value, family: Family) -> Result<ModelConfig, Problem> {
         embed_dim: width,
         logit_scale_max: None,
         logit_bias: true,
-        vision_cfg: if naflex { VisionCfg::NaflexVit(vit) } else { VisionCfg::Vit(vit) },
+        vision_cfg,
         text_cfg: TextCfg {
-            model_type: TextModel::Transformer,
             context_length: text.size("max_position_embeddings", 64)?,
             vocab_size,
-            width: text_width,
-            layers: text.size("num_hidden_layers", 12)?,
-            heads: text.size("num_attention_heads", 12)?,
-            mlp_dim: text.size("intermediate_size", 3072)?,
-            act: text.act(Act::GeluTanh)?,
-            norm_eps: text.eps(1e-6)?,
-            no_causal_mask: true,
-            repmixer_kernel: None,
-            repmixer_mlp_dim: None,
-            bn_eps: None,
-            reparameterized: None,
+            tower: TextTower::Transformer(ClipText { blocks: text_blocks, causal: false }),
             pool_type: TextPool::Last,
-            proj: Proj::Linear,
-            proj_bias: true,
+            head: Some(Head { bias: true }),
             pad_id: text.id("pad_token_id", if is_gemma { GEMMA_PAD } else { 1 })?.clamp(0, vocab_size as i64 - 1),
             sot_id: None,
             eot_id: SIGLIP_EOT,

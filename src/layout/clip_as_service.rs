@@ -1,5 +1,5 @@
-//! clip-as-service (clip-server 0.8), which runs a folder in the place of a model it knows by name, and prepares
-//! photographs and sentences as it does for that one.
+//! clip-as-service (clip-server 0.8), which runs a folder instead of a model it knows by name, and preprocesses
+//! photographs and sentences as it does for that model.
 
 use crate::config::{self, Interpolation, ModelConfig, PreprocessCfg, ResizeMode};
 use crate::tokenize;
@@ -9,7 +9,7 @@ const CONTEXT: usize = 77;
 /// Pixels along a side, of the models it knows.
 const SIZES: [usize; 6] = [224, 240, 288, 336, 384, 448];
 
-/// In what a model is not fed as it was trained; None where all is well.
+/// In what its preprocessing differs from the model's; None where it does not.
 pub fn misfed(config: &ModelConfig) -> Option<String> {
     let [mean, std] = &config.preprocess_cfg.of_unit_range();
     let PreprocessCfg { interpolation, resize_mode, resize_to, longest_edge, .. } = &config.preprocess_cfg;

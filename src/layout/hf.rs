@@ -1,10 +1,10 @@
-//! What transformers.js, optimum and fastembed read beside the towers.
+//! The configuration files that transformers.js, optimum and fastembed read with the towers.
 //!
 //! Fields: transformers `CLIPConfig`, `SiglipConfig`, `CLIPImageProcessor`, `SiglipImageProcessor`.
 
 use serde_json::{Value, json};
 
-use crate::config::{Act, Dialect, ModelConfig, ResizeMode};
+use crate::config::{Act, Blocks, Dialect, Dims, ModelConfig, ResizeMode, Transformer};
 
 fn act(act: Act) -> &'static str {
     match act {
@@ -14,7 +14,19 @@ fn act(act: Act) -> &'static str {
     }
 }
 
-/// `config.json`: what a runtime has to know to choose its class, and the sizes of both towers.
+/// The fields of a section that are those of transformer blocks.
+fn blocks(section: &mut Value, blocks: &Transformer) {
+    let Transformer { width, layers, heads, mlp_dim, act: of, norm_eps } = *blocks;
+    section["hidden_size"] = json!(width);
+    section["intermediate_size"] = json!(mlp_dim);
+    section["num_hidden_layers"] = json!(layers);
+    section["num_attention_heads"] = json!(heads);
+    section["hidden_act"] = json!(act(of));
+    section["layer_norm_eps"] = json!(norm_eps);
+}
+
+/// `config.json`: what a runtime has to know to choose its class, and the sizes of both towers. A tower that is more
+/// than a ViT's blocks has no fields for its sizes here.
 pub fn config(config: &ModelConfig) -> Value {
     let (kind, class) = if config.family.is_siglip() { ("siglip", "SiglipModel") } else { ("clip", "CLIPModel") };
     let (text, dim) = (&config.text_cfg, config.embed_dim);
@@ -25,14 +37,8 @@ pub fn config(config: &ModelConfig) -> Value {
         "projection_dim": dim,
         "text_config": {
             "model_type": format!("{kind}_text_model"),
-            "hidden_size": text.width,
-            "intermediate_size": text.mlp_dim,
-            "num_hidden_layers": text.layers,
-            "num_attention_heads": text.heads,
             "max_position_embeddings": text.context_length,
             "vocab_size": text.vocab_size,
-            "hidden_act": act(text.act),
-            "layer_norm_eps": text.norm_eps,
             "projection_dim": dim,
             "projection_size": dim,
             "pad_token_id": text.pad_id,
@@ -41,23 +47,22 @@ pub fn config(config: &ModelConfig) -> Value {
         },
         "vision_config": {"model_type": format!("{kind}_vision_model"), "projection_dim": dim},
     });
+    blocks(&mut out["text_config"], text.blocks());
     let vision = &mut out["vision_config"];
     if let Some([height, width]) = config.vision_cfg.image_size() {
         vision["image_size"] = if height == width { json!(height) } else { json!([height, width]) };
     }
-    if let Some(vit) = config.vision_cfg.vit() {
-        vision["patch_size"] = json!(vit.patch_size);
-        vision["hidden_size"] = json!(vit.width);
-        vision["intermediate_size"] = json!(vit.mlp_dim);
-        vision["num_hidden_layers"] = json!(vit.layers);
-        vision["num_attention_heads"] = json!(vit.heads);
-        vision["hidden_act"] = json!(act(vit.act));
-        vision["layer_norm_eps"] = json!(vit.norm_eps);
+    let Dims { patch_size, blocks: of } = config.vision_cfg.family().dims();
+    if let Some(patch_size) = patch_size {
+        vision["patch_size"] = json!(patch_size);
+    }
+    if let Some(Blocks { transformer, .. }) = of {
+        blocks(vision, &transformer);
     }
     out
 }
 
-/// In what a rule for pixels is none of an image processor's; None where all is well.
+/// What of the rule for pixels an image processor cannot do; None where it can do all.
 pub fn lacks(config: &ModelConfig) -> Option<String> {
     let cfg = &config.preprocess_cfg;
     if cfg.resize_mode == ResizeMode::Longest {
@@ -94,7 +99,7 @@ pub fn preprocessor(config: &ModelConfig) -> Value {
     if out["do_center_crop"] == json!(true) {
         out["crop_size"] = side([height, width]);
     }
-    // SigLIP's knows no crop.
+    // SigLIP's image processor has no crop.
     let plain = out["do_center_crop"] == json!(false) && config.family.is_siglip();
     let kind = if plain { "SiglipImageProcessor" } else { "CLIPImageProcessor" };
     out["image_processor_type"] = json!(kind);
@@ -102,12 +107,12 @@ pub fn preprocessor(config: &ModelConfig) -> Value {
     out
 }
 
-/// `tokenizer_config.json` and `special_tokens_map.json` of a tokenizer that calls its ids so.
+/// `tokenizer_config.json` and `special_tokens_map.json`; `token` gives an id's token.
 pub fn tokenizer(config: &ModelConfig, token: impl Fn(i64) -> Option<String>) -> [Value; 2] {
     let text = &config.text_cfg;
     let mut special = serde_json::Map::new();
-    // Padding that is never looked at may be anything, and the end token is no word of sentences; CLIP's id 0,
-    // which towers that see all places need, is `!`.
+    // Where padding does not reach the embedding it may be any token, and the end token occurs in no sentence; CLIP's
+    // id 0, with which towers that attend to padding were trained, is `!`.
     let pad = if text.ends_where_pooled() { text.eot_id } else { text.pad_id };
     let ids = [("bos_token", text.sot_id), ("eos_token", Some(text.eot_id)), ("pad_token", Some(pad))];
     for (key, id) in ids {

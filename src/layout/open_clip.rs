@@ -5,9 +5,9 @@
 use serde_json::{Value, json};
 
 use crate::config::trunks::{self, Timm};
-use crate::config::{Act, Dialect, Interpolation, ModelConfig, Proj, ResizeMode, TextPool};
+use crate::config::{Act, Blocks, Dialect, Dims, Interpolation, ModelConfig, ResizeMode, TextPool, Transformer};
 
-/// `open_clip_config.json` of a repository, from which open_clip makes the model itself.
+/// `open_clip_config.json` of a repository, from which open_clip builds the model itself.
 ///
 /// # Errors
 /// What open_clip has no model for.
@@ -28,7 +28,7 @@ pub fn hub_config(config: &ModelConfig) -> Result<Value, String> {
         model["init_logit_bias"] = json!(-10);
     }
     if config.family.is_siglip() {
-        // Of a folder open_clip takes the tokenizer that is in it, whatever this says.
+        // From a folder open_clip loads the tokenizer that is in it, whatever the name here.
         model["text_cfg"]["hf_tokenizer_name"] = json!(config.model);
         model["text_cfg"]["tokenizer_kwargs"] = json!({"clean": "canonicalize"});
     }
@@ -38,25 +38,21 @@ pub fn hub_config(config: &ModelConfig) -> Result<Value, String> {
 /// `model_cfg`: sizes, activations, and how sentences are cleaned. Fields are left out where they are
 /// open_clip's defaults.
 pub fn model_cfg(config: &ModelConfig) -> Value {
-    let text = &config.text_cfg;
+    let (text, blocks) = (&config.text_cfg, config.text_cfg.blocks());
     let mut out = json!({
         "embed_dim": config.embed_dim,
         "vision_cfg": {},
         "text_cfg": {
             "context_length": text.context_length,
             "vocab_size": text.vocab_size,
-            "width": text.width,
-            "heads": text.heads,
-            "layers": text.layers,
-            "no_causal_mask": text.no_causal_mask,
+            "width": blocks.width,
+            "heads": blocks.heads,
+            "layers": blocks.layers,
+            "no_causal_mask": !text.tower.family().is_causal(),
         },
     });
-    let ratio = |mlp_dim: usize, width: usize| mlp_dim as f64 / width.max(1) as f64;
-    let eps = |eps: f32| json!({ "eps": eps.to_string().parse::<f64>().unwrap_or(1e-5) });
     let cfg = &mut out["text_cfg"];
-    if text.mlp_dim != 4 * text.width {
-        cfg["mlp_ratio"] = json!(ratio(text.mlp_dim, text.width));
-    }
+    mlp_and_norm(cfg, blocks);
     match text.pool_type {
         TextPool::Argmax => {}
         TextPool::Last => cfg["pool_type"] = json!("last"),
@@ -66,37 +62,32 @@ pub fn model_cfg(config: &ModelConfig) -> Value {
             cfg["eos_id"] = json!(text.eot_id);
         }
     }
-    if text.proj == Proj::None {
-        cfg["proj_type"] = json!("none");
+    match text.head {
+        None => cfg["proj_type"] = json!("none"),
+        Some(head) if head.bias => cfg["proj_bias"] = json!(true),
+        Some(_) => {}
     }
-    if text.proj_bias {
-        cfg["proj_bias"] = json!(true);
-    }
-    if text.norm_eps != 1e-5 {
-        cfg["norm_kwargs"] = eps(text.norm_eps);
-    }
-    match text.act {
+    match blocks.act {
         Act::Gelu => {}
         Act::GeluTanh => cfg["act_kwargs"] = json!({"approximate": "tanh"}),
         Act::QuickGelu => out["quick_gelu"] = json!(true),
     }
+    let cfg = &mut out["vision_cfg"];
     if let Some([height, width]) = config.vision_cfg.image_size() {
-        out["vision_cfg"]["image_size"] = if height == width { json!(height) } else { json!([height, width]) };
+        cfg["image_size"] = if height == width { json!(height) } else { json!([height, width]) };
     }
-    if let Some(vit) = config.vision_cfg.vit() {
-        let cfg = &mut out["vision_cfg"];
-        cfg["patch_size"] = json!(vit.patch_size);
-        cfg["width"] = json!(vit.width);
-        cfg["layers"] = json!(vit.layers);
-        cfg["head_width"] = json!(vit.width / vit.heads.max(1));
-        if vit.mlp_dim != 4 * vit.width {
-            cfg["mlp_ratio"] = json!(ratio(vit.mlp_dim, vit.width));
-        }
-        if !vit.pre_norm {
+    let Dims { patch_size, blocks } = config.vision_cfg.family().dims();
+    if let Some(patch_size) = patch_size {
+        cfg["patch_size"] = json!(patch_size);
+    }
+    // A tower that is more than a ViT's blocks is timm's in open_clip, which knows its sizes by its name.
+    if let Some(Blocks { transformer, pre_norm }) = blocks {
+        cfg["width"] = json!(transformer.width);
+        cfg["layers"] = json!(transformer.layers);
+        cfg["head_width"] = json!(transformer.width / transformer.heads);
+        mlp_and_norm(cfg, &transformer);
+        if !pre_norm {
             cfg["no_ln_pre"] = json!(true);
-        }
-        if vit.norm_eps != 1e-5 {
-            cfg["norm_kwargs"] = eps(vit.norm_eps);
         }
     }
     if config.family.is_siglip() && config.dialect == Dialect::OpenClip {
@@ -105,7 +96,18 @@ pub fn model_cfg(config: &ModelConfig) -> Value {
     out
 }
 
-/// In what a rule for pixels is none of open_clip's; None where all is well.
+/// The fields of a section for MLPs and norms that differ from open_clip's defaults.
+fn mlp_and_norm(section: &mut Value, blocks: &Transformer) {
+    if blocks.mlp_dim != 4 * blocks.width {
+        section["mlp_ratio"] = json!(blocks.mlp_dim as f64 / blocks.width as f64);
+    }
+    if blocks.norm_eps != 1e-5 {
+        // In the decimal digits of the float32, not in those of its float64.
+        section["norm_kwargs"] = json!({ "eps": blocks.norm_eps.to_string().parse::<f64>().unwrap_or(1e-5) });
+    }
+}
+
+/// What of the rule for pixels open_clip cannot do; None where it can do all.
 pub fn lacks(config: &ModelConfig) -> Option<String> {
     let cfg = &config.preprocess_cfg;
     if !matches!(cfg.interpolation, Interpolation::Bilinear | Interpolation::Bicubic) {

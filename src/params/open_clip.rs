@@ -130,17 +130,7 @@ const LOGITS: &[Row] = &[row("logit_scale", "logit_scale", Scalar), row("logit_b
 
 /// Which of open_clip's forms a file is written in. Reading takes all of a map's rows; writing
 /// needs one name for each parameter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// A timm ViT with a MAP head: `ViT-*-SigLIP*`.
-    Siglip,
-    /// A timm ViT whose classifier is the projection: MobileCLIP's B and L-14.
-    TimmVit,
-    /// A timm FastViT: MobileCLIP.
-    FastVit,
-    /// open_clip's own ViT, text at the root.
-    Native,
-}
+pub use crate::config::OpenClipForm as Form;
 
 impl Form {
     /// The map to write it with. A text projection with a bias is a `Linear` there, one without

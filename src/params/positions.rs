@@ -5,7 +5,7 @@
 //! half-pixel centres (`F.interpolate`), and NaFlex antialiased bilinear.
 
 use super::{Error, Params};
-use crate::config::{Dialect, ModelConfig, VisionCfg};
+use crate::config::{Dialect, ModelConfig, PositionLayout, Positions};
 use crate::tensor::Tensor;
 
 /// How a grid becomes another size.
@@ -23,12 +23,12 @@ pub enum Rule {
 
 impl Rule {
     /// The rule the authors of a tower use, or those of the dialect it is run in.
-    pub fn of(vision: &VisionCfg, dialect: Dialect) -> Rule {
-        match (vision, dialect) {
-            (VisionCfg::NaflexVit(_), _) => Rule::AntialiasedBilinear,
-            (_, Dialect::Original) => Rule::CornerAligned,
-            (_, Dialect::OpenClip) => Rule::AntialiasedBicubic,
-            (_, Dialect::Transformers) => Rule::Bicubic,
+    pub fn of(positions: &Positions, dialect: Dialect) -> Rule {
+        match (positions.layout, dialect) {
+            (PositionLayout::Grid, _) => Rule::AntialiasedBilinear,
+            (PositionLayout::Sequence { .. }, Dialect::Original) => Rule::CornerAligned,
+            (PositionLayout::Sequence { .. }, Dialect::OpenClip) => Rule::AntialiasedBicubic,
+            (PositionLayout::Sequence { .. }, Dialect::Transformers) => Rule::Bicubic,
         }
     }
 
@@ -87,23 +87,23 @@ impl Params {
     /// A table that is missing or not of `from`'s shape.
     pub fn resize_positions(&mut self, from: &ModelConfig, to: &ModelConfig) -> Result<(), Error> {
         const NAME: &str = "visual.pos_embed";
-        let vision = &from.vision_cfg;
-        let (Some(old), Some(new)) = (vision.vit(), to.vision_cfg.vit()) else { return Ok(()) };
-        let ([rows, columns], grid, width) = (old.stored_grid(), new.stored_grid(), old.width);
-        let prefix = usize::from(old.pos_embed_class);
-        let stored = match vision {
-            VisionCfg::NaflexVit(_) => self.get(NAME, &[rows, columns, width])?,
-            _ => self.get(NAME, &[1, prefix + rows * columns, width])?,
+        let [old, new] = [from, to].map(|config| config.vision_cfg.family().positions());
+        let (Some(old), Some(new)) = (old, new) else { return Ok(()) };
+        let (Positions { grid: [rows, columns], width, layout }, grid) = (old, new.grid);
+        let prefix = match layout {
+            PositionLayout::Sequence { prefix } => prefix,
+            PositionLayout::Grid => 0,
         };
+        let stored = self.get(NAME, &old.shape())?;
         let places = [1, prefix + grid[0] * grid[1], width];
         let resized = if grid == [rows, columns] {
             stored.reshape(&places)?
         } else {
             let values = stored.to_f32()?;
-            let (class, old) = values.split_at(prefix * width);
+            let (class, patches) = values.split_at(prefix * width);
             let name = stored.source_names().join("`, `");
-            let old = Tensor::from_f32(&name, &[rows, columns, width], old);
-            let new = resample(&old, grid, Rule::of(vision, from.dialect))?.to_f32()?;
+            let patches = Tensor::from_f32(&name, &[rows, columns, width], patches);
+            let new = resample(&patches, grid, Rule::of(&old, from.dialect))?.to_f32()?;
             Tensor::from_f32(&name, &places, &[class, &new].concat())
         };
         self.insert(NAME, resized);

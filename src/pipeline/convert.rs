@@ -9,7 +9,7 @@ use super::model::Model;
 use super::select::{RECORDED_CONFIG, RECORDED_DIALECT, Selected};
 use super::{Error, Progress, Setting, Source};
 use crate::checkpoint::write::{self, safetensors};
-use crate::config::{Dialect, Family, ModelConfig, Naming, PatchEmbed, Proj, TextModel, VisionCfg, VisionPool};
+use crate::config::{Dialect, Family, ModelConfig, Naming, Stem, VisionCfg, Vit};
 use crate::onnx::Graph;
 use crate::onnx::graph::Data;
 use crate::onnx::write::Error as WriteError;
@@ -74,10 +74,10 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
         reparameterize(&mut selected.config, &mut params, image);
     }
     add_head_bias(&mut selected.config, &mut params);
-    selected.config.naming = Naming::OpenClip;
+    selected.config.set_naming(Naming::OpenClip);
     let config = &selected.config;
     let wrong = |source| selected.params_error(path, source);
-    let naming = form(config).map(config.text_cfg.proj_bias);
+    let naming = form(config).map(config.text_cfg.head.is_some_and(|head| head.bias));
     let mut tensors = params
         .tensors()
         .map(|(name, tensor)| naming.backwards(name, tensor))
@@ -115,16 +115,12 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
 
 /// Whether open_clip has a model to put these weights in.
 fn fits_open_clip(config: &ModelConfig, path: &Path) -> Result<(), Error> {
-    let (what, way_out) = if matches!(config.vision_cfg, VisionCfg::NaflexVit(_)) {
-        (
-            "takes images of any size, which open_clip 3.3 has no model for",
-            format!("freeze it with {}", Setting::ImageSize),
-        )
-    } else if config.text_cfg.model_type == TextModel::Mct {
-        (
-            "has a text tower with RepMixer blocks, and open_clip has no such module to load it into",
-            "`export` writes it as ONNX all the same".to_owned(),
-        )
+    let (what, way_out) = if config.vision_cfg.input().is_patches() {
+        let what = "takes images of any size, which open_clip 3.3 has no model for".to_owned();
+        (what, format!("freeze it with {}", Setting::ImageSize))
+    } else if let Some(what) = config.text_cfg.tower.family().open_clip_lacks() {
+        let what = format!("has {what}, and open_clip has no such module to load it into");
+        (what, "`export` writes it as ONNX all the same".to_owned())
     } else {
         return Ok(());
     };
@@ -134,26 +130,13 @@ fn fits_open_clip(config: &ModelConfig, path: &Path) -> Result<(), Error> {
 
 /// Which of open_clip's forms holds a model.
 fn form(config: &ModelConfig) -> Form {
-    match &config.vision_cfg {
-        VisionCfg::FastVit(_) => Form::FastVit,
-        VisionCfg::Vit(vit) | VisionCfg::NaflexVit(vit) => match (vit.pool, vit.patch_embed, vit.proj_bias) {
-            (VisionPool::Map, ..) => Form::Siglip,
-            (_, PatchEmbed::ConvStem, _) | (_, _, true) => Form::TimmVit,
-            _ => Form::Native,
-        },
-    }
+    config.vision_cfg.family().open_clip_form()
 }
 
 /// timm's classifier has a bias, Apple's projection has none: nought, then, as open_clip's own
 /// converter has it.
 fn add_head_bias(config: &mut ModelConfig, params: &mut Params) {
-    let form = form(config);
-    let (proj, bias) = match &mut config.vision_cfg {
-        VisionCfg::FastVit(fastvit) => (fastvit.proj, &mut fastvit.proj_bias),
-        VisionCfg::Vit(vit) | VisionCfg::NaflexVit(vit) => (vit.proj, &mut vit.proj_bias),
-    };
-    if proj == Proj::Linear && !*bias && matches!(form, Form::FastVit | Form::TimmVit) {
-        *bias = true;
+    if matches!(form(config), Form::FastVit | Form::TimmVit) && config.add_image_head_bias() {
         let zeros = vec![0.0; config.embed_dim];
         params.insert("visual.head.bias", Tensor::from_f32("head bias", &[config.embed_dim], &zeros));
     }
@@ -162,8 +145,7 @@ fn add_head_bias(config: &mut ModelConfig, params: &mut Params) {
 /// Puts the image tower's folded convolutions in the place of the branches they were made of.
 /// The tower folds them while it is built, under timm's own names.
 fn reparameterize(config: &mut ModelConfig, params: &mut Params, image: Graph) {
-    let VisionCfg::FastVit(fastvit) = &mut config.vision_cfg else { return };
-    if std::mem::replace(&mut fastvit.reparameterized, true) {
+    if !config.fold_image_branches() {
         return;
     }
     const BRANCHES: &[&str] = &[
@@ -197,13 +179,14 @@ fn warn_of_other_numbers(config: &ModelConfig, progress: &dyn Progress) {
     if config.dialect == Dialect::Transformers && config.family == Family::Clip {
         return;
     }
-    if let Some(stem) = config.vision_cfg.vit().and_then(|vit| vit.conv_stem.as_ref()) {
-        if stem.paddings.iter().any(|&padding| padding != 0) {
+    if let VisionCfg::Vit(Vit { stem: Stem::Convs(stem), encoder, .. }) = &config.vision_cfg {
+        let paddings: Vec<usize> = stem.convs.iter().map(|conv| conv.padding).collect();
+        if paddings.iter().any(|&padding| padding != 0) {
             progress.warn(&format!(
                 "open_clip runs the convolution stem of {} without padding and its LayerNorm with eps 1e-6, its authors with padding {:?} and eps {:?}: open_clip will compute other numbers (image cosine near 0.99) from this file. `export` follows the recorded dialect `{}`",
                 config.model,
-                stem.paddings,
-                config.vision_cfg.vit().map_or(0.0, |vit| vit.norm_eps),
+                paddings,
+                encoder.blocks.norm_eps,
                 config.dialect
             ));
         }
@@ -221,7 +204,7 @@ fn warn_of_other_numbers(config: &ModelConfig, progress: &dyn Progress) {
     };
     let differing: Vec<&str> = [
         (config.vision_cfg.act() != other.vision_cfg.act(), "image"),
-        (config.text_cfg.act != other.text_cfg.act, "text"),
+        (config.text_cfg.act() != other.text_cfg.act(), "text"),
     ]
     .iter()
     .filter_map(|&(differs, tower)| differs.then_some(tower))

@@ -181,7 +181,7 @@ fn checkpoint(checkpoint: &Checkpoint, source: &Source) -> Result<CheckpointRepo
             });
             let dialect = source.dialect.unwrap_or(params.naming().dialect());
             if let Some((config, differences)) = ranked(&params, dialect).into_iter().next() {
-                report.against = Some(config.model);
+                report.against = Some(config.model.clone());
                 report.differences = differences;
             }
         }

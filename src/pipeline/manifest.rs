@@ -61,8 +61,8 @@ pub fn image_metadata(config: &ModelConfig, pixels: PixelFormat) -> BTreeMap<Str
         let (axes, size) = (if last { "NHWC" } else { "NCHW" }, if resize { ", of any size" } else { "" });
         out.insert("pixels".to_owned(), format!("uint8 {axes}{size}; preprocessing is inside"));
     }
-    if let Some(vit) = config.vision_cfg.vit() {
-        out.insert("patch_size".to_owned(), vit.patch_size.to_string());
+    if let Some(patch) = config.vision_cfg.family().dims().patch_size {
+        out.insert("patch_size".to_owned(), patch.to_string());
     }
     if let Some([height, width]) = config.vision_cfg.image_size() {
         out.insert("image_size".to_owned(), format!("{height}x{width}"));

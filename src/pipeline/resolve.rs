@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::request::{Artifacts, Export, TokenType};
 use super::{Error, request};
-use crate::config::{ModelConfig, VisionCfg};
+use crate::config::ModelConfig;
 use crate::layout::{Layout, open_clip};
 use crate::onnx::write::ExternalData;
 use crate::ports::{PixelFormat, Ports};
@@ -192,7 +192,7 @@ impl Asked<'_> {
     }
 
     fn is_naflex(&self) -> bool {
-        self.config.is_some_and(|config| matches!(config.vision_cfg, VisionCfg::NaflexVit(_)))
+        self.config.is_some_and(|config| config.vision_cfg.input().is_patches())
     }
 
     /// Whether images are asked for in another form than the layout's runtime feeds.

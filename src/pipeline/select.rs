@@ -7,7 +7,7 @@ use super::manifest::file_name;
 use super::surroundings::{Origin, Surroundings};
 use super::{Error, ModelChoice, Progress, Setting, Source};
 use crate::checkpoint::Checkpoint;
-use crate::config::{self, Act, Dialect, ModelConfig, Naming, OpenClipJson, Problem, VisionCfg, known};
+use crate::config::{self, Act, Dialect, ModelConfig, Naming, OpenClipJson, Problem, known};
 use crate::layout::manifest::Rule;
 use crate::params::{self, Params};
 use crate::towers;
@@ -322,11 +322,11 @@ pub fn differences(config: &ModelConfig, params: &Params) -> Vec<Difference> {
 /// folded names. Which it is, is a matter of how the model is stored, as its naming is.
 fn as_stored(mut config: ModelConfig, params: &Params) -> ModelConfig {
     let has = |name: &str| params.tensors().any(|(stored, _)| stored == name);
-    if let VisionCfg::FastVit(fastvit) = &mut config.vision_cfg {
-        fastvit.reparameterized |= has("visual.stem.0.reparam_conv.weight");
+    if has("visual.stem.0.reparam_conv.weight") {
+        config.fold_image_branches();
     }
-    if let Some(reparameterized) = &mut config.text_cfg.reparameterized {
-        *reparameterized |= has("text.blocks.0.token_mixer.reparam_conv.weight");
+    if has("text.blocks.0.token_mixer.reparam_conv.weight") {
+        config.fold_text_branches();
     }
     config
 }
@@ -344,7 +344,7 @@ fn fitting(params: &Params, dialect: Dialect) -> Vec<ModelConfig> {
     let tokens = shape("text.token_embedding.weight");
     let likely = |config: &ModelConfig| {
         let text = &config.text_cfg;
-        tokens.as_ref().is_none_or(|tokens| *tokens == [text.vocab_size, text.width])
+        tokens.as_ref().is_none_or(|tokens| *tokens == [text.vocab_size, text.blocks().width])
     };
     candidates(params, dialect).filter(|config| likely(config) && differences(config, params).is_empty()).collect()
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Error, Progress};
 use crate::checkpoint::Checkpoint;
-use crate::config::{self, Clean, Dialect, ModelConfig, Naming, OpenClipJson, PreprocessCfg, VisionCfg};
+use crate::config::{self, Clean, Dialect, ModelConfig, Naming, OpenClipJson, PreprocessCfg};
 use crate::tokenize;
 
 /// Where a part of the configuration comes from, for people: a file's name, or an assumption.
@@ -127,7 +127,7 @@ impl<'a> Surroundings<'a> {
         let mut taken: Option<Found> = None;
         for name in order {
             // Of NaFlex, transformers' own files alone speak.
-            let naflex = matches!(config.vision_cfg, VisionCfg::NaflexVit(_));
+            let naflex = config.vision_cfg.input().is_patches();
             if naflex && matches!(name, OPEN_CLIP | CONFIG) {
                 continue;
             }
@@ -152,7 +152,8 @@ impl<'a> Surroundings<'a> {
             return Ok(Origin::assumed(format!("{source}; no {} beside the checkpoint", order[..2].join(" or "))));
         };
         notes.iter().for_each(|note| self.progress.warn(&format!("{name}: {note}")));
-        config.preprocess_cfg = cfg;
+        let path = name.to_owned();
+        config.set_preprocess(cfg).map_err(|problem| config::Error::Pixels { path, problem })?;
         Ok(Origin::file(name))
     }
 
@@ -201,14 +202,13 @@ impl<'a> Surroundings<'a> {
         }
         let named: Vec<(&str, &Value)> = files.iter().map(|(_, path, json)| (path.as_str(), json)).collect();
         let ids = config::special_ids(&named)?;
-        let family = config.family;
-        let notes = ids.apply(&mut config.text_cfg, family);
+        let notes = ids.apply(config);
         notes.iter().for_each(|note| self.progress.warn(note));
         let said = [("padding", ids.pad), ("end", ids.end)].map(|(name, id)| id.is_none().then_some(name));
         let open: Vec<&str> = said.into_iter().flatten().collect();
         if config.dialect == Dialect::Transformers {
             let class = named.iter().find_map(|(_, json)| json.get("tokenizer_class")?.as_str());
-            config.text_cfg.clean = class.map(Clean::of_class);
+            config.set_clean(class.map(Clean::of_class));
             self.starts(config, class, vocabulary.map(|(_, path, json)| (path.as_str(), json)));
         }
         let names: Vec<&str> = files.iter().map(|(name, ..)| *name).collect();
@@ -234,7 +234,7 @@ impl<'a> Surroundings<'a> {
         let Some((path, json)) = file.filter(|_| class.is_some_and(|class| !own(class))) else { return };
         let Some((start, end)) = tokenize::adds(json, &config.text_cfg) else { return };
         if !start {
-            config.text_cfg.sot_id = None;
+            config.remove_start();
         }
         if !end {
             self.progress.warn(&format!(

@@ -2,28 +2,12 @@
 
 use std::borrow::Cow;
 
-use crate::config::{Clean, Dialect, Family, ModelConfig};
+use crate::config::Clean;
 
 /// Python's `string.punctuation`.
 const PUNCTUATION: &str = r##"!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~"##;
 
 impl Clean {
-    /// As a model's authors, or those whose dialect is followed, do it.
-    pub fn of(config: &ModelConfig) -> Clean {
-        if let Some(clean) = config.text_cfg.clean {
-            return clean;
-        }
-        match (config.family, config.dialect) {
-            (Family::Siglip, Dialect::Original) => Clean::None,
-            (Family::Siglip2, Dialect::Original | Dialect::Transformers) => Clean::Lower,
-            (Family::Siglip | Family::Siglip2, Dialect::OpenClip) => Clean::Canonical,
-            (Family::Siglip, Dialect::Transformers) => Clean::Unpunctuated,
-            // Its tokenizer composes and lowers itself.
-            (_, Dialect::Transformers) => Clean::None,
-            _ => Clean::Mended,
-        }
-    }
-
     /// A cleaned sentence.
     pub fn apply(self, text: &str) -> Cow<'_, str> {
         let without_punctuation =

@@ -10,25 +10,25 @@ use super::convs::{
 use super::image::Image;
 use super::layers;
 use super::scope::Scope;
-use crate::config::{Act, AttnNorm, FastVitCfg, ModelConfig, Proj, TokenMixer};
+use crate::config::{Act, AttnNorm, FastVit, ModelConfig, TokenMixer};
 use crate::onnx::graph::Dim;
 use crate::onnx::{Heads, Ops, Value, attention};
 use crate::params::Error;
 use crate::params::reparam::{Linear, Rescale, RowScale, columns_interleaved, linear_after};
 
 /// Pixels → embedding `[B, embed_dim]`.
-pub fn tower(s: &Scope, model: &ModelConfig, c: &FastVitCfg) -> Result<Value, Error> {
+pub fn tower(s: &Scope, model: &ModelConfig, c: &FastVit) -> Result<Value, Error> {
     let image = Image::input(s, c.image_size, model, true); // [B, 3, H, W]
 
     // Stem: 3×3 dense and 3×3 depthwise, each of stride 2, then 1×1.
-    let d = c.embed_dims[0];
+    let d = c.stages[0].width;
     let one = MobileOne {
         d_in: d,
         d_out: d,
         kernel: 3,
         stride: 2,
         groups: d,
-        scale_branch: c.stem_use_scale_branch,
+        scale_branch: c.stem_scale_branch,
         se: None,
         read_next: true,
         rescale: None,
@@ -40,19 +40,19 @@ pub fn tower(s: &Scope, model: &ModelConfig, c: &FastVitCfg) -> Result<Value, Er
     let (mut x, _) = mobile_one(&stem.at(2), x, &MobileOne { kernel: 1, stride: 1, groups: 1, ..one }, c)?;
 
     let mut size = c.image_size.map(|n| n.div_ceil(2).div_ceil(2));
-    for stage in 0..c.stage_layers.len() {
-        let (s, d) = (s.at("stages").at(stage), c.embed_dims[stage]);
-        if stage > 0 {
-            x = downsample(&s.at("downsample").at("proj"), x, c, stage)?;
+    for (at, stage) in c.stages.iter().enumerate() {
+        let (s, d) = (s.at("stages").at(at), stage.width);
+        if at > 0 {
+            x = downsample(&s.at("downsample").at("proj"), x, c, at)?;
             size = size.map(|n| n.div_ceil(2));
         }
-        if c.pos_embs[stage] {
+        if stage.pos_emb {
             x = position_convolution(&s.at("pos_emb"), x, d, c.reparameterized)?;
         }
-        for block in 0..c.stage_layers[stage] {
+        for block in 0..stage.layers {
             let s = s.at("blocks").at(block);
-            let mlp_dim = (d as f64 * c.mlp_ratios[stage]) as usize;
-            x = match c.token_mixers[stage] {
+            let mlp_dim = stage.mlp_dim();
+            x = match stage.mixer {
                 TokenMixer::RepMixer => {
                     let block = RepMixer {
                         dim: d,
@@ -72,11 +72,11 @@ pub fn tower(s: &Scope, model: &ModelConfig, c: &FastVitCfg) -> Result<Value, Er
         }
     }
 
-    let d = c.embed_dims[c.embed_dims.len() - 1];
-    let wide = d * c.final_expansion as usize;
-    let se = Some(squeeze_width(wide, c.se_rd_ratio_final, c.se_rd_divisor_final));
+    let wide = c.final_width();
+    let d = wide / c.final_expansion;
+    let se = Some(c.se_final.width(wide));
     let shown = s.build().ports.hidden || s.build().ports.patches;
-    let read_next = c.proj == Proj::Linear && !shown;
+    let read_next = c.head.is_some() && !shown;
     let last = MobileOne {
         d_in: d,
         d_out: wide,
@@ -96,12 +96,10 @@ pub fn tower(s: &Scope, model: &ModelConfig, c: &FastVitCfg) -> Result<Value, Er
         super::places(s, tokens.transpose(x, &[0, 2, 1]), Dim::Fixed(places), wide);
     }
     let x = s.reduce_mean(x, &[2, 3], false); // [B, wide]
-    if c.proj == Proj::None {
-        return Ok(x);
-    }
+    let Some(head) = c.head else { return Ok(x) };
     let s = s.at("head");
     let weight = columns_interleaved(&s.param("weight", &[model.embed_dim, wide])?, order)?;
-    let bias = if c.proj_bias { Some(s.param("bias", &[model.embed_dim])?) } else { None };
+    let bias = if head.bias { Some(s.param("bias", &[model.embed_dim])?) } else { None };
     Ok(layers::affine(&s, x, &weight, bias))
 }
 
@@ -125,7 +123,7 @@ struct MobileOne {
 
 /// GELU(SE(Σ branches)). `order` is that of the input's channels, and the one given back that of the
 /// output's: see [`emit_depthwise`].
-fn mobile_one(s: &Scope, (x, order): (Value, usize), m: &MobileOne, c: &FastVitCfg) -> Result<(Value, usize), Error> {
+fn mobile_one(s: &Scope, (x, order): (Value, usize), m: &MobileOne, c: &FastVit) -> Result<(Value, usize), Error> {
     let shape = [m.d_out, m.d_in / m.groups, m.kernel, m.kernel];
     let skip = m.d_in == m.d_out && m.stride == 1;
     let scale = m.scale_branch && m.kernel > 1;
@@ -224,7 +222,7 @@ fn conv_mlp(
 fn attention_block(
     s: &Scope,
     x: Value,
-    c: &FastVitCfg,
+    c: &FastVit,
     d: usize,
     mlp_dim: usize,
     [height, width]: [usize; 2],
@@ -278,8 +276,8 @@ fn attention_block(
 
 /// Halves both sides: GELU(SE(BN(dw7×7) + BN(dw3×3))) with several outputs per input channel, then
 /// a 1×1 MobileOne block.
-fn downsample(s: &Scope, x: Value, c: &FastVitCfg, stage: usize) -> Result<Value, Error> {
-    let (d_in, d_out) = (c.embed_dims[stage - 1], c.embed_dims[stage]);
+fn downsample(s: &Scope, x: Value, c: &FastVit, stage: usize) -> Result<Value, Error> {
+    let (d_in, d_out) = (c.stages[stage - 1].width, c.stages[stage].width);
     let large = s.at(0);
     let shape = [d_out, 1, 7, 7];
     let conv = if c.reparameterized {
@@ -290,9 +288,8 @@ fn downsample(s: &Scope, x: Value, c: &FastVitCfg, stage: usize) -> Result<Value
     };
     let geometry = Geometry { stride: [2, 2], ..Geometry::same(shape, d_in) };
     let (x, order) = emit_depthwise(&large.at("reparam_conv"), x, &conv, geometry)?;
-    let x = if c.se_downsamples[stage] {
-        let width = squeeze_width(d_out, c.se_rd_ratio_downsample, c.se_rd_divisor_downsample);
-        squeeze_excite(&large.at("se"), x, d_out, width, order)?
+    let x = if c.stages[stage].se_downsample {
+        squeeze_excite(&large.at("se"), x, d_out, c.se_downsample.width(d_out), order)?
     } else {
         x
     };
@@ -331,10 +328,4 @@ fn squeeze_excite(s: &Scope, x: Value, d: usize, width: usize, order: usize) -> 
     let shape = [d, width, 1, 1];
     let y = emit_interleaved(&fc2, s.relu(y), &biased(&fc2, shape)?, Geometry::same(shape, 1), [1, order])?;
     Ok(s.mul(x, s.sigmoid(y)))
-}
-
-/// max(d, ⌊(r·C + d/2) / d⌋·d): timm's `make_divisible`.
-fn squeeze_width(channels: usize, ratio: f64, divisor: usize) -> usize {
-    let wanted = (ratio * channels as f64 + divisor as f64 / 2.0) as usize;
-    (wanted / divisor * divisor).max(divisor)
 }

@@ -3,7 +3,7 @@
 //! For targets that multiply matrices alone, what is `[B, N, D]` here is `[B·N, D]`: see [`rows`].
 
 use super::scope::Scope;
-use crate::config::Act;
+use crate::config::{self, Act, Head};
 use crate::onnx::{Heads, Mask, Ops, Value, attention};
 use crate::params::Error;
 use crate::tensor::Tensor;
@@ -20,6 +20,14 @@ pub struct Transformer {
     /// Number of places, where it is known at export.
     pub places: Option<usize>,
     pub mask: Option<Mask>,
+}
+
+impl Transformer {
+    /// Of a configuration's blocks.
+    pub fn of(blocks: &config::Transformer, places: Option<usize>, mask: Option<Mask>) -> Transformer {
+        let config::Transformer { width, layers, heads, mlp_dim, act, norm_eps } = *blocks;
+        Transformer { width, layers, heads, mlp_dim, act, norm_eps, places, mask }
+    }
 }
 
 /// `[B, N, D]` as `[B·N, D]`, for targets whose products take a matrix with a matrix.
@@ -121,11 +129,9 @@ pub fn causal_mask(s: &Scope, places: usize) -> Value {
 }
 
 /// The matrix after pooling, where the model has one.
-pub fn head(s: &Scope, x: Value, width: usize, embed_dim: usize, proj: bool, bias: bool) -> Result<Value, Error> {
-    if !proj {
-        return Ok(x);
-    }
+pub fn head(s: &Scope, x: Value, width: usize, embed_dim: usize, head: Option<Head>) -> Result<Value, Error> {
+    let Some(head) = head else { return Ok(x) };
     let s = s.at("head");
-    let bias = if bias { Some(s.param("bias", &[embed_dim])?) } else { None };
+    let bias = if head.bias { Some(s.param("bias", &[embed_dim])?) } else { None };
     Ok(affine(&s, x, &s.param("weight", &[embed_dim, width])?, bias))
 }

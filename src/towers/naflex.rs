@@ -3,7 +3,7 @@
 
 use super::scope::Scope;
 use super::vit;
-use crate::config::{ModelConfig, VitCfg};
+use crate::config::{ModelConfig, NaflexVit};
 use crate::onnx::graph::{Dim, ElementType};
 use crate::onnx::{Mask, Ops, Value};
 use crate::params::Error;
@@ -14,9 +14,9 @@ pub const PATCHES: Dim = Dim::Named("num_patches");
 
 /// `patches [B, N, P·P·3]` (y, x, channel), `patch_mask` (1 patch, 0 padding), `patch_y`,
 /// `patch_x` int64 `[B, N]` → embedding `[B, embed_dim]`.
-pub fn tower(s: &Scope, c: &VitCfg, model: &ModelConfig) -> Result<Value, Error> {
+pub fn tower(s: &Scope, c: &NaflexVit, model: &ModelConfig) -> Result<Value, Error> {
     let places = || vec![s.rows(), PATCHES];
-    let values = 3 * c.patch_size * c.patch_size;
+    let values = 3 * c.patches.size * c.patches.size;
     let x = s.graph().input("patches", ElementType::Float, [places(), vec![Dim::Fixed(values)]].concat());
     let mask = s.graph().input("patch_mask", ElementType::Int64, places());
     let y_at = s.graph().input("patch_y", ElementType::Int64, places());
@@ -30,28 +30,28 @@ pub fn tower(s: &Scope, c: &VitCfg, model: &ModelConfig) -> Result<Value, Error>
     // then attends evenly instead of giving NaN.
     let hidden = s.mul(s.sub(s.scalar(1.0), mask), s.scalar(f32::MIN));
     let hidden = s.named("padding_mask", s.unsqueeze(hidden, &[1, 2])); // [B, 1, 1, N]
-    vit::encode(s, x, c, model, None, Some(Mask::Added(hidden)))
+    vit::encode(s, x, &c.encoder(), model, None, Some(Mask::Added(hidden)))
 }
 
 /// The convolution's weights as a matrix over (y, x, channel).
-fn patch_embed(s: &Scope, x: Value, c: &VitCfg) -> Result<Value, Error> {
-    let (s, p) = (s.at("proj"), c.patch_size);
-    let weight = s.param("weight", &[c.width, 3, p, p])?;
-    let weight = weight.permute(&[2, 3, 1, 0]).reshape(&[p * p * 3, c.width])?;
+fn patch_embed(s: &Scope, x: Value, c: &NaflexVit) -> Result<Value, Error> {
+    let (s, p, width) = (s.at("proj"), c.patches.size, c.blocks.width);
+    let weight = s.param("weight", &[width, 3, p, p])?;
+    let weight = weight.permute(&[2, 3, 1, 0]).reshape(&[p * p * 3, width])?;
     let x = s.matmul(x, s.initializer("weight", weight));
-    if !c.patch_bias {
+    if !c.patches.bias {
         return Ok(x);
     }
-    Ok(s.add(x, s.initializer("bias", s.param("bias", &[c.width])?)))
+    Ok(s.add(x, s.initializer("bias", s.param("bias", &[width])?)))
 }
 
 /// Positions of an image of h × w patches: the stored grid resampled to h × w, bilinear with
 /// antialias, looked up at (y, x). Resampling is linear and separable, so the position of a patch
 /// is Σ wy·wx·grid over the grid, and every image of the batch has its own h and w.
-fn pos_embed(at: &Scope, s: &Scope, c: &VitCfg, mask: Value, y: Value, x: Value) -> Result<Value, Error> {
-    let [rows, columns] = c.stored_grid();
-    let grid = s.param("pos_embed", &[rows, columns, c.width])?;
-    let grid = s.initializer("pos_embed", grid.reshape(&[rows * columns, c.width])?);
+fn pos_embed(at: &Scope, s: &Scope, c: &NaflexVit, mask: Value, y: Value, x: Value) -> Result<Value, Error> {
+    let ([rows, columns], width) = (c.grid, c.blocks.width);
+    let grid = s.param("pos_embed", &[rows, columns, width])?;
+    let grid = s.initializer("pos_embed", grid.reshape(&[rows * columns, width])?);
     let wy = axis_weights(&at.at("y"), y, mask, rows); // [B, N, rows]
     let wx = axis_weights(&at.at("x"), x, mask, columns); // [B, N, columns]
     let weights = at.mul(at.unsqueeze(wy, &[3]), at.unsqueeze(wx, &[2])); // [B, N, rows, columns]

@@ -6,7 +6,7 @@ use super::fastvit::{self, RepMixer};
 use super::layers::{self, Transformer};
 use super::pool::{self, Place};
 use super::scope::Scope;
-use crate::config::{Proj, TextCfg, TextModel, TextPool};
+use crate::config::{MctText, TextCfg, TextPool, TextTower};
 use crate::onnx::graph::{Dim, ElementType};
 use crate::onnx::target::RowPlace;
 use crate::onnx::{Mask, Ops, Value};
@@ -18,6 +18,7 @@ const WHOLE_HALVES: usize = 1 << 11;
 
 /// `input_ids` int64 `[B, L]` → embedding `[B, embed_dim]`.
 pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
+    let (width, norm_eps) = (c.blocks().width, c.blocks().norm_eps);
     let length = if s.build().dynamic_text { SEQUENCE } else { Dim::Fixed(c.context_length) };
     let ids = {
         let ports = s.build().ports;
@@ -30,45 +31,37 @@ pub fn tower(s: &Scope, c: &TextCfg, embed_dim: usize) -> Result<Value, Error> {
     let (text, ids) = Text::of(s, ids, c);
 
     let embedding = s.at("token_embedding");
-    let table = embedding.param("weight", &[c.vocab_size, c.width])?;
+    let table = embedding.param("weight", &[c.vocab_size, width])?;
     let x = embedding.gather(embedding.initializer("weight", table), ids, 0); // [B, L, D]
-    let positions = s.initializer("pos_embed", s.param("pos_embed", &[c.context_length, c.width])?);
-    let x = layers::rows(s, s.add(x, text.cut(s, positions, 0)), c.width);
+    let positions = s.initializer("pos_embed", s.param("pos_embed", &[c.context_length, width])?);
+    let x = layers::rows(s, s.add(x, text.cut(s, positions, 0)), width);
 
-    let causal = (!c.no_causal_mask).then(|| layers::causal_mask(s, c.context_length)); // [L, L]
+    let causal = c.tower.family().is_causal().then(|| layers::causal_mask(s, c.context_length)); // [L, L]
     let causal = causal.map(|mask| text.cut(s, mask, 1));
-    let transformer = Transformer {
-        width: c.width,
-        layers: c.layers,
-        heads: c.heads,
-        mlp_dim: c.mlp_dim,
-        act: c.act,
-        norm_eps: c.norm_eps,
-        places: text.places(c),
-        mask: causal.map(|mask| Mask::Causal(text.cut(s, mask, 0))),
-    };
+    let mask = causal.map(|mask| Mask::Causal(text.cut(s, mask, 0)));
+    let transformer = Transformer::of(c.blocks(), text.places(c), mask);
     let place = match text.place {
         Some(place) => text.place_of_row(s, place, causal, c),
         None if c.pool_type == TextPool::First => Place::Fixed(0),
         None => Place::Fixed(c.context_length - 1),
     };
     if s.build().ports.hidden {
-        let x = match c.model_type {
-            TextModel::Transformer => layers::blocks(s, x, &transformer)?,
-            TextModel::Mct => mct(s, x, c, &transformer)?,
+        let x = match &c.tower {
+            TextTower::Transformer(_) => layers::blocks(s, x, &transformer)?,
+            TextTower::Mct(c) => mct(s, x, c, &transformer)?,
         };
-        let x = layers::layer_norm(&s.at("norm"), x, c.width, c.norm_eps)?;
+        let x = layers::layer_norm(&s.at("norm"), x, width, norm_eps)?;
         let places = text.places(c).map_or(SEQUENCE, Dim::Fixed);
-        let x = layers::rows(s, super::hidden(s, x, places, c.width), c.width);
+        let x = layers::rows(s, super::hidden(s, x, places, width), width);
         let x = place.take(&s.at("pool"), x, &transformer);
-        return layers::head(s, x, c.width, embed_dim, c.proj == Proj::Linear, c.proj_bias);
+        return layers::head(s, x, width, embed_dim, c.head);
     }
-    let x = match c.model_type {
-        TextModel::Transformer => pool::blocks(s, x, place, &transformer)?,
-        TextModel::Mct => place.take(&s.at("pool"), mct(s, x, c, &transformer)?, &transformer),
+    let x = match &c.tower {
+        TextTower::Transformer(_) => pool::blocks(s, x, place, &transformer)?,
+        TextTower::Mct(c) => place.take(&s.at("pool"), mct(s, x, c, &transformer)?, &transformer),
     }; // [B, D]
-    let x = layers::layer_norm(&s.at("norm"), x, c.width, c.norm_eps)?;
-    layers::head(s, x, c.width, embed_dim, c.proj == Proj::Linear, c.proj_bias)
+    let x = layers::layer_norm(&s.at("norm"), x, width, norm_eps)?;
+    layers::head(s, x, width, embed_dim, c.head)
 }
 
 /// Ids of any number as `[B, L]`, with padding behind them: where padding is attended to or pooled, texts have
@@ -203,31 +196,26 @@ fn row_place(s: &Scope, c: &TextCfg) -> RowPlace {
 
 /// MobileCLIP-S0's blocks: a convolution along the text before and after the attention layers.
 /// They are numbered as one list. Vasu et al. 2024, §4.1 (Text-RepMixer).
-fn mct(s: &Scope, x: Value, c: &TextCfg, transformer: &Transformer) -> Result<Value, Error> {
-    let (Some(kernel), Some(mlp_dim), Some(bn_eps), Some(reparameterized)) =
-        (c.repmixer_kernel, c.repmixer_mlp_dim, c.bn_eps, c.reparameterized)
-    else {
-        // Such a configuration does not pass its check.
-        return layers::blocks(s, x, transformer);
-    };
+fn mct(s: &Scope, x: Value, c: &MctText, transformer: &Transformer) -> Result<Value, Error> {
+    let (kernel, width) = ([1, c.mixer.kernel], c.blocks.width);
     let rep_mixer = RepMixer {
-        dim: c.width,
+        dim: width,
         mixer_kernel: kernel,
         mlp_kernel: kernel,
-        mlp_dim,
+        mlp_dim: c.mixer.mlp_dim,
         scale_branch: false,
-        act: c.act,
-        bn_eps,
-        reparameterized,
+        act: c.blocks.act,
+        bn_eps: c.mixer.bn_eps,
+        reparameterized: c.mixer.reparameterized,
     };
     let along_text = |s: &Scope, x: Value| -> Result<Value, Error> {
-        let x = layers::places(s, x, transformer.places, c.width);
+        let x = layers::places(s, x, transformer.places, width);
         let x = s.unsqueeze(s.transpose(x, &[0, 2, 1]), &[2]); // [B, D, 1, L]
         let x = fastvit::rep_mixer_block(s, x, &rep_mixer)?;
-        Ok(layers::rows(s, s.transpose(s.squeeze(x, &[2]), &[0, 2, 1]), c.width)) // [B, L, D]
+        Ok(layers::rows(s, s.transpose(s.squeeze(x, &[2]), &[0, 2, 1]), width)) // [B, L, D]
     };
     let blocks = s.at("blocks");
     let x = along_text(&blocks.at(0), x)?;
-    let x = (1..=c.layers).try_fold(x, |x, i| layers::block(&blocks.at(i), x, transformer))?;
-    along_text(&blocks.at(c.layers + 1), x)
+    let x = (1..=c.blocks.layers).try_fold(x, |x, i| layers::block(&blocks.at(i), x, transformer))?;
+    along_text(&blocks.at(c.blocks.layers + 1), x)
 }

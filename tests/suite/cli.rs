@@ -189,7 +189,7 @@ fn configurations_that_do_not_fit_are_named() {
         ("/vision_cfg/act", "relu".into(), &["config.json", "relu", "quick_gelu"]),
         ("/vision_cfg/patch_embed", "conv_stem".into(), &["conv_stem"]),
         ("/vision_cfg/norm_eps", 0.into(), &["vision_cfg.norm_eps is 0"]),
-        ("/vision_cfg/model_type", "naflexvit".into(), &["vision_cfg.image_size is given"]),
+        ("/vision_cfg/model_type", "naflexvit".into(), &["vision_cfg: unknown field `image_size`", "`pos_grid`"]),
         ("/vision_cfg/image_size", serde_json::json!([4, 32]), &["4x32", "at least one patch"]),
         ("/text_cfg/proj", "none".into(), &["text_cfg.proj"]),
         ("/text_cfg/eot_id", 512.into(), &["text_cfg.eot_id is 512", "vocab_size 512"]),

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use clip_onnx::config::{Dialect, Interpolation, ModelConfig, ResizeMode, VisionCfg, known};
+use clip_onnx::config::{
+    Dialect, Interpolation, ModelConfig, PatchEmbed, PatchWeight, ResizeMode, Stem, VisionCfg, known,
+};
 use clip_onnx::pixels::{Picture, Pixels};
 use ndarray::Array3;
 use ndarray_npy::NpzReader;
@@ -12,15 +14,18 @@ fn folder() -> &'static Path {
 }
 
 fn model(mode: ResizeMode, interpolation: Interpolation, antialias: bool, size: [usize; 2]) -> ModelConfig {
-    let mut config = known().find(|config| config.model == "ViT-B-32").unwrap().clone();
-    config.preprocess_cfg.mean = [0.0; 3];
-    config.preprocess_cfg.std = [1.0; 3];
-    (config.preprocess_cfg.resize_mode, config.preprocess_cfg.interpolation) = (mode, interpolation);
-    config.preprocess_cfg.antialias = antialias;
-    if let VisionCfg::Vit(vit) = &mut config.vision_cfg {
-        vit.image_size = Some(size);
-    }
-    config
+    let config = known().find(|config| config.model == "ViT-B-32").unwrap();
+    let config = config.with(|model| {
+        let cfg = &mut model.preprocess_cfg;
+        (cfg.mean, cfg.std, cfg.antialias) = ([0.0; 3], [1.0; 3], antialias);
+        (cfg.resize_mode, cfg.interpolation) = (mode, interpolation);
+        if let VisionCfg::Vit(vit) = &mut model.vision_cfg {
+            // Patches of one pixel: the smallest size is that of a patch.
+            vit.image_size = size;
+            vit.stem = Stem::Patches(PatchEmbed { size: 1, weight: PatchWeight::Conv, bias: false });
+        }
+    });
+    config.unwrap()
 }
 
 /// Share of bytes that differ and by how much at most.
@@ -102,13 +107,13 @@ fn resizing_is_pillows_byte_for_byte() {
 /// What transformers crops is one pixel further up where a spare pixel is odd.
 #[test]
 fn transformers_crops_as_transformers_does() {
-    let mut config = model(ResizeMode::Shortest, Interpolation::Bicubic, true, [32, 32]);
+    let config = model(ResizeMode::Shortest, Interpolation::Bicubic, true, [32, 32]);
     let path = folder().join("wide.png");
     let of = |config: &ModelConfig| Pixels::new(config).of(&Picture::open(&path, false).unwrap(), &path).unwrap();
     let before = of(&config);
-    config.dialect = Dialect::Transformers;
+    let transformers = config.with(|model| model.dialect = Dialect::Transformers).unwrap();
     assert!(
-        before != of(&config),
+        before != of(&transformers),
         "123 x 77 becomes 51 x 32, of which 19 columns are spare: 9.5 goes to 10 or down to 9"
     );
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use clip_onnx::bench;
-use clip_onnx::config::{ModelConfig, Proj, TextPool, VisionCfg};
+use clip_onnx::config::{ModelConfig, TextPool, TextTower, VisionCfg};
 use clip_onnx::onnx::Target;
 use clip_onnx::onnx::proto::{GraphProto, ModelProto, tensor_shape_proto::dimension, type_proto};
 use clip_onnx::onnx::target::{COREML, MOBILE, ONNX_RUNTIME, PORTABLE, QNN, WEB};
@@ -224,11 +224,12 @@ fn a_mask_alone_does_not_let_texts_end_early() {
     };
     let causal = read("openclip_vit_tiny");
     assert!(slices(&causal) > 0 && causal.text_cfg.ends_where_pooled());
-    let mut rep_mixer = read("mobileclip_s0_tiny");
-    rep_mixer.text_cfg.no_causal_mask = false;
-    let mut last = causal.clone();
-    last.text_cfg.pool_type = TextPool::Last;
-    for config in [rep_mixer, last] {
+    let rep_mixer = read("mobileclip_s0_tiny").with(|model| {
+        let TextTower::Mct(mct) = &mut model.text_cfg.tower else { panic!("an MCT") };
+        mct.causal = true;
+    });
+    let last = causal.with(|model| model.text_cfg.pool_type = TextPool::Last);
+    for config in [rep_mixer.unwrap(), last.unwrap()] {
         assert!(slices(&config) == 0 && !config.text_cfg.ends_where_pooled());
     }
 }
@@ -236,7 +237,7 @@ fn a_mask_alone_does_not_let_texts_end_early() {
 /// Channels leave a FastViT without a projection in their own order: no weights follow to undo another.
 #[test]
 fn channels_nobody_reads_next_keep_their_order() {
-    let mut config = ModelConfig::read(&Fixture::named("mobileclip2_s0_tiny").config()).unwrap();
+    let config = ModelConfig::read(&Fixture::named("mobileclip2_s0_tiny").config()).unwrap();
     let concats = |config: &ModelConfig| {
         let parts = towers::image(config, &Params::recorder(), &Build::default()).unwrap().into_parts();
         let nodes: Vec<String> = parts.nodes.iter().map(|node| node.name.clone()).collect();
@@ -244,8 +245,13 @@ fn channels_nobody_reads_next_keep_their_order() {
     };
     let last = "visual/final_conv/reparam_conv/Concat".to_owned();
     assert!(concats(&config).contains(&last));
-    let VisionCfg::FastVit(fastvit) = &mut config.vision_cfg else { panic!("a FastViT") };
-    (fastvit.proj, fastvit.proj_bias) = (Proj::None, false);
-    let without = concats(&config);
+    let VisionCfg::FastVit(fastvit) = &config.vision_cfg else { panic!("a FastViT") };
+    let width = fastvit.final_width();
+    let without = config.with(|model| {
+        // Without a projection the channels are the embedding.
+        let VisionCfg::FastVit(fastvit) = &mut model.vision_cfg else { panic!("a FastViT") };
+        (fastvit.head, model.embed_dim) = (None, width);
+    });
+    let without = concats(&without.unwrap());
     assert!(!without.contains(&last) && !without.is_empty(), "{without:?}");
 }

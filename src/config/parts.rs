@@ -1,0 +1,77 @@
+//! What towers of several families are made of: activations, transformer blocks, the projection behind pooling.
+
+use serde::{Deserialize, Serialize};
+
+use super::check::{Problem, dims, divides, ensure, eps};
+
+/// Activation of the MLPs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// x Φ(x).
+    Gelu,
+    /// Its tanh approximation, Flax's default.
+    GeluTanh,
+    /// x σ(1.702 x), OpenAI's.
+    QuickGelu,
+}
+
+/// Pre-norm transformer blocks; queries, keys, values and all linear layers with bias.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Transformer {
+    pub width: usize,
+    pub layers: usize,
+    /// Of attention; a divisor of the width.
+    pub heads: usize,
+    pub mlp_dim: usize,
+    pub act: Act,
+    /// Of every LayerNorm in the tower.
+    pub norm_eps: f32,
+}
+
+impl Transformer {
+    /// Whether these are blocks; `at` is the section of the configuration, such as `vision_cfg.`.
+    pub(super) fn check(&self, at: &str) -> Result<(), Problem> {
+        dims(at, &[("width", self.width), ("layers", self.layers), ("heads", self.heads), ("mlp_dim", self.mlp_dim)])?;
+        divides(at, "heads", self.heads, self.width)?;
+        eps(at, "norm_eps", self.norm_eps)
+    }
+}
+
+/// The matrix after pooling, from the tower's width to the embedding's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub bias: bool,
+}
+
+/// [`Head`] as JSON has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Proj {
+    None,
+    Linear,
+}
+
+impl Head {
+    /// From `proj` and `proj_bias` of the section `at`.
+    pub(super) fn read(at: &str, proj: Proj, bias: bool) -> Result<Option<Head>, Problem> {
+        match proj {
+            Proj::Linear => Ok(Some(Head { bias })),
+            Proj::None => {
+                ensure(!bias, &format!("{at}proj_bias"), bias, "false with proj `none`")?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// As `proj` and `proj_bias`.
+    pub(super) fn write(head: Option<Head>) -> (Proj, bool) {
+        head.map_or((Proj::None, false), |head| (Proj::Linear, head.bias))
+    }
+
+    /// Whether a tower of this width gives embeddings of `embed_dim`.
+    pub(super) fn check(head: Option<Head>, at: &str, width: usize, embed_dim: usize) -> Result<(), Problem> {
+        let expected = format!("`linear`, as width {width} is not embed_dim {embed_dim}");
+        ensure(head.is_some() || width == embed_dim, &format!("{at}proj"), "`none`", expected)
+    }
+}
