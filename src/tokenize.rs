@@ -17,13 +17,11 @@ pub enum Error {
         "model `{model}` has a vocabulary that is not built in; name its tokenizer.json with --tokenizer (transformers' repository of the same model has one)"
     )]
     Missing { model: String },
-    #[error(
-        "{path} is no tokenizer.json that can be read: {reason}; transformers' repository of the same model has one"
-    )]
+    #[error("{path} is not a readable tokenizer.json: {reason}; transformers' repository of the same model has one")]
     Read { path: String, reason: String },
     #[error("{path} is not the tokenizer of `{model}`: {reason}")]
     Unfit { path: String, model: String, reason: String },
-    #[error("a sentence cannot be cut into tokens: {0}")]
+    #[error("a sentence cannot be tokenized: {0}")]
     Encode(String),
 }
 
@@ -31,18 +29,18 @@ pub enum Error {
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     clean: Clean,
-    /// Places in a row.
+    /// Ids of a row.
     context: usize,
     sot: Option<i64>,
     eot: i64,
     pad: i64,
     /// Ids the model has rows for.
     vocabulary: usize,
-    /// Messages call it that.
+    /// The tokenizer's path and the model, for error messages.
     name: (String, String),
 }
 
-/// What ends a sentence in vocabularies there are.
+/// End tokens of existing vocabularies.
 const ENDS: [&str; 4] = ["</s>", "<eos>", "<|endoftext|>", "<end_of_text>"];
 
 /// Whether a model's vocabulary is built in.
@@ -66,8 +64,8 @@ pub fn is_built_in(json: &serde_json::Value) -> bool {
     same("/model/vocab") && merges(json) == merges(&own)
 }
 
-/// Whether a `tokenizer.json` puts the start of a model before texts, and its end behind them; None where it cannot be
-/// read.
+/// Whether a `tokenizer.json` puts a model's start token before texts, and its end token behind them; None where it
+/// cannot be read.
 pub fn adds(json: &serde_json::Value, text: &TextCfg) -> Option<(bool, bool)> {
     let inner: tokenizers::Tokenizer = json.to_string().parse().ok()?;
     let encoded = inner.encode("a", true).ok()?;
@@ -100,16 +98,16 @@ impl Tokenizer {
             }
             None => return Err(Error::Missing { model: config.model.clone() }),
         };
-        // By `FromStr`, which tokenizers has compiled; its other ways would be compiled here.
+        // By `FromStr`, whose code is compiled in the tokenizers crate; its generic functions would be compiled here.
         let mut inner: tokenizers::Tokenizer =
             text.parse().map_err(|e: tokenizers::Error| Error::Read { path: path.clone(), reason: e.to_string() })?;
-        // Rows are cut and filled here, by the model's own rules.
+        // Rows are truncated and padded below, by the model's own rules.
         let _ = inner.with_truncation(None);
         inner.with_padding(None);
         let text = &config.text_cfg;
         let unfit = |reason: String| Error::Unfit { path: path.clone(), model: config.model.clone(), reason };
         let found = inner.get_vocab_size(true);
-        // mT5's has a hundred entries for training that no model has rows for.
+        // mT5's vocabulary has a hundred entries for training that no model has rows for.
         if found > text.vocab_size + text.vocab_size / 100 + 256 {
             return Err(unfit(format!("it has {found} entries, the model has rows for {}", text.vocab_size)));
         }
@@ -129,20 +127,20 @@ impl Tokenizer {
         })
     }
 
-    /// What a `tokenizer.json` calls an id.
+    /// The token of an id.
     pub fn token(&self, id: i64) -> Option<String> {
         let token = self.inner.id_to_token(u32::try_from(id).ok()?)?;
-        // As files for others spell CLIP's marks.
+        // CLIP's special tokens in the spelling of transformers' files.
         Some(clip::Spelling::Transformers.mark_of(&token).to_owned())
     }
 
-    /// Places in a row.
+    /// Ids of a row.
     pub fn context_length(&self) -> usize {
         self.context
     }
 
-    /// A row of ids: start where there is one, the sentence, end, padding. What is too long loses its tail,
-    /// not its end.
+    /// A row of ids: start where there is one, the sentence, end, padding. A sentence that is too long is truncated, and
+    /// ends with the end token all the same.
     ///
     /// # Errors
     /// [`Error::Encode`]; [`Error::Unfit`] for an id the model has no row for.
@@ -150,7 +148,7 @@ impl Tokenizer {
         Ok(self.row_and_cut(sentence)?.0)
     }
 
-    /// The same, and whether a tail was lost.
+    /// The same, and whether the sentence was truncated.
     ///
     /// # Errors
     /// As [`Tokenizer::row`].

@@ -1,4 +1,4 @@
-//! Whose names a file uses, and whose numbers its model gives.
+//! Which project's tensor names a file uses, and which project's code its model is to agree with.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ pub enum Naming {
 }
 
 impl Naming {
-    /// Whose semantics a file of this naming follows unless something says otherwise.
+    /// The code that a file of this naming is to agree with, unless something says otherwise.
     pub fn dialect(self) -> Dialect {
         match self {
             Naming::BigVision | Naming::Apple => Dialect::Original,
@@ -26,7 +26,7 @@ impl Naming {
     }
 }
 
-/// Whose numbers "correct" means: the same weights are run differently by different code.
+/// Which code defines the correct results: the same weights are run differently by different projects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dialect {

@@ -1,6 +1,6 @@
 //! open_clip's configurations: `open_clip_config.json` of a repository, and the `model_configs/*.json` it is made of.
 //!
-//! Fields, and what stands for those left out: open_clip `model.py` (`CLIPVisionCfg`, `CLIPTextCfg`), `factory.py`,
+//! Fields and their defaults: open_clip `model.py` (`CLIPVisionCfg`, `CLIPTextCfg`), `factory.py`,
 //! `transform.py` (`PreprocessCfg`).
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use super::{
 
 mod section;
 
-/// Such a file, read.
+/// Such a file, parsed.
 #[derive(Clone, Debug)]
 pub struct OpenClipJson {
     origin: String,
@@ -42,7 +42,7 @@ impl OpenClipJson {
     /// Parses `open_clip_config.json` or a file of open_clip's `model_configs/`; None where the text is neither.
     ///
     /// # Errors
-    /// [`Error::Parse`] when it is no JSON.
+    /// [`Error::Parse`] when it is not JSON.
     pub fn parse(origin: &str, text: &str) -> Result<Option<OpenClipJson>, Error> {
         let json: Value = serde_json::from_str(text).map_err(|source| Error::Parse {
             path: origin.to_owned(),
@@ -50,7 +50,7 @@ impl OpenClipJson {
             source,
         })?;
         let plain = || {
-            // Ours have these two as well, and say how tensors are named.
+            // Our own configurations have these two fields as well, and `naming`.
             let is = json.get("embed_dim").is_some() && json.get("vision_cfg").is_some();
             (is && json.get("naming").is_none()).then(|| json.clone())
         };
@@ -77,8 +77,8 @@ impl OpenClipJson {
         self.model_cfg.get("quick_gelu").and_then(Value::as_bool).unwrap_or(false)
     }
 
-    /// A known model whose image tower is timm's of the name in the file: if there are several, the one with a
-    /// vocabulary of the same size. None where the tower is none of timm's.
+    /// A known model whose image tower is timm's model named in the file: if there are several, one with a vocabulary
+    /// of the same size. None where the file names none.
     fn trunk(&self) -> Result<Option<ModelConfig>, Problem> {
         let Some(name) = self.timm_model() else { return Ok(None) };
         let words = self.section("", "text_cfg").size("vocab_size", 49_408)?;
@@ -91,8 +91,8 @@ impl OpenClipJson {
         Ok(Some(all.swap_remove(fits.unwrap_or(0))))
     }
 
-    /// The model, and what the reader should know. Its image tower is that of a known model that has timm's tower of
-    /// the name in the file, or open_clip's own ViT.
+    /// The model, and warnings for the user. Its image tower is that of a known model, where the file names timm's, or
+    /// open_clip's own ViT.
     ///
     /// # Errors
     /// [`Error::OpenClip`] for a field or a value that cannot be followed.
@@ -140,7 +140,7 @@ impl OpenClipJson {
         Ok((config.like_known(), notes))
     }
 
-    /// The pixels of `preprocess_cfg` for the towers of `config`, and what the reader should know; None where the file
+    /// The preprocessing of `preprocess_cfg` for the towers of `config`, and warnings for the user; None where the file
     /// has none.
     ///
     /// # Errors
@@ -213,7 +213,7 @@ fn vit(section: Section, quick: bool) -> Result<Vit, Problem> {
         _ => return Err(section.wrong("pool_type", "tok")),
     }
     match section.text("pos_embed_type", "learnable")? {
-        // Stored alike.
+        // Both are stored as a table.
         "learnable" | "sin_cos_2d" => {}
         _ => return Err(section.wrong("pos_embed_type", "learnable or sin_cos_2d")),
     }
@@ -236,12 +236,12 @@ fn vit(section: Section, quick: bool) -> Result<Vit, Problem> {
     })
 }
 
-/// Whether what the file says of timm's tower is what the known model has.
+/// Refuses what the file says of timm's tower where the known model has something else.
 fn timm_tower(section: Section, trunk: &ModelConfig) -> Result<(), Problem> {
     section.only(&[
         &["timm_model_name", "timm_model_pretrained", "timm_pool", "timm_proj", "timm_proj_bias", "timm_drop"],
         &["timm_drop_path", "image_size", "patch_dropout", "patch_size", "output_tokens"],
-        // Not read where there is timm's tower.
+        // open_clip does not read these where there is timm's tower.
         &["layers", "width", "head_width", "mlp_ratio", "norm_kwargs", "act_kwargs", "no_ln_pre"],
     ])?;
     let size = image_size(section)?;
@@ -252,12 +252,12 @@ fn timm_tower(section: Section, trunk: &ModelConfig) -> Result<(), Problem> {
         return Err(problem(format!("{}image_size", section.at), format!("{}x{}", found[0], found[1]), expected));
     }
     let linear = match section.get("timm_proj").map(|value| value.as_str()) {
-        // `null` and `none` alike leave the tower's own classifier, or nothing.
+        // With `null` and with `none` the projection is the tower's own classifier, if it has one.
         None | Some(Some("none" | "")) => false,
         Some(Some("linear")) => true,
         Some(_) => return Err(section.wrong("timm_proj", "none or linear")),
     };
-    // MAP heads are projected outside timm's tower, others by its own classifier.
+    // Behind a MAP head the projection is outside timm's tower; others have it as their classifier.
     let tower = trunk.vision_cfg.family();
     let is_map = tower.open_clip_form() == OpenClipForm::Siglip;
     let projected = tower.head().is_some();
@@ -340,7 +340,7 @@ fn clean(section: Section) -> Result<Option<Clean>, Problem> {
         (Some(Some("lower")), _) => Ok(Some(Clean::Mended)),
         (Some(Some("whitespace")), _) => Ok(Some(Clean::Spaced)),
         (Some(_), _) => Err(section.wrong("tokenizer_kwargs", "clean as lower, whitespace or canonicalize")),
-        // Of transformers' tokenizers open_clip leaves the case.
+        // open_clip keeps the case for transformers' tokenizers.
         (None, true) => Ok(Some(Clean::Spaced)),
         (None, false) => Ok(None),
     }
@@ -368,7 +368,7 @@ fn pixels(section: Section, config: &ModelConfig) -> Result<(PreprocessCfg, Vec<
         return Err(section.wrong("mode", "RGB"));
     }
     let interpolation = match section.text("interpolation", "bicubic")? {
-        // open_clip takes its default where training chose at random.
+        // For `random` in training, open_clip evaluates with its default.
         "bicubic" | "random" => Interpolation::Bicubic,
         "bilinear" => Interpolation::Bilinear,
         _ => return Err(section.wrong("interpolation", "bicubic, bilinear or random")),

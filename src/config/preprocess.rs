@@ -1,4 +1,4 @@
-//! How pixels are made of a photograph: what image processors and transforms of several libraries have in common.
+//! Preprocessing of photographs: what image processors and transforms of several libraries have in common.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,11 +9,11 @@ use super::check::Problem;
 pub(crate) const CLIP_MEAN: [f64; 3] = [0.48145466, 0.4578275, 0.40821073];
 pub(crate) const CLIP_STD: [f64; 3] = [0.26862954, 0.26130258, 0.27577711];
 
-/// Maximum number of patches of an image for NaFlex models that do not set `max_patches`.
+/// NaFlex's largest number of patches of a photograph, where a configuration names no other.
 pub const NAFLEX_PATCHES: usize = 256;
 
-/// How a photograph becomes what a tower takes: resized, cropped or filled up, each byte times `rescale_factor`, less
-/// `mean`, over `std`. The graph does not depend on it, but for inputs of bytes.
+/// How a photograph becomes a tower's input: resized, cropped or padded, then (byte · `rescale_factor` − `mean`) / `std`.
+/// The graph depends on it only where its input is bytes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PreprocessCfg {
@@ -21,31 +21,31 @@ pub struct PreprocessCfg {
     pub mean: [f64; 3],
     pub std: [f64; 3],
     pub interpolation: Interpolation,
-    /// Whether pixels are averaged where a photograph gets smaller.
+    /// Whether downscaling widens the filter.
     pub antialias: bool,
     pub resize_mode: ResizeMode,
-    /// What the tower takes after mean and std; null where that is no round interval.
+    /// Interval of the tower's input after mean and std; null where that is not a round one.
     pub value_range: Option<[f64; 2]>,
-    /// Height and width that `resize_mode` aims at, where they are not the tower's: the rest is cropped, or filled up.
+    /// Target height and width of `resize_mode`, where they are not the tower's: the rest is cropped, or padded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resize_to: Option<[usize; 2]>,
-    /// With `shortest`: the longer side is at most so long, even if the shorter one is shorter then.
+    /// With `shortest`: limit of the longer side, even if the shorter one becomes shorter than asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub longest_edge: Option<usize>,
-    /// Without resizing: whether the middle is cropped, or else has to be all there is.
+    /// Without resizing: whether the center is cropped; otherwise photographs must have the tower's size.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub crop: bool,
-    /// Red, green and blue around a photograph that is smaller than what is cropped; black where nothing is said.
+    /// Red, green and blue of the padding around a photograph smaller than the crop; black by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fill_color: Option<[u8; 3]>,
-    /// What each byte is multiplied by; 1/255 where nothing is said.
+    /// What each byte is multiplied by; 1/255 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rescale_factor: Option<f64>,
-    /// Of `naflex`: maximum number of patches of an image; [`NAFLEX_PATCHES`] if not set.
+    /// Of `naflex`: largest number of patches of a photograph; [`NAFLEX_PATCHES`] by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_patches: Option<usize>,
-    /// Whose code makes the pixels, where it is not that of the model's dialect: they round crops and read
-    /// transparency differently.
+    /// Whose code is followed, where it is not that of the model's dialect: they differ in rounding of crops and in
+    /// transparency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Dialect>,
 }
@@ -72,7 +72,7 @@ pub enum Interpolation {
 }
 
 impl Interpolation {
-    /// In the order of Pillow's numbers, which transformers' files have.
+    /// In the order of Pillow's numbers, which transformers' files hold.
     pub const ALL: [Interpolation; 6] = [
         Interpolation::Nearest,
         Interpolation::Lanczos,
@@ -88,17 +88,17 @@ impl Interpolation {
     }
 }
 
-/// What size a photograph gets, before its middle is cropped.
+/// How a photograph is resized, before its center is cropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResizeMode {
-    /// Both sides, whatever the aspect.
+    /// Both sides, whatever the aspect ratio.
     Squash,
-    /// The shorter side; then the middle is cropped.
+    /// The shorter side; then the center is cropped.
     Shortest,
-    /// The longer side; then the rest is filled up.
+    /// The longer side; then the rest is padded.
     Longest,
-    /// To the most patches that fit, sides rounded to patches.
+    /// To the largest number of patches that fits, sides rounded to patches.
     Naflex,
     /// None: photographs are not resized.
     None,
@@ -124,7 +124,7 @@ impl PreprocessCfg {
         .with_value_range()
     }
 
-    /// OpenAI's, and what open_clip takes where nothing is said.
+    /// OpenAI's, and open_clip's default.
     pub fn clip() -> PreprocessCfg {
         PreprocessCfg::new(CLIP_MEAN, CLIP_STD, Interpolation::Bicubic, ResizeMode::Shortest)
     }
@@ -134,7 +134,7 @@ impl PreprocessCfg {
         PreprocessCfg::new([0.5; 3], [0.5; 3], Interpolation::Bicubic, ResizeMode::Squash)
     }
 
-    /// SigLIP 2's with patches of any number.
+    /// SigLIP 2's for a variable number of patches.
     pub fn naflex() -> PreprocessCfg {
         PreprocessCfg::new([0.5; 3], [0.5; 3], Interpolation::Bilinear, ResizeMode::Naflex)
     }
@@ -149,7 +149,7 @@ impl PreprocessCfg {
         self
     }
 
-    /// The same for a tower of `to` instead of `from`: what is cropped stays in proportion.
+    /// The same for a tower of `to` instead of `from`: the crop stays in proportion.
     pub(super) fn at_size(&self, from: Option<[usize; 2]>, to: [usize; 2]) -> PreprocessCfg {
         let Some(from) = from else { return self.clone() };
         let scaled = |side: usize, axis: usize| {
@@ -172,13 +172,13 @@ impl PreprocessCfg {
         self.rescale_factor.unwrap_or(1.0 / 255.0)
     }
 
-    /// Mean and standard deviation of bytes over 255, for those who know no other factor.
+    /// Mean and standard deviation of bytes / 255, for libraries that have no other factor.
     pub fn of_unit_range(&self) -> [[f64; 3]; 2] {
         let scale = self.rescale_factor.map_or(1.0, |factor| 255.0 * factor);
         [self.mean, self.std].map(|values| values.map(|value| value / scale))
     }
 
-    /// Whether these fields go together.
+    /// Whether these fields are in range and fit together.
     pub(super) fn check(&self) -> Result<(), Problem> {
         let problem = |field: &str, found: String, expected: &str| {
             Err(Problem { field: format!("preprocess_cfg.{field}"), found, expected: expected.to_owned() })
@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_is_told_whole() {
+    fn a_rule_is_described_whole() {
         assert_eq!(
             PreprocessCfg::clip().describe(Some([224, 224])),
             "224, bicubic, shortest and crop, OpenAI's mean and std"

@@ -1,6 +1,6 @@
 //! transformers' image processors: `preprocessor_config.json`, and `image_processor` of `processor_config.json`.
 //!
-//! Fields, and what stands for those left out: transformers `image_processing_backends.py` and
+//! Fields and their defaults: transformers `image_processing_backends.py` and
 //! `models/*/image_processing_*.py`.
 
 use serde_json::Value;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::check::Problem;
 use super::{Dialect, Error, ImageInput, Interpolation, ModelConfig, NAFLEX_PATCHES, PreprocessCfg, ResizeMode};
 
-/// Fields that change no pixel of one photograph.
+/// Fields that do not change the pixels of one photograph.
 const IDLE: &[&str] = &[
     "image_processor_type",
     "feature_extractor_type",
@@ -26,11 +26,11 @@ const IDLE: &[&str] = &[
     "transformers_version",
 ];
 
-/// A class of image processors, and what it takes for fields that are left out.
+/// A class of image processors, with its defaults.
 struct Class {
     name: &'static str,
     size: Size,
-    /// None where the class does not crop unless it is told to.
+    /// None where the class crops only if `do_center_crop` is given.
     crop_size: Option<[usize; 2]>,
     cfg: fn() -> PreprocessCfg,
 }
@@ -62,11 +62,11 @@ const CLASSES: &[Class] = &[
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Size {
     Both([usize; 2]),
-    /// The shorter side, and what the longer one is at most.
+    /// The shorter side, and the limit of the longer one.
     Shortest(usize, Option<usize>),
 }
 
-/// The file, for messages.
+/// The file, with its path for error messages.
 struct File<'a> {
     origin: &'a str,
     json: &'a Value,
@@ -78,12 +78,12 @@ impl File<'_> {
         Error::Pixels { path: self.origin.to_owned(), problem }
     }
 
-    /// A field that is there, and not null.
+    /// A field that is given, and not null.
     fn get(&self, name: &str) -> Option<&Value> {
         self.json.get(name).filter(|value| !value.is_null())
     }
 
-    /// `null` is no, as transformers has it; what is left out is the class's own.
+    /// `null` is false, as in transformers; a field that is left out has the class's default.
     fn flag(&self, name: &str, default: bool) -> Result<bool, Error> {
         match self.json.get(name) {
             None => Ok(default),
@@ -92,7 +92,7 @@ impl File<'_> {
         }
     }
 
-    /// Refuses a field that is null though it is needed: transformers has no value for it either.
+    /// Refuses null for a field that is needed: transformers has no value for it either.
     fn given(&self, name: &str) -> Result<(), Error> {
         let is_null = self.json.get(name).is_some_and(Value::is_null);
         if is_null { Err(self.wrong(name, "null", "a value, as the step that needs it is done")) } else { Ok(()) }
@@ -153,7 +153,7 @@ impl File<'_> {
     }
 }
 
-/// The rule that an image processor's file spells out, for the towers of `config`; and what the reader should know.
+/// The preprocessing of an image processor's file, for the towers of `config`; and warnings for the user.
 /// `json` is `preprocessor_config.json`, or `processor_config.json` with `image_processor` in it; None where it has no
 /// image processor.
 ///
@@ -228,7 +228,7 @@ fn class(file: &File, named: Option<&Value>, config: &ModelConfig) -> Result<&'s
     })
 }
 
-/// Refuses what is not known by name: nothing is passed over.
+/// Refuses unknown fields: none is ignored.
 fn unknown(file: &File, naflex: bool) -> Result<(), Error> {
     const FOLLOWED: &[&str] = &[
         "do_convert_rgb",
@@ -282,7 +282,7 @@ fn numbers(file: &File, cfg: &mut PreprocessCfg) -> Result<(), Error> {
         file.given("rescale_factor")?;
     }
     let factor = if rescales { factor } else { 1.0 };
-    // 1/255 in all the digits that files have of it.
+    // 1/255, in whatever number of digits the file has.
     cfg.rescale_factor = ((factor * 255.0 - 1.0).abs() > 1e-9).then_some(factor);
     Ok(())
 }
@@ -321,7 +321,7 @@ fn sizes(file: &File, cfg: &mut PreprocessCfg, class: &Class, tower: [usize; 2])
     }
     if file.flag("do_pad", false)? {
         match file.size("pad_size", true)? {
-            // After the crop there is nothing to fill up.
+            // After the crop there is nothing to pad.
             None => {}
             Some(Size::Both(sides)) if sides == tower => {}
             _ => {
@@ -346,7 +346,7 @@ fn sizes(file: &File, cfg: &mut PreprocessCfg, class: &Class, tower: [usize; 2])
             return Err(file.wrong("do_center_crop", "false beside size.shortest_edge", expected));
         }
         (true, Size::Shortest(side, longest), Some(_)) => {
-            // By the side alone, as it is written, where the tower is not square.
+            // The shorter side only, as in the file, where the tower is not square.
             let to = Some([side; 2]).filter(|to| *to != tower);
             (ResizeMode::Shortest, to, longest, true)
         }
@@ -385,7 +385,7 @@ mod tests {
         known().find(|known| known.model == name).unwrap().in_dialect(Dialect::Transformers).unwrap()
     }
 
-    fn told(name: &str, json: &Value) -> Result<String, String> {
+    fn described(name: &str, json: &Value) -> Result<String, String> {
         let config = model(name);
         let found = processor("preprocessor_config.json", json, &config).map_err(|e| e.to_string())?;
         Ok(found.unwrap().0.describe(config.vision_cfg.image_size()))
@@ -393,7 +393,7 @@ mod tests {
 
     #[test]
     fn every_form_of_a_size_is_followed() {
-        let clip = |fields: Value| told("ViT-B-32", &fields).unwrap();
+        let clip = |fields: Value| described("ViT-B-32", &fields).unwrap();
         let plain = "224, bicubic, shortest and crop, OpenAI's mean and std";
         for size in [json!(224), json!({"shortest_edge": 224}), json!({"shortest_edge": 224, "height": null})] {
             assert_eq!(clip(json!({"size": size})), plain);
@@ -411,7 +411,7 @@ mod tests {
         assert_eq!(clip(nulls), "224, not resized, middle cropped, not rescaled, not normalised");
         let none = json!({"do_resize": false, "do_rescale": false, "image_mean": 0.5, "image_std": [1, 2, 3]});
         assert_eq!(clip(none), "224, not resized, middle cropped, not rescaled, mean 0.5, std 1 2 3");
-        let siglip = |fields: Value| told("ViT-B-16-SigLIP-256", &fields).unwrap();
+        let siglip = |fields: Value| described("ViT-B-16-SigLIP-256", &fields).unwrap();
         let fields = json!({"image_processor_type": "SiglipImageProcessorFast", "size": {"height": 256, "width": 256}});
         assert_eq!(siglip(fields), "256, bicubic, squash, mean 0.5, std 0.5");
     }
@@ -449,7 +449,7 @@ mod tests {
             (json!({"data_format": "channels_last"}), "data_format is channels_last"),
             (json!([1]), "the file is no object"),
         ] {
-            let error = told("ViT-B-32", &fields).unwrap_err();
+            let error = described("ViT-B-32", &fields).unwrap_err();
             assert!(error.contains(said), "{error}");
         }
     }

@@ -7,12 +7,12 @@ use serde_json::Value;
 use super::check::Problem;
 use super::{Dialect, Error, Interpolation, ModelConfig, PreprocessCfg, ResizeMode};
 
-/// timm's defaults: ImageNet's mean and deviation, and how much of an image is left of a crop.
+/// timm's defaults: ImageNet's mean and standard deviation, and the share of an image's side that a crop keeps.
 const MEAN: [f64; 3] = [0.485, 0.456, 0.406];
 const STD: [f64; 3] = [0.229, 0.224, 0.225];
 const CROP: f64 = 0.875;
 
-/// The rule that timm's configuration spells out, for the towers of `config`; None where `json` is none of timm's.
+/// The preprocessing of timm's configuration, for the towers of `config`; None where `json` is not timm's.
 ///
 /// # Errors
 /// [`Error::Pixels`] for a value that cannot be followed, naming `origin`.
@@ -70,7 +70,7 @@ pub fn pretrained_cfg(origin: &str, json: &Value, config: &ModelConfig) -> Resul
         "border" => ResizeMode::Longest,
         other => return Err(wrong("crop_mode", other.to_owned(), "center, squash or border")),
     };
-    // Python's round goes to even numbers.
+    // Python rounds halves to even.
     let fill = mean.map(|mean| (255.0 * mean).round_ties_even().clamp(0.0, 255.0) as u8);
     let cfg = PreprocessCfg {
         mean,
@@ -98,19 +98,20 @@ mod tests {
     #[test]
     fn fields_are_followed_or_refused() {
         let config = known().find(|known| known.model == "ViT-B-16").unwrap();
-        let told = |fields: Value| {
+        let described = |fields: Value| {
             let json = json!({"architecture": "x", "pretrained_cfg": fields});
             let cfg = pretrained_cfg("config.json", &json, config).map_err(|e| e.to_string())?.unwrap();
             Ok::<_, String>(cfg.describe(Some([224, 224])))
         };
         assert_eq!(
-            told(json!({})).unwrap(),
+            described(json!({})).unwrap(),
             "224, bicubic, shortest to 256 and crop, mean 0.485 0.456 0.406, std 0.229 0.224 0.225"
         );
         let siglip = json!({"input_size": [3, 224, 224], "crop_pct": 0.9, "crop_mode": "squash", "mean": [0.5, 0.5, 0.5],
                             "std": [0.5, 0.5, 0.5], "interpolation": "bilinear", "num_classes": 0, "tag": "webli"});
-        assert_eq!(told(siglip).unwrap(), "224, bilinear, squash to 248 and crop, mean 0.5, std 0.5");
-        let border = told(json!({"crop_mode": "border", "crop_pct": 1.0, "mean": [0.5, 0.5, 0.5], "std": [1, 1, 1]}));
+        assert_eq!(described(siglip).unwrap(), "224, bilinear, squash to 248 and crop, mean 0.5, std 0.5");
+        let border =
+            described(json!({"crop_mode": "border", "crop_pct": 1.0, "mean": [0.5, 0.5, 0.5], "std": [1, 1, 1]}));
         assert_eq!(border.unwrap(), "224, bicubic, longest and fill, filled with 128 128 128, mean 0.5, std 1");
         for (fields, said) in [
             (json!({"interpolation": "random"}), "pretrained_cfg.interpolation is random"),
@@ -119,7 +120,7 @@ mod tests {
             (json!({"input_size": [3, 256, 256]}), "pretrained_cfg.input_size is [3,256,256]"),
             (json!({"mean": [1]}), "pretrained_cfg.mean is [1]"),
         ] {
-            let error = told(fields).unwrap_err();
+            let error = described(fields).unwrap_err();
             assert!(error.contains(said), "{error}");
         }
         assert_eq!(pretrained_cfg("config.json", &json!({"model_type": "clip"}), config).unwrap(), None);

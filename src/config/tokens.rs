@@ -1,4 +1,4 @@
-//! Padding, start and end as a tokenizer's own files have them: `tokenizer_config.json`, `special_tokens_map.json` and
+//! Ids of padding, start and end in a tokenizer's own files: `tokenizer_config.json`, `special_tokens_map.json` and
 //! `tokenizer.json`, in transformers' form.
 
 use serde::{Deserialize, Serialize};
@@ -7,26 +7,26 @@ use serde_json::Value;
 use super::check::Problem;
 use super::{Error, ModelConfig, TextPool};
 
-/// How sentences are cleaned before they are cut into tokens.
+/// How sentences are cleaned before they are tokenized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Clean {
     /// Not at all, or by the tokenizer itself: big_vision's SigLIP, transformers' CLIP.
     None,
-    /// Lower case alone: big_vision's SigLIP 2.
+    /// Lower case only: big_vision's SigLIP 2.
     Lower,
-    /// Mended, HTML entities read, spaces single, lower case: open_clip's `lower`.
+    /// Encoding repaired as ftfy does, HTML entities decoded, whitespace collapsed, lower case: open_clip's `lower`.
     Mended,
-    /// The same in the case it has: open_clip's `whitespace`.
+    /// The same without lower case: open_clip's `whitespace`.
     Spaced,
-    /// As `Mended`, `_` as a space and ASCII punctuation left out: open_clip's `canonicalize`.
+    /// As `Mended`, with `_` as a space and ASCII punctuation removed: open_clip's `canonicalize`.
     Canonical,
-    /// ASCII punctuation left out, `_` too, spaces single, lower case: transformers' SigLIP.
+    /// ASCII punctuation removed, `_` too, whitespace collapsed, lower case: transformers' SigLIP.
     Unpunctuated,
 }
 
 impl Clean {
-    /// What a class of transformers' tokenizers does besides what its `tokenizer.json` says.
+    /// The cleaning of a class of transformers' tokenizers, which is not in its `tokenizer.json`.
     pub fn of_class(class: &str) -> Clean {
         match class.trim_end_matches("Fast") {
             "SiglipTokenizer" => Clean::Unpunctuated,
@@ -36,7 +36,7 @@ impl Clean {
     }
 }
 
-/// What the files say; None where they say nothing.
+/// Ids and settings of the files; None where they have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpecialIds {
     pub pad: Option<i64>,
@@ -44,22 +44,22 @@ pub struct SpecialIds {
     pub end: Option<i64>,
     /// `add_bos_token`: whether rows begin with the start.
     pub adds_start: Option<bool>,
-    /// Tokens of a row, where that is a number of this world.
+    /// `model_max_length`, where it is a limit.
     pub longest: Option<usize>,
 }
 
-/// A file: its name for messages, and what is in it.
+/// A file's name, for error messages, and its contents.
 type File<'a> = (&'a str, &'a Value);
 
-/// Reads the files there are; later ones fill in what earlier ones leave open.
+/// Reads the files; of several that have a field, the first counts.
 ///
 /// # Errors
-/// [`Error::Tokens`] for what rows are not made by, naming the file.
+/// [`Error::Tokens`] for a setting that is not supported, naming the file.
 pub fn special_ids(files: &[File]) -> Result<SpecialIds, Error> {
     let token = |name: &str| {
         files.iter().find_map(|(origin, json)| {
             let found = json.get(name)?;
-            // A token, or one with how it is to be found in texts.
+            // A token, or an object that holds it.
             let text = found.as_str().or_else(|| found.get("content")?.as_str())?;
             Some((*origin, text))
         })
@@ -69,7 +69,7 @@ pub fn special_ids(files: &[File]) -> Result<SpecialIds, Error> {
         if let Some(id) = files.iter().find_map(|(_, json)| id_of(json, text)) {
             return Ok(Some(id));
         }
-        // Where there is no vocabulary beside it, ids cannot be told.
+        // Without a vocabulary among the files the id is unknown.
         let has_vocabulary = files.iter().any(|(_, json)| json.pointer("/model/vocab").is_some());
         if !has_vocabulary {
             return Ok(None);
@@ -95,7 +95,7 @@ pub fn special_ids(files: &[File]) -> Result<SpecialIds, Error> {
         start: id("bos_token")?,
         end: id("eos_token")?,
         adds_start: setting("add_bos_token").and_then(|(_, found)| found.as_bool()),
-        // Where there is no limit, the files have a number far beyond all contexts.
+        // Without a limit, the files have a number far beyond any context length.
         longest: longest.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= 1 << 20),
     })
 }
@@ -142,7 +142,7 @@ impl SpecialIds {
         } else {
             text.sot_id = start.or(text.sot_id);
             match (text.pool_type, end) {
-                // What the model looks for is its configuration's.
+                // The model pools at the id of its configuration.
                 (TextPool::Eos, Some(end)) if end != text.eot_id => notes.push(format!(
                     "the tokenizer ends texts with id {end}, the model looks for {}: texts end with the model's",
                     text.eot_id
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_rows_are_not_made_by_is_refused() {
+    fn settings_that_are_not_supported_are_refused() {
         let vocabulary = json!({"model": {"vocab": {"a": 0}}});
         for (config, said) in [
             (json!({"padding_side": "left"}), "padding_side is \"left\", expected \"right\""),

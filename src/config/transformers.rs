@@ -26,7 +26,7 @@ const SIGLIP_EOT: i64 = 1;
 const GEMMA: usize = 256_000;
 const GEMMA_PAD: i64 = 0;
 
-/// One section of the file, with its place for messages.
+/// One section of the file, with its path for error messages.
 struct Section<'a> {
     at: &'static str,
     fields: &'a Value,
@@ -58,7 +58,7 @@ impl Section<'_> {
         self.read(name, default, "an id", Value::as_i64)
     }
 
-    /// Transformer blocks whose width, heads, MLP width, activation and eps are these where nothing is said.
+    /// Transformer blocks, with these defaults for width, heads, MLP width, activation and eps.
     fn blocks(&self, [width, heads, mlp_dim]: [usize; 3], act: Act, norm_eps: f32) -> Result<Transformer, Problem> {
         Ok(Transformer {
             width: self.size("hidden_size", width)?,
@@ -139,7 +139,7 @@ fn three_channels(vision: &Section) -> Result<(), Problem> {
 
 fn clip(json: &Value) -> Result<Model, Problem> {
     let (mut vision, mut text) = sections(json);
-    // Fields of old, which `CLIPConfig` still puts over the sections, the class's defaults with them.
+    // Legacy fields, which `CLIPConfig` still overwrites the sections with, defaults included.
     for (section, old) in [(&mut vision, "vision_config_dict"), (&mut text, "text_config_dict")] {
         if let Some(fields) = json.get(old).filter(|fields| fields.is_object()) {
             *section = Section { at: old, fields };
@@ -184,7 +184,7 @@ fn clip(json: &Value) -> Result<Model, Problem> {
             }),
             pool_type,
             head: Some(Head { bias: false }),
-            // For people to read; the class's defaults may be beyond a small vocabulary.
+            // Only described, not used; the class's default may be beyond a small vocabulary.
             pad_id: text.id("pad_token_id", 1)?.clamp(0, vocab_size as i64 - 1),
             sot_id: (0..vocab_size as i64).contains(&sot_id).then_some(sot_id),
             eot_id,

@@ -6,7 +6,7 @@ use crate::tokenize;
 
 /// Tokens of a sentence.
 const CONTEXT: usize = 77;
-/// Pixels along a side, of the models it knows.
+/// Image sizes of the models it knows, in pixels.
 const SIZES: [usize; 6] = [224, 240, 288, 336, 384, 448];
 
 /// In what its preprocessing differs from the model's; None where it does not.

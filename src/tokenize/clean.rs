@@ -1,4 +1,4 @@
-//! What happens to a sentence before it is cut into tokens, by whose numbers are followed.
+//! What happens to a sentence before it is tokenized.
 
 use std::borrow::Cow;
 
@@ -26,15 +26,15 @@ impl Clean {
     }
 }
 
-/// Broken encodings, curly quotes, ligatures and widths as ftfy mends them, then HTML entities, twice.
+/// Broken encodings, curly quotes, ligatures and widths repaired as ftfy does, then HTML entities decoded twice.
 fn mended(text: &str) -> String {
-    // plsfix 0.1.8 leaves colours of terminals in, which ftfy takes out.
+    // plsfix 0.1.8 keeps terminal colors, which ftfy removes.
     let text = plsfix::fix_text(&without_colours(text), None);
     let text = htmlize::unescape(text);
     htmlize::unescape(text).into_owned()
 }
 
-/// Without the sequences that terminals take for colours: ESC, `[`, digits and semicolons, a letter.
+/// Without the escape sequences of terminal colors: ESC, `[`, digits and semicolons, a letter.
 fn without_colours(text: &str) -> String {
     let mut parts = text.split("\u{1b}[");
     let mut out = parts.next().unwrap_or_default().to_owned();

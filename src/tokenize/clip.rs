@@ -8,14 +8,14 @@ const MERGES: &str = include_str!("clip_merges.txt");
 /// Words, as transformers finds them.
 const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
-/// As open_clip's pattern in Python finds them, which is for any case: endings alone differ for it, and the one mark whose
-/// capital is a letter (a Greek subscript iota) is neither a letter nor anything else.
+/// As open_clip's case-insensitive pattern finds them in Python: only contractions depend on case, and the one mark whose
+/// capital is a letter (a Greek subscript iota) matches no class.
 const WORDS_OF_ANY_CASE: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}\x{345}]+";
 
-/// What stands for the start and the end of a sentence.
+/// Spelling of the start and end tokens.
 #[derive(Clone, Copy)]
 pub enum Spelling {
-    /// open_clip's, where such words in a sentence are read as the marks themselves.
+    /// open_clip's, where such words in a sentence become these tokens.
     OpenClip,
     /// transformers', and every `tokenizer.json`'s.
     Transformers,
@@ -29,7 +29,7 @@ impl Spelling {
         }
     }
 
-    /// This spelling of a token that may be one of the marks in the other.
+    /// This spelling of a token that may be the start or end token in the other.
     pub fn mark_of(self, token: &str) -> &str {
         let ours = Spelling::OpenClip.marks();
         ours.iter().position(|mark| *mark == token).map_or(token, |at| self.marks()[at])

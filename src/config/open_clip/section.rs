@@ -1,11 +1,11 @@
-//! Fields of a section, each with its place for messages.
+//! Fields of a section, with their path for error messages.
 
 use serde_json::Value;
 
 use crate::config::Act;
 use crate::config::check::Problem;
 
-/// A section, with its place for messages.
+/// A section, with its path for error messages.
 #[derive(Clone, Copy)]
 pub struct Section<'a> {
     pub at: &'static str,
@@ -51,7 +51,7 @@ impl Section<'_> {
         ratio.map(|ratio| (width as f64 * ratio) as usize).ok_or_else(|| self.wrong("mlp_ratio", "0.01 to 64"))
     }
 
-    /// Fields that have to be as they are by default, as no tower follows them.
+    /// Refuses fields that are not at their default, as no tower implements them.
     pub fn refuse(&self, names: &[&str]) -> Result<(), Problem> {
         let idle = |value: &Value| value.as_bool() == Some(false);
         match names.iter().find(|name| self.get(name).is_some_and(|value| !idle(value))) {
