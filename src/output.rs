@@ -13,9 +13,11 @@ use crate::setting::Setting;
 pub enum Error {
     #[error("{path} exists")]
     Exists { path: String },
-    #[error("{path} exists and is no folder of clip-onnx (it has no manifest.json of ours); it is never replaced")]
+    #[error(
+        "{path} exists and is no folder of clip-onnx (it has no manifest.json of ours); it is not replaced, whatever is asked"
+    )]
     NotOurs { path: String },
-    #[error("{path} holds {found}, which no export wrote; it is never replaced")]
+    #[error("{path} holds {found}, which no export wrote; it is not replaced, whatever is asked")]
     Foreign { path: String, found: String },
     #[error("{path} is {what}, not {expected}")]
     Kind { path: String, what: &'static str, expected: &'static str },

@@ -74,7 +74,7 @@ pub struct Params {
     map: &'static KeyMap,
     entries: BTreeMap<String, Entry>,
     read: RefCell<BTreeSet<String>>,
-    /// Instead of reading, note what is asked for: see [`Params::recorder`].
+    /// What was asked for, in a [`Params::recorder`].
     recorded: Option<RefCell<BTreeMap<String, Wanted>>>,
 }
 
@@ -109,8 +109,9 @@ impl Params {
         Ok(Params { map, entries, read: RefCell::default(), recorded: None })
     }
 
-    /// Parameters that answer every request with zeros and remember it: building a tower over
-    /// them lists what its configuration needs, with no checkpoint at hand.
+    /// Parameters that answer every request with zeros and record it: building a tower over them lists what its
+    /// configuration needs, without a checkpoint. Nothing is computed from the zeros, as what is folded is computed when
+    /// it is written.
     pub fn recorder() -> Params {
         Params {
             map: &maps()[0],
@@ -179,12 +180,12 @@ impl Params {
         self.entries.insert(name.to_owned(), Entry { tensor, heads: None });
     }
 
-    /// Takes parameters away.
+    /// Removes the parameters whose names are `unwanted`.
     pub fn remove(&mut self, unwanted: impl Fn(&str) -> bool) {
         self.entries.retain(|name, _| !unwanted(name));
     }
 
-    /// Checks the head count of an attention weight where its source stores heads apart.
+    /// Checks the head count of an attention weight where its source stores heads on an axis of their own.
     ///
     /// # Errors
     /// [`Error::Heads`] when it differs.
@@ -201,7 +202,7 @@ impl Params {
         }
     }
 
-    /// Heads of an attention weight, where its source stores them apart.
+    /// Heads of an attention weight, where its source stores them on an axis of their own.
     pub fn heads(&self, name: &str) -> Option<usize> {
         self.entries.get(name).and_then(|entry| entry.heads)
     }

@@ -78,7 +78,7 @@ pub enum Error {
     Conflict { a: Given, b: Given, reason: Cow<'static, str>, instead: Option<resolve::Instead> },
     #[error("{setting} holds nothing that can be used; expected {expected}")]
     Empty { setting: Setting, expected: &'static str },
-    #[error("the template `{text}` has no place for the label")]
+    #[error("the template `{text}` has no {{}} for the label")]
     Template { text: String },
     #[error("there are no labels")]
     NoLabels,

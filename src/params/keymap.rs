@@ -36,7 +36,7 @@ pub use row::{
 use row::{Contribution, Rename, expand};
 pub use stored::Stored;
 
-/// What a map says about one tower, or about what is outside both: rows, names that tell this naming from others, and
+/// What a map says about one tower, or about what is outside both: rows, names that only this naming has, and
 /// names of tensors that are not parameters.
 #[derive(Debug, Default)]
 pub struct Section {
@@ -76,7 +76,7 @@ impl Section {
         self
     }
 
-    /// Tensors that are not parameters; `*` at the end or the start stands for anything.
+    /// Names of tensors that are not parameters; `*` at the start or the end matches anything.
     pub fn ignore(mut self, pattern: impl Into<String>) -> Section {
         self.ignored.push(pattern.into());
         self

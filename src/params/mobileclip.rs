@@ -49,7 +49,7 @@ const DOWNSAMPLE: &[Row] = &[
     within("proj.1.", "downsample.proj.1.", MOBILE_ONE),
 ];
 
-/// FastViT. The network is one flat list: blocks, downsampling, blocks, …; the position convolution stands before the
+/// FastViT. The network is one flat list: blocks, downsampling, blocks, …; the position convolution is before the
 /// last blocks.
 const FASTVIT: &[Row] = &[
     within("patch_embed.{i}.", "stem.{i}.", MOBILE_ONE),

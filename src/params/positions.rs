@@ -1,6 +1,6 @@
 //! Resampling a grid of positions to another image size.
 //!
-//! Which rule resamples is a matter of whose numbers are wanted: big_vision zooms with corners
+//! The rule depends on whose numbers are to be reproduced: big_vision zooms with corners
 //! aligned (`scipy.ndimage.zoom`, order 1), open_clip and timm use antialiased bicubic with
 //! half-pixel centres (`F.interpolate`), and NaFlex antialiased bilinear.
 
@@ -80,8 +80,9 @@ fn four_samples(o: usize, to: usize, from: usize) -> Vec<f64> {
 }
 
 impl Params {
-    /// Resamples the image tower's position table from what `from` has to what `to`, the same
-    /// model at another image size, needs. The class token's row stays as it is.
+    /// Resamples the image tower's position table `[1, prefix + rows·columns, width]` (NaFlex `[rows, columns, width]`)
+    /// from the grid of `from` to that of `to`, the same model at another image size. The class token's row stays as it
+    /// is.
     ///
     /// # Errors
     /// A table that is missing or not of `from`'s shape.
@@ -94,17 +95,27 @@ impl Params {
             PositionLayout::Sequence { prefix } => prefix,
             PositionLayout::Grid => 0,
         };
+<<<<<<< HEAD
         let stored = self.get(NAME, &old.shape())?;
         let places = [1, prefix + grid[0] * grid[1], width];
+=======
+        let resized_shape = [1, prefix + grid[0] * grid[1], width];
+>>>>>>> 8f289e0 (params: folding into matrices is a file of its own; plain words in comments)
         let resized = if grid == [rows, columns] {
-            stored.reshape(&places)?
+            stored.reshape(&resized_shape)?
         } else {
             let values = stored.to_f32()?;
             let (class, patches) = values.split_at(prefix * width);
             let name = stored.source_names().join("`, `");
+<<<<<<< HEAD
             let patches = Tensor::from_f32(&name, &[rows, columns, width], patches);
             let new = resample(&patches, grid, Rule::of(&old, from.dialect))?.to_f32()?;
             Tensor::from_f32(&name, &places, &[class, &new].concat())
+=======
+            let old = Tensor::from_f32(&name, &[rows, columns, width], old);
+            let new = resample(&old, grid, Rule::of(vision, from.dialect))?.to_f32()?;
+            Tensor::from_f32(&name, &resized_shape, &[class, &new].concat())
+>>>>>>> 8f289e0 (params: folding into matrices is a file of its own; plain words in comments)
         };
         self.insert(NAME, resized);
         Ok(())
@@ -155,7 +166,7 @@ mod tests {
             let got = resample(&grid, to, rule).unwrap().to_f32().unwrap();
             assert_eq!(got.len(), expected.len());
             for (got, want) in got.iter().zip(expected) {
-                // torch sums in float32: two units in the last place of the largest value, 11.
+                // torch sums in float32: two units in the last digit of the largest value, 11.
                 assert!((got - want).abs() < 2.0 * f32::EPSILON * 11.0, "{rule:?} {to:?}: {got} {want}");
             }
         }

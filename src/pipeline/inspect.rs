@@ -9,6 +9,7 @@ use super::select::{Difference, differences, ranked, select};
 use super::{Error, Setting, Silent, Source};
 use crate::checkpoint::{self, Checkpoint, Skipped};
 use crate::config::ModelConfig;
+use crate::error::sentence;
 use crate::layout::manifest::Rule;
 use crate::onnx::graph::Parts;
 use crate::onnx::read::{Summary, summary};
@@ -140,7 +141,7 @@ fn checkpoint(checkpoint: &Checkpoint, source: &Source) -> Result<CheckpointRepo
     let params = match Params::from_checkpoint(checkpoint) {
         Ok(params) => params,
         Err(problem) => {
-            report.problem = Some(with_remedy(&Error::names(checkpoint, problem)));
+            report.problem = Some(sentence(&Error::names(checkpoint, problem)));
             return Ok(report);
         }
     };
@@ -177,7 +178,7 @@ fn checkpoint(checkpoint: &Checkpoint, source: &Source) -> Result<CheckpointRepo
                         Setting::Config
                     )
                 }
-                other => with_remedy(&other),
+                other => sentence(&other),
             });
             let dialect = source.dialect.unwrap_or(params.naming().dialect());
             if let Some((config, differences)) = ranked(&params, dialect).into_iter().next() {
@@ -188,14 +189,6 @@ fn checkpoint(checkpoint: &Checkpoint, source: &Source) -> Result<CheckpointRepo
         Err(problem) => return Err(problem),
     }
     Ok(report)
-}
-
-/// An error in one line, with what caused it and what would help.
-fn with_remedy(error: &Error) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    let chain =
-        std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ");
-    error.remedy().map_or(chain.clone(), |remedy| format!("{chain}; {remedy}"))
 }
 
 /// Builds both towers both ways, over a recorder: names and shapes tell all there is to count.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use clip_onnx::embed::{Embedder, Options};
+use clip_onnx::error::sentence;
 use clip_onnx::pipeline::{Export, ModelChoice, Progress, Silent, Source, export, inspect};
 use clip_onnx::verify::report::Verdict;
 use clip_onnx::verify::{EMBEDDING, Engine};
@@ -135,7 +136,7 @@ fn proven(folder: &str, file: &str) -> Result<(Vec<String>, f64), String> {
     let request = Export::new(case.join(file), out.path().join("out"))
         .model(ModelChoice::File(case.join("config.json")))
         .reference(case.join("reference.npz"));
-    let report = export(&request, &remarks).map_err(|e| e.to_string())?.report.unwrap();
+    let report = export(&request, &remarks).map_err(|e| sentence(&e))?.report.unwrap();
     assert_eq!(report.verdict, Verdict::Passed, "{folder}: {report}");
     Ok((remarks.0.into_inner().unwrap(), worst(&report)))
 }
@@ -256,7 +257,7 @@ fn exports_inside_a_hubs_cache_are_run() {
     std::fs::copy(&data, elsewhere.join("weights")).unwrap();
     std::fs::remove_file(&data).unwrap();
     symlink(elsewhere.join("weights"), &data).unwrap();
-    let error = verified(&snapshot).unwrap_err().to_string();
+    let error = clip_onnx::error::chain(&verified(&snapshot).unwrap_err());
     assert!(error.contains("outside the model directory"), "{error}");
 }
 
@@ -290,7 +291,7 @@ fn a_verdict_needs_something_to_compare_with_and_to_run() {
             notes: vec![],
             shown_in: None,
         };
-        clip_onnx::verify::verify(&request, &|_| {}).unwrap_err().to_string()
+        clip_onnx::error::chain(&clip_onnx::verify::verify(&request, &|_| {}).unwrap_err())
     };
     assert!(verify(vec![out.join("text_model.onnx")], vec![]).contains("no engine"));
     assert!(verify(vec![], vec![Engine::Tract]).contains("no file to verify"));

@@ -2,6 +2,7 @@
 
 use clip_onnx::checkpoint::{Checkpoint, Format};
 use clip_onnx::config::ModelConfig;
+use clip_onnx::error::sentence;
 use clip_onnx::pipeline::{Convert, ModelChoice, Silent, convert, export};
 use prost::Message;
 
@@ -23,7 +24,7 @@ fn exporting_a_converted_checkpoint_gives_the_same_graphs() {
         let size = fixture.is_naflex().then(|| if fixture.name.ends_with("resized") { [24, 48] } else { [32, 32] });
         let outcome = convert(&request(&fixture, &converted, size), &Silent);
         if fixture.name.starts_with("mobileclip_s0") {
-            let error = outcome.unwrap_err().to_string();
+            let error = sentence(&outcome.unwrap_err());
             assert!(error.contains("RepMixer blocks"), "{error}");
             continue;
         }
@@ -117,7 +118,7 @@ fn naflex_converts_only_when_frozen() {
     let fixture = Fixture::named("siglip2_naflex_tiny");
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("open_clip.safetensors");
-    let error = convert(&request(&fixture, &out, None), &Silent).unwrap_err().to_string();
+    let error = sentence(&convert(&request(&fixture, &out, None), &Silent).unwrap_err());
     assert!(error.contains("--image-size"), "{error}");
     assert!(!out.exists());
 }

@@ -34,7 +34,9 @@ fn bench_times_towers_in_processes_of_their_own() {
         .run("bench out --engine onnxruntime --ort-lib config.json")
         .refused(&["config.json", "no ONNX Runtime library"]);
     bench.run("bench out --engine tract --ort-lib libonnxruntime.so").refused(&["libonnxruntime.so", "leave it out"]);
-    bench.run(&format!("{EXPORT} --force --no-verify --ort-lib libonnxruntime.so")).refused(&["leave out --ort-lib"]);
+    bench
+        .run(&format!("{EXPORT} --force --no-verify --ort-lib libonnxruntime.so"))
+        .refused(&["--no-verify and --ort-lib"]);
     for flag in ["--threads", "--tokens", "--batches"] {
         assert!(
             bench.run(&format!("bench out {flag} 0")).err.contains(flag.trim_start_matches('-').trim_end_matches("es"))
@@ -85,7 +87,7 @@ fn precisions_are_named_measured_and_told() {
     for (flags, said) in [
         ("--precision int5", "expected fp32, fp16, fp16-weights"),
         ("--max-drop 3", "how far a cosine may fall"),
-        ("--no-verify --bench", "cannot be used with"),
+        ("--no-verify --bench", "--no-verify and --bench do not go together"),
     ] {
         let outcome = bench.run(&format!("{EXPORT} {flags}"));
         assert_eq!(outcome.code, Some(2), "{flags}");

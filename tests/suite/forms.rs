@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use clip_onnx::error::sentence;
 use clip_onnx::pipeline::{Silent, export};
 use prost::Message;
 
@@ -14,7 +15,7 @@ fn graphs(fixture: &Fixture, checkpoint: &Path) -> Result<[Vec<u8>; 2], String> 
     let mut request = fixture.export_to(&folder.path().join("out"));
     request.source.checkpoint = checkpoint.to_owned();
     request = request.unverified();
-    export(&request, &Silent).map_err(|e| e.to_string())?;
+    export(&request, &Silent).map_err(|e| sentence(&e))?;
     Ok(["vision_model.onnx", "text_model.onnx"].map(|file| {
         let mut model = model(&request.output.folder.join(file));
         model.metadata_props.retain(|p| !p.key().starts_with("source_"));

@@ -256,7 +256,7 @@ fn photographs_give_the_same_through_bytes() {
     let found = described(&bench, "out/visual/model.onnx");
     assert_eq!(ports(&found.outputs), ["image_embedding float [batch_size, 48]"]);
     bench.run(&format!("{EXPORT} --force --image float --resize")).refused(&["--resize", "--image float"]);
-    bench.run(&format!("{EXPORT} --force --image uint8 --layout immich")).refused(&["immich feeds float", "--layout"]);
+    bench.run(&format!("{EXPORT} --force --image uint8 --layout immich")).refused(&["--image and --layout immich"]);
     bench.run(&format!("{EXPORT} --force --resize --opset 17")).refused(&["opset 17", "--opset 18"]);
     bench
         .run(&format!("{EXPORT} --force --outputs last_hidden_state --layout immich"))

@@ -97,7 +97,7 @@ fn outcome(fixture: &Fixture, config: &Value) -> Outcome {
     request.source.model = ModelChoice::File(path);
     request.proof.batches = Some(vec![2]);
     match export(&request, &Silent) {
-        Err(error) => Outcome::Refused(error.to_string()),
+        Err(error) => Outcome::Refused(clip_onnx::error::sentence(&error)),
         Ok(exported) => {
             let report = exported.report.unwrap();
             match worst(&report) {

@@ -72,8 +72,7 @@ fn the_same_options_give_the_same_bytes() {
     let (fixture, folder) = (Fixture::named("siglip_tiny"), tempfile::tempdir().unwrap());
     let bytes = |name: &str| {
         let out = folder.path().join(name);
-        let exported =
-            exported(|request| *request = request.clone().unverified(), &fixture, &out);
+        let exported = exported(|request| *request = request.clone().unverified(), &fixture, &out);
         assert_eq!(exported.files.len(), 14);
         exported.files.iter().map(|file| std::fs::read(&file.path).unwrap()).collect::<Vec<_>>()
     };

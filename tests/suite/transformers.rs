@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clip_onnx::checkpoint::Checkpoint;
 use clip_onnx::config::{Act, Dialect, ModelConfig, TextPool};
+use clip_onnx::error::sentence;
 use clip_onnx::pipeline::{Convert, Export, ModelChoice, Silent, convert, export};
 use clip_onnx::verify::EMBEDDING;
 
@@ -72,11 +73,11 @@ fn the_configuration_beside_the_weights_is_followed() {
         let mut wrong = right.clone();
         wrong[section][field] = value;
         std::fs::write(&path, wrong.to_string()).unwrap();
-        let error = export(&request, &Silent).unwrap_err().to_string();
+        let error = sentence(&export(&request, &Silent).unwrap_err());
         assert!(error.contains(said) && error.contains("config.json"), "{field}: {error}");
     }
     std::fs::write(&path, "{").unwrap();
-    let error = export(&request, &Silent).unwrap_err().to_string();
+    let error = sentence(&export(&request, &Silent).unwrap_err());
     assert!(error.contains("config.json is not a model configuration: the file: EOF"), "{error}");
     // Another eps is no error, and is noticed.
     let mut wrong = right.clone();
@@ -86,7 +87,7 @@ fn the_configuration_beside_the_weights_is_followed() {
     // Without a configuration, small dims like these are no known model's.
     std::fs::remove_file(&path).unwrap();
     request.output.folder = bench.path().join("none");
-    let error = export(&request, &Silent).unwrap_err().to_string();
+    let error = sentence(&export(&request, &Silent).unwrap_err());
     assert!(error.contains("no known model has these shapes"), "{error}");
     // It may be named instead, wherever it is.
     request.source.model = ModelChoice::File(folder("siglip").join("config.json"));
@@ -125,7 +126,7 @@ fn image_processors_say_how_pixels_are_made() {
     // The class's own size, where none is given.
     std::fs::write(bench.path().join("preprocessor_config.json"), "{}").unwrap();
     request.output.replace = true;
-    let error = export(&request, &Silent).unwrap_err().to_string();
+    let error = sentence(&export(&request, &Silent).unwrap_err());
     assert!(error.contains("size is 224x224, by the processor's default, expected the 32x32"), "{error}");
 }
 
@@ -176,13 +177,13 @@ fn files_beside_the_weights_that_say_nothing_are_named() {
     ] {
         std::fs::write(bench.path().join("config.json"), &right).unwrap();
         std::fs::write(bench.path().join(file), text).unwrap();
-        let error = export(&request, &Silent).unwrap_err().to_string();
+        let error = sentence(&export(&request, &Silent).unwrap_err());
         assert!(error.contains(said), "{file} {text}: {error}");
     }
     std::fs::remove_file(bench.path().join("preprocessor_config.json")).unwrap();
     std::fs::remove_file(bench.path().join("config.json")).unwrap();
     std::fs::create_dir(bench.path().join("config.json")).unwrap();
-    let error = export(&request, &Silent).unwrap_err().to_string();
+    let error = sentence(&export(&request, &Silent).unwrap_err());
     assert!(error.contains("config.json: cannot be read: is a directory"), "{error}");
 }
 
@@ -245,7 +246,7 @@ fn other_dialects_are_open_to_known_models_only() {
     let bench = tempfile::tempdir().unwrap();
     let mut request = request("siglip", &bench.path().join("out"));
     request.source.dialect = Some(Dialect::OpenClip);
-    let error = export(&request, &Silent).unwrap_err().to_string();
+    let error = sentence(&export(&request, &Silent).unwrap_err());
     assert!(error.contains("has no `open_clip` dialect"), "{error}");
     let known = ModelConfig::named("ViT-B-16-SigLIP").unwrap();
     let transformers = known.in_dialect(Dialect::Transformers).unwrap();
