@@ -95,27 +95,17 @@ impl Params {
             PositionLayout::Sequence { prefix } => prefix,
             PositionLayout::Grid => 0,
         };
-<<<<<<< HEAD
         let stored = self.get(NAME, &old.shape())?;
-        let places = [1, prefix + grid[0] * grid[1], width];
-=======
         let resized_shape = [1, prefix + grid[0] * grid[1], width];
->>>>>>> 8f289e0 (params: folding into matrices is a file of its own; plain words in comments)
         let resized = if grid == [rows, columns] {
             stored.reshape(&resized_shape)?
         } else {
             let values = stored.to_f32()?;
             let (class, patches) = values.split_at(prefix * width);
             let name = stored.source_names().join("`, `");
-<<<<<<< HEAD
             let patches = Tensor::from_f32(&name, &[rows, columns, width], patches);
             let new = resample(&patches, grid, Rule::of(&old, from.dialect))?.to_f32()?;
-            Tensor::from_f32(&name, &places, &[class, &new].concat())
-=======
-            let old = Tensor::from_f32(&name, &[rows, columns, width], old);
-            let new = resample(&old, grid, Rule::of(vision, from.dialect))?.to_f32()?;
             Tensor::from_f32(&name, &resized_shape, &[class, &new].concat())
->>>>>>> 8f289e0 (params: folding into matrices is a file of its own; plain words in comments)
         };
         self.insert(NAME, resized);
         Ok(())
