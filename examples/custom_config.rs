@@ -8,8 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [checkpoint, config, folder] = &arguments[..] else {
         return Err("usage: custom_config CHECKPOINT CONFIG.json FOLDER".into());
     };
-    let mut config = ModelConfig::read(config.as_ref())?;
-    config.model = "my-own-model".to_owned();
+    let config = ModelConfig::read(config.as_ref())?.with(|model| model.model = "my-own-model".to_owned())?;
     let exported = Export::new(checkpoint, folder).model(ModelChoice::Given(Box::new(config))).unverified().write()?;
     println!("{} in {} files", exported.selected.config.model, exported.files.len());
     Ok(())
