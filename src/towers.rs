@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use crate::config::{Dialect, ModelConfig, TextCfg, VisionCfg};
-use crate::onnx::graph::{Dim, ElementType, Graph};
-use crate::onnx::{Ops, Target, Value};
+use crate::onnx::graph::{Dim, ElementType};
+use crate::onnx::{Graph, Ops, Target, Value};
 use crate::params::{Error, Params, Wanted};
 use crate::ports::Ports;
 use crate::tensor::Tensor;

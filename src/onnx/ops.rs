@@ -3,7 +3,8 @@
 //!
 //! <https://onnx.ai/onnx/operators/>
 
-use super::graph::{Attribute, Graph, Value};
+use super::builder::Graph;
+use super::graph::{Attribute, Value};
 
 /// What a convolution is besides its weights; pairs are height and width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

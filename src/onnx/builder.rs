@@ -1,0 +1,154 @@
+//! A graph under construction.
+//!
+//! [`Value`] is a copyable index and what was built lies in a `RefCell`, so builders pass values around without
+//! lifetimes. A graph only records what is built: which target it is for matters once it is finished.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use super::Target;
+use super::graph::{Attribute, Data, Dim, ElementType, Initializer, Ones, Parts, Port, Value};
+use super::program::{Attributes, Call, Program, Step};
+use crate::tensor::Tensor;
+
+/// A model under construction.
+pub struct Graph {
+    pub name: String,
+    target: Target,
+    program: RefCell<Program>,
+    /// Where the next step goes, if not behind all others.
+    cursor: Cell<Option<usize>>,
+    metadata: RefCell<BTreeMap<String, String>>,
+}
+
+impl Graph {
+    pub fn new(name: &str, target: Target) -> Graph {
+        Graph {
+            name: name.to_owned(),
+            target,
+            program: RefCell::default(),
+            cursor: Cell::default(),
+            metadata: RefCell::default(),
+        }
+    }
+
+    /// What operators are spelled for.
+    pub fn target(&self) -> Target {
+        self.target
+    }
+
+    /// Declares an input.
+    pub fn input(&self, name: &str, element_type: ElementType, dims: Vec<Dim>) -> Value {
+        self.declare(Port { name: name.to_owned(), element_type, dims }, None)
+    }
+
+    /// Declares an input that may be left out and that nothing reads, for runtimes that feed it: int32, with ones where
+    /// it is left out.
+    pub fn ignored_input(&self, name: &str, dims: Vec<Dim>) {
+        let lengths = dims.iter().map(|dim| if let Dim::Fixed(n) = dim { *n } else { 1 }).collect();
+        let port = Port { name: name.to_owned(), element_type: ElementType::Int32, dims };
+        self.declare(port, Some(Data::Packed(std::sync::Arc::new(Ones(lengths)))));
+    }
+
+    fn declare(&self, port: Port, default: Option<Data>) -> Value {
+        let value = self.value();
+        self.push(Step::Input { value, port, default });
+        value
+    }
+
+    /// Declares `value` an output, under its public name.
+    pub fn output(&self, value: Value, name: &str, element_type: ElementType, dims: Vec<Dim>) {
+        self.push(Step::Output { value, port: Port { name: name.to_owned(), element_type, dims } });
+    }
+
+    /// Gives a value a name to read in a viewer.
+    pub fn rename(&self, value: Value, name: &str) {
+        self.push(Step::Name { value, name: name.to_owned() });
+    }
+
+    /// Adds an operator call with one output; the node is named after `path` and its operator.
+    pub fn node(&self, path: &str, op_type: &'static str, inputs: &[Value], attributes: Attributes) -> Value {
+        let [value] = self.node_with(path, op_type, inputs, attributes);
+        value
+    }
+
+    /// As [`Graph::node`], with `N` outputs.
+    pub fn node_with<const N: usize>(
+        &self,
+        path: &str,
+        op_type: &'static str,
+        inputs: &[Value],
+        attributes: Vec<(&'static str, Attribute)>,
+    ) -> [Value; N] {
+        let outputs = std::array::from_fn(|_| self.value());
+        let (inputs, path) = (inputs.to_vec(), path.to_owned());
+        self.push(Step::Call(Call { path, op_type, attributes, inputs, outputs: outputs.to_vec() }));
+        outputs
+    }
+
+    /// A named constant that the writer reads from `tensor`.
+    pub fn initializer(&self, name: &str, tensor: Tensor) -> Value {
+        let value = self.value();
+        let initializer = Initializer { name: name.to_owned(), data: Data::Float(tensor) };
+        self.push(Step::Initializer { value, initializer });
+        value
+    }
+
+    /// A small integer constant; equal ones are shared.
+    pub fn int64(&self, dims: &[usize], values: &[i64]) -> Value {
+        let list: Vec<String> = values.iter().map(i64::to_string).collect();
+        let kind = if dims.is_empty() { "index" } else { "ints" };
+        let data = Data::Int64 { dims: dims.to_vec(), values: values.to_vec() };
+        self.shared(format!("constants/{kind}_{}", list.join("_")), data)
+    }
+
+    /// A number; equal ones are shared.
+    pub fn scalar(&self, value: f32) -> Value {
+        self.number(value, 0)
+    }
+
+    /// A number with `rank` axes of length 1.
+    pub fn number(&self, value: f32, rank: usize) -> Value {
+        let kind = if rank == 0 { "float".to_owned() } else { format!("float{rank}d") };
+        let data = Data::Float(Tensor::from_f32("constant", &vec![1; rank], &[value]));
+        self.shared(format!("constants/{kind}_{value:e}"), data)
+    }
+
+    /// An optional input that is left out.
+    pub fn absent(&self) -> Value {
+        let value = self.value();
+        self.push(Step::Absent { value });
+        value
+    }
+
+    fn shared(&self, name: String, data: Data) -> Value {
+        let value = self.value();
+        self.push(Step::Shared { value, initializer: Initializer { name, data } });
+        value
+    }
+
+    /// Adds a `metadata_props` entry.
+    pub fn set_metadata(&self, key: &str, value: impl Into<String>) {
+        self.metadata.borrow_mut().insert(key.to_owned(), value.into());
+    }
+
+    /// The finished parts.
+    pub fn into_parts(self) -> Parts {
+        self.program.into_inner().finish(self.name, self.target, self.metadata.into_inner())
+    }
+
+    fn value(&self) -> Value {
+        self.program.borrow_mut().value()
+    }
+
+    fn push(&self, step: Step) {
+        let steps = &mut self.program.borrow_mut().steps;
+        match self.cursor.get() {
+            Some(at) => {
+                steps.insert(at, step);
+                self.cursor.set(Some(at + 1));
+            }
+            None => steps.push(step),
+        }
+    }
+}
