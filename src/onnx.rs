@@ -2,24 +2,22 @@
 //!
 //! Knows tensors, not models; it could be a crate of its own.
 
-mod apart;
-pub mod legalize {
-    pub use super::apart::norms_apart as decompose_layer_norms;
-}
-mod attention;
 pub mod builder;
+pub mod composite;
 pub(crate) mod encode;
 pub mod graph;
+pub mod legalize;
 pub mod ops;
 mod program;
 pub mod proto;
 pub mod read;
 pub mod target;
+#[cfg(test)]
+pub mod testing;
 pub mod write;
 
-pub use apart::norms_apart;
-pub use attention::{Heads, Mask, attention};
 pub use builder::Graph;
+pub use composite::{CompositeOps, HeadRows, Heads, Mask};
 pub use graph::{Dim, Value};
 pub use ops::{ConvAttributes, Ops};
 pub use target::Target;

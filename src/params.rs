@@ -121,6 +121,13 @@ impl Params {
         }
     }
 
+    /// These parameters, by their canonical names.
+    #[cfg(test)]
+    pub(crate) fn given(tensors: impl IntoIterator<Item = (String, Tensor)>) -> Params {
+        let entries = tensors.into_iter().map(|(name, tensor)| (name, Entry { tensor, heads: None })).collect();
+        Params { map: &maps()[0], entries, read: RefCell::default(), recorded: None }
+    }
+
     /// What was asked of a [`Params::recorder`].
     pub fn into_wanted(self) -> BTreeMap<String, Wanted> {
         self.recorded.map(RefCell::into_inner).unwrap_or_default()

@@ -1,42 +1,46 @@
 //! Configuration + parameters → graphs. The one place where both meet.
 //!
-//! No tower asks which checkpoint its parameters came from: choices are fields of the
-//! configuration, and parameters are read strictly, by name and shape.
+//! No tower asks which checkpoint its parameters came from: choices are fields of the configuration, and parameters are
+//! read strictly, by name and shape. Nor does a tower know its target, which [`crate::onnx::legalize`] handles, or how its
+//! outputs are declared, which is decided here.
 
 use std::collections::BTreeMap;
 
-use crate::config::{Dialect, ModelConfig, TextCfg, VisionCfg};
+use crate::config::{Dialect, ModelConfig, TextCfg};
 use crate::onnx::graph::{Dim, ElementType};
-use crate::onnx::{Graph, Ops, Target, Value};
+use crate::onnx::{CompositeOps, Graph, Ops, Target, Value};
 use crate::params::{Error, Params, Wanted};
 use crate::ports::Ports;
 use crate::tensor::Tensor;
 
 mod convs;
-mod fastvit;
-mod image;
 mod layers;
-mod naflex;
 mod pool;
+mod rep_mixer;
 mod scope;
+#[cfg(test)]
+mod testing;
 mod text;
-mod vit;
+mod vision;
 
-pub use image::cannot_resize;
-use scope::Scope;
+use scope::{Options, Scope};
+pub use vision::cannot_resize;
 
 /// The output of a graph with both towers.
 pub const LOGITS_PER_IMAGE: &str = "logits_per_image";
 /// The output of a graph with labels inside.
 pub const PROBABILITIES: &str = "probabilities";
 
+/// Number of ids in a text, if it is not fixed.
 const SEQUENCE: Dim = Dim::Named("sequence_length");
+/// Number of patches of an image, if it is not fixed.
+const PATCHES: Dim = Dim::Named("num_patches");
 
-/// How towers are written down. What they compute is the configuration's; none of these changes it
-/// by more than rounding.
+/// How graphs are built. What they compute is given by the configuration; none of these options changes it by more than
+/// rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Build {
-    /// What operators are spelled for.
+    /// The runtimes the graph is for.
     pub target: Target,
     /// Names and types of inputs and outputs.
     pub ports: Ports,
@@ -44,14 +48,14 @@ pub struct Build {
     pub batch: Option<usize>,
     /// L2-normalise the embeddings.
     pub normalize: bool,
-    /// Training-time branches, BatchNorms, layer scales and the attention scale become part of the
-    /// weights beside them.
+    /// Training-time branches, BatchNorms, layer scales and the attention scale become part of the weights next to
+    /// them.
     pub fold: bool,
-    /// The last block is computed for the pooled place alone.
+    /// The last block is computed for the pooled position alone.
     pub last_block: bool,
     /// The MAP head's query, a constant, is folded into its keys.
     pub map_query: bool,
-    /// Causal text is cut in the graph behind the batch's last pooled place, where the target allows
+    /// Causal text is cut in the graph behind the batch's last pooled position, where the target allows
     /// lengths that depend on data.
     pub text_cut: bool,
     /// Text of any length up to the context is taken: `input_ids [batch_size, sequence_length]`. Where padding
@@ -92,6 +96,65 @@ impl Build {
             && self.target.profile.data_dependent_shapes
             && text.ends_where_pooled()
     }
+
+    fn options(&self, config: &ModelConfig) -> Options {
+        Options {
+            batch: self.rows(),
+            fold: self.fold,
+            last_block: self.last_block,
+            map_query: self.map_query,
+            dynamic_text: self.dynamic_text,
+            cut_text: self.cuts_text(&config.text_cfg),
+            plain_depthwise: self.plain_depthwise,
+        }
+    }
+}
+
+/// Which outputs of a tower are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Want {
+    /// The embedding only: the last block need not be computed for all positions.
+    Pooled,
+    /// All positions as well.
+    Tokens,
+}
+
+impl Want {
+    fn tokens_if(shown: bool) -> Want {
+        if shown { Want::Tokens } else { Want::Pooled }
+    }
+}
+
+/// The outputs of a tower.
+struct Encoded {
+    /// Always there with [`Want::Tokens`].
+    tokens: Option<Tokens>,
+    /// The embedding, `[B, embed_dim]`.
+    pooled: Value,
+}
+
+/// All positions after the last block.
+struct Tokens {
+    /// `[B, N, D]`
+    normed: Value,
+    /// The same before the final LayerNorm.
+    unnormed: Value,
+    /// Whether the first position is the class token.
+    class_token: bool,
+    /// N, if it is known at export.
+    positions: Option<usize>,
+    width: usize,
+}
+
+impl Encoded {
+    fn pooled(pooled: Value) -> Encoded {
+        Encoded { tokens: None, pooled }
+    }
+
+    fn with_tokens(pooled: Value, normed: Value, positions: Option<usize>, width: usize) -> Encoded {
+        let tokens = Tokens { normed, unnormed: normed, class_token: false, positions, width };
+        Encoded { tokens: Some(tokens), pooled }
+    }
 }
 
 /// The image tower: `pixel_values [batch_size, 3, H, W]` (or NaFlex's four inputs) →
@@ -100,19 +163,15 @@ impl Build {
 /// # Errors
 /// A parameter that is missing or has another shape.
 pub fn image(config: &ModelConfig, params: &Params, build: &Build) -> Result<Graph, Error> {
-    let graph = Graph::new("vision_model", build.target);
-    let s = Scope::root(&graph, params, build, "visual");
-    finish(&s, image_embedding(&s, config)?, build.ports.image_embeds, config);
-    Ok(graph)
-}
-
-/// The image tower up to its embedding, `[B, embed_dim]`.
-fn image_embedding(s: &Scope, config: &ModelConfig) -> Result<Value, Error> {
-    match &config.vision_cfg {
-        VisionCfg::Vit(vit) => vit::tower(s, config, vit),
-        VisionCfg::NaflexVit(vit) => naflex::tower(s, vit, config),
-        VisionCfg::FastVit(fastvit) => fastvit::tower(s, config, fastvit),
+    let (graph, options) = (Graph::new("vision_model", build.target), build.options(config));
+    let s = Scope::root(&graph, params, &options, "visual");
+    let want = Want::tokens_if(build.ports.hidden || build.ports.patches);
+    let encoded = vision::tower(&s, config, &build.ports, want)?;
+    if let Some(tokens) = &encoded.tokens {
+        image_tokens(&s, tokens, &build.ports);
     }
+    finish(&s, encoded.pooled, build.ports.image_embeds, config, build);
+    Ok(graph)
 }
 
 /// The text tower: `input_ids` int64 `[batch_size, context_length]` →
@@ -121,10 +180,14 @@ fn image_embedding(s: &Scope, config: &ModelConfig) -> Result<Value, Error> {
 /// # Errors
 /// As [`image()`].
 pub fn text(config: &ModelConfig, params: &Params, build: &Build) -> Result<Graph, Error> {
-    let graph = Graph::new("text_model", build.target);
-    let s = Scope::root(&graph, params, build, "text");
-    let embedding = text::tower(&s, &config.text_cfg, config.embed_dim)?;
-    finish(&s, embedding, build.ports.text_embeds, config);
+    let (graph, options) = (Graph::new("text_model", build.target), build.options(config));
+    let s = Scope::root(&graph, params, &options, "text");
+    let want = Want::tokens_if(build.ports.hidden);
+    let encoded = text::tower(&s, &config.text_cfg, config.embed_dim, &build.ports, want)?;
+    if let Some(tokens) = &encoded.tokens {
+        hidden(&s, tokens.normed, tokens, SEQUENCE);
+    }
+    finish(&s, encoded.pooled, build.ports.text_embeds, config, build);
     Ok(graph)
 }
 
@@ -136,12 +199,13 @@ pub fn text(config: &ModelConfig, params: &Params, build: &Build) -> Result<Grap
 /// # Errors
 /// As [`image()`] and [`logits()`].
 pub fn combined(config: &ModelConfig, params: &Params, build: &Build) -> Result<Graph, Error> {
-    let graph = Graph::new("model", build.target);
-    let root = |name: &str| Scope::root(&graph, params, build, name);
-    let visual = root("visual").with_rows("image_batch_size");
-    let image = l2_normalize(&visual, image_embedding(&visual, config)?, config);
-    let textual = root("text").with_rows("text_batch_size");
-    let text = text::tower(&textual, &config.text_cfg, config.embed_dim)?;
+    let (graph, options) = (Graph::new("model", build.target), build.options(config));
+    let root = |name: &str| Scope::root(&graph, params, &options, name);
+    let visual = root("visual").with_batch("image_batch_size");
+    let image = vision::tower(&visual, config, &build.ports, Want::Pooled)?.pooled;
+    let image = l2_normalize(&visual, image, config);
+    let textual = root("text").with_batch("text_batch_size");
+    let text = text::tower(&textual, &config.text_cfg, config.embed_dim, &build.ports, Want::Pooled)?.pooled;
     let text = l2_normalize(&textual, text, config);
 
     let s = root("logits");
@@ -150,8 +214,8 @@ pub fn combined(config: &ModelConfig, params: &Params, build: &Build) -> Result<
     let per_image = s.mul(per_image, s.scalar(logit_scale_exp));
     let per_image = logit_bias.map_or(per_image, |bias| s.add(per_image, s.scalar(bias)));
     let per_text = s.transpose(per_image, &[1, 0]);
-    graph.output(per_image, LOGITS_PER_IMAGE, ElementType::Float, vec![visual.rows(), textual.rows()]);
-    graph.output(per_text, "logits_per_text", ElementType::Float, vec![textual.rows(), visual.rows()]);
+    graph.output(per_image, LOGITS_PER_IMAGE, ElementType::Float, vec![visual.batch(), textual.batch()]);
+    graph.output(per_text, "logits_per_text", ElementType::Float, vec![textual.batch(), visual.batch()]);
     embeds(&textual, text, build.ports.text_embeds, config);
     embeds(&visual, image, build.ports.image_embeds, config);
     Ok(graph)
@@ -164,11 +228,12 @@ pub fn combined(config: &ModelConfig, params: &Params, build: &Build) -> Result<
 /// # Errors
 /// As [`image()`] and [`logits()`].
 pub fn classifier(config: &ModelConfig, params: &Params, build: &Build, labels: &Tensor) -> Result<Graph, Error> {
-    let graph = Graph::new("classifier", build.target);
-    let visual = Scope::root(&graph, params, build, "visual");
-    let image = l2_normalize(&visual, image_embedding(&visual, config)?, config);
+    let (graph, options) = (Graph::new("classifier", build.target), build.options(config));
+    let visual = Scope::root(&graph, params, &options, "visual");
+    let image = vision::tower(&visual, config, &build.ports, Want::Pooled)?.pooled;
+    let image = l2_normalize(&visual, image, config);
 
-    let s = Scope::root(&graph, params, build, "labels");
+    let s = Scope::root(&graph, params, &options, "labels");
     let Logits { logit_scale_exp, logit_bias, .. } = logits(config, params)?;
     let count = labels.shape()[0];
     let weight = labels.scaled(f64::from(logit_scale_exp)).permute(&[1, 0]);
@@ -178,12 +243,12 @@ pub fn classifier(config: &ModelConfig, params: &Params, build: &Build, labels: 
         Some(bias) => s.sigmoid(s.add(scores, s.scalar(bias))),
         None => s.softmax(scores, -1),
     };
-    graph.output(probabilities, PROBABILITIES, ElementType::Float, vec![visual.rows(), Dim::Fixed(count)]);
+    graph.output(probabilities, PROBABILITIES, ElementType::Float, vec![visual.batch(), Dim::Fixed(count)]);
     embeds(&visual, image, build.ports.image_embeds, config);
     Ok(graph)
 }
 
-/// What both towers of a configuration read, and the numbers beside them: names, shapes, heads.
+/// What both towers of a configuration read, and the logits' numbers: names, shapes, heads.
 ///
 /// # Errors
 /// None today: a recorder has every parameter.
@@ -233,46 +298,50 @@ pub fn logits(config: &ModelConfig, params: &Params) -> Result<Logits, Error> {
     Ok(Logits { logit_scale, logit_scale_exp, logit_bias })
 }
 
-/// Every place of the last block as an output, where that is asked for: `[B, N, D]`.
-fn hidden(s: &Scope, x: Value, places: Dim, width: usize) -> Value {
-    if s.build().ports.hidden {
-        let x = apart(s, x, &places, width);
-        s.graph().output(x, "last_hidden_state", ElementType::Float, vec![s.rows(), places, Dim::Fixed(width)]);
-        return x;
-    }
-    x
+/// Declares the outputs over positions that `ports` ask for. `last_hidden_state` is what transformers returns: for towers
+/// with a class token, all positions before the final LayerNorm. `patch_tokens` are after it, without the class token.
+fn image_tokens(s: &Scope, tokens: &Tokens, ports: &Ports) {
+    s.graph().after(tokens.normed, || {
+        let all = if tokens.class_token { tokens.unnormed } else { tokens.normed };
+        if ports.hidden {
+            hidden(s, all, tokens, PATCHES);
+        }
+        if !ports.patches {
+            return;
+        }
+        let (patches, count) = match (tokens.class_token, tokens.positions) {
+            (true, Some(positions)) => {
+                let p = s.at("patches");
+                let rest = p.slice(tokens.normed, p.ints(&[1]), p.ints(&[positions as i64]), 1);
+                (rest, Some(positions - 1))
+            }
+            // A value can have one name only.
+            (_, positions) if ports.hidden => (s.identity(tokens.normed), positions),
+            (_, positions) => (tokens.normed, positions),
+        };
+        positions_output(s, patches, "patch_tokens", count.map_or(PATCHES, Dim::Fixed), tokens.width);
+    });
 }
 
-/// All places, normed, which are those of patches too, as outputs where they are asked for: `[B, N, D]`.
-fn places(s: &Scope, x: Value, dim: Dim, width: usize) -> Value {
-    let x = hidden(s, x, dim.clone(), width);
-    // One value has one name.
-    let both = s.build().ports.hidden && s.build().ports.patches;
-    patches(s, if both { s.identity(x) } else { x }, dim, width);
-    x
+/// Declares `last_hidden_state`.
+fn hidden(s: &Scope, x: Value, tokens: &Tokens, unknown: Dim) {
+    let positions = tokens.positions.map_or(unknown, Dim::Fixed);
+    positions_output(s, x, "last_hidden_state", positions, tokens.width);
 }
 
-/// Rows of all places as places again, where they were put together.
-fn apart(s: &Scope, x: Value, places: &Dim, width: usize) -> Value {
-    let places = if let Dim::Fixed(places) = places { Some(*places) } else { None };
-    layers::places(s, x, places, width)
-}
-
-/// The places of patches, normed, as an output where that is asked for: `[B, N, D]`.
-fn patches(s: &Scope, x: Value, places: Dim, width: usize) {
-    if s.build().ports.patches {
-        let x = apart(s, x, &places, width);
-        s.graph().output(x, "patch_tokens", ElementType::Float, vec![s.rows(), places, Dim::Fixed(width)]);
-    }
+/// Declares `x [B, N, D]` an output.
+fn positions_output(s: &Scope, x: Value, name: &str, positions: Dim, width: usize) {
+    s.graph().output(x, name, ElementType::Float, vec![s.batch(), positions, Dim::Fixed(width)]);
 }
 
 /// Declares embeddings as an output.
 fn embeds(s: &Scope, embedding: Value, name: &str, config: &ModelConfig) {
-    s.graph().output(embedding, name, ElementType::Float, vec![s.rows(), Dim::Fixed(config.embed_dim)]);
+    s.graph().output(embedding, name, ElementType::Float, vec![s.batch(), Dim::Fixed(config.embed_dim)]);
 }
 
-fn finish(s: &Scope, embedding: Value, name: &str, config: &ModelConfig) {
-    let embedding = if s.build().normalize { l2_normalize(s, embedding, config) } else { embedding };
+/// Declares the embedding an output, L2-normalised if asked for.
+fn finish(s: &Scope, embedding: Value, name: &str, config: &ModelConfig, build: &Build) {
+    let embedding = if build.normalize { l2_normalize(s, embedding, config) } else { embedding };
     embeds(s, embedding, name, config);
 }
 

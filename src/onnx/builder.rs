@@ -1,13 +1,15 @@
 //! A graph under construction.
 //!
-//! [`Value`] is a copyable index and what was built lies in a `RefCell`, so builders pass values around without
-//! lifetimes. A graph only records what is built: which target it is for matters once it is finished.
+//! [`Value`] is a copyable index and the steps are in a `RefCell`, so builders pass values around without lifetimes. A
+//! graph only records steps; its target matters when it is finished ([`super::legalize`]).
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use super::Target;
+use super::composite::Composite;
 use super::graph::{Attribute, Data, Dim, ElementType, Initializer, Ones, Parts, Port, Value};
+use super::legalize::legalize;
 use super::program::{Attributes, Call, Program, Step};
 use crate::tensor::Tensor;
 
@@ -16,7 +18,7 @@ pub struct Graph {
     pub name: String,
     target: Target,
     program: RefCell<Program>,
-    /// Where the next step goes, if not behind all others.
+    /// Where the next step is inserted, if not at the end.
     cursor: Cell<Option<usize>>,
     metadata: RefCell<BTreeMap<String, String>>,
 }
@@ -30,11 +32,6 @@ impl Graph {
             cursor: Cell::default(),
             metadata: RefCell::default(),
         }
-    }
-
-    /// What operators are spelled for.
-    pub fn target(&self) -> Target {
-        self.target
     }
 
     /// Declares an input.
@@ -82,7 +79,24 @@ impl Graph {
     ) -> [Value; N] {
         let outputs = std::array::from_fn(|_| self.value());
         let (inputs, path) = (inputs.to_vec(), path.to_owned());
-        self.push(Step::Call(Call { path, op_type, attributes, inputs, outputs: outputs.to_vec() }));
+        let composite = None;
+        self.push(Step::Call(Call { path, op_type, composite, attributes, inputs, outputs: outputs.to_vec() }));
+        outputs
+    }
+
+    /// Adds a call of an operator that ONNX does not have.
+    pub fn composite(&self, path: &str, composite: Composite, inputs: &[Value]) -> Value {
+        let (value, path) = (self.value(), path.to_owned());
+        let (op_type, attributes) = (composite.name(), vec![]);
+        let (inputs, outputs) = (inputs.to_vec(), vec![value]);
+        self.push(Step::Call(Call { path, op_type, composite: Some(composite), attributes, inputs, outputs }));
+        value
+    }
+
+    /// Adds a call, with new values for its outputs.
+    pub(super) fn call(&self, call: Call) -> Vec<Value> {
+        let outputs: Vec<Value> = call.outputs.iter().map(|_| self.value()).collect();
+        self.push(Step::Call(Call { outputs: outputs.clone(), ..call }));
         outputs
     }
 
@@ -127,21 +141,36 @@ impl Graph {
         value
     }
 
+    /// Runs `build` with the insertion point right after the step that defines `value` (and those that rename it), instead
+    /// of at the end.
+    pub fn after<T>(&self, value: Value, build: impl FnOnce() -> T) -> T {
+        let at = self.program.borrow().steps.iter().rposition(|step| step.defines(value)).map(|at| at + 1);
+        let before = self.cursor.replace(at);
+        let built = build();
+        self.cursor.set(before);
+        built
+    }
+
     /// Adds a `metadata_props` entry.
     pub fn set_metadata(&self, key: &str, value: impl Into<String>) {
         self.metadata.borrow_mut().insert(key.to_owned(), value.into());
     }
 
-    /// The finished parts.
+    /// The finished graph, in operators its target supports.
     pub fn into_parts(self) -> Parts {
-        self.program.into_inner().finish(self.name, self.target, self.metadata.into_inner())
+        legalize(self.program.into_inner(), self.target).finish(self.name, self.target, self.metadata.into_inner())
     }
 
-    fn value(&self) -> Value {
+    /// The recorded steps.
+    pub(super) fn into_program(self) -> Program {
+        self.program.into_inner()
+    }
+
+    pub(super) fn value(&self) -> Value {
         self.program.borrow_mut().value()
     }
 
-    fn push(&self, step: Step) {
+    pub(super) fn push(&self, step: Step) {
         let steps = &mut self.program.borrow_mut().steps;
         match self.cursor.get() {
             Some(at) => {

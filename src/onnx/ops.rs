@@ -1,7 +1,7 @@
-//! One method per ONNX operator in use, named as ONNX names it, and the few spellings that are
-//! more than one operator.
+//! One method per ONNX operator in use, named as ONNX names it.
 //!
-//! <https://onnx.ai/onnx/operators/>
+//! Constant operands, such as a shape, are attributes while a graph is built: passes read them there, and the last of
+//! them writes them as the operator set has them. <https://onnx.ai/onnx/operators/>
 
 use super::builder::Graph;
 use super::graph::{Attribute, Value};
@@ -16,7 +16,7 @@ pub struct ConvAttributes {
     pub groups: usize,
 }
 
-/// How a picture gets another size; pixels are areas, with their places in the middle.
+/// How an image is resized; pixels are areas, and their coordinates are in the middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resample {
     /// Cubic with a = -1/2; linear otherwise.
@@ -25,7 +25,7 @@ pub struct Resample {
     pub antialias: bool,
 }
 
-/// Operators on anything that has a graph and a place in it.
+/// Operators on anything that has a graph and a path in it.
 ///
 /// Emitting an operator cannot fail; reading a parameter can. So at call sites `?` marks
 /// outside data.
@@ -40,7 +40,7 @@ pub trait Ops {
         self.graph().node(self.path(), op_type, inputs, attributes)
     }
 
-    /// Names a value after this place, to be read in a viewer.
+    /// Names a value after this path, to be read in a viewer.
     fn named(&self, name: &str, value: Value) -> Value {
         self.graph().rename(value, &format!("{}/{name}", self.path()));
         value
@@ -85,19 +85,11 @@ pub trait Ops {
         self.op("Max", &[a, b], vec![])
     }
 
-    /// The larger of each and a number; `x` has `rank` axes, or more.
-    fn at_least(&self, x: Value, least: f32, rank: usize) -> Value {
-        if self.graph().target().avoids("Max") {
-            return self.op("Clip", &[x, self.scalar(least)], vec![]);
-        }
-        self.max(x, self.number(least, rank))
-    }
-
     fn sqrt(&self, x: Value) -> Value {
         self.op("Sqrt", &[x], vec![])
     }
 
-    /// To whole numbers, halves to even ones.
+    /// To integers, halves to even ones.
     fn round(&self, x: Value) -> Value {
         self.op("Round", &[x], vec![])
     }
@@ -161,13 +153,11 @@ pub trait Ops {
 
     /// A constant target: at most one -1; 0 keeps the axis.
     fn reshape(&self, x: Value, shape: &[i64]) -> Value {
-        let shape = self.ints(shape);
-        self.op("Reshape", &[x, shape], vec![])
+        self.op("Reshape", &[x], vec![("shape", Attribute::Ints(shape.to_vec()))])
     }
 
     fn unsqueeze(&self, x: Value, axes: &[i64]) -> Value {
-        let axes = self.ints(axes);
-        self.op("Unsqueeze", &[x, axes], vec![])
+        self.op("Unsqueeze", &[x], vec![("axes", Attribute::Ints(axes.to_vec()))])
     }
 
     fn transpose(&self, x: Value, perm: &[i64]) -> Value {
@@ -182,14 +172,13 @@ pub trait Ops {
     fn pad_front(&self, x: Value, rank: usize, axis: usize) -> Value {
         let mut pads = vec![0; 2 * rank];
         pads[axis] = 1;
-        let pads = self.ints(&pads);
-        self.op("Pad", &[x, pads], vec![])
+        self.op("Pad", &[x], vec![("pads", Attribute::Ints(pads))])
     }
 
     /// Equal parts of `part` along the last axis.
     fn split<const N: usize>(&self, x: Value, part: usize) -> [Value; N] {
-        let sizes = self.ints(&[part as i64; N]);
-        self.graph().node_with(self.path(), "Split", &[x, sizes], vec![("axis", Attribute::Int(-1))])
+        let sizes = ("split", Attribute::Ints(vec![part as i64; N]));
+        self.graph().node_with(self.path(), "Split", &[x], vec![("axis", Attribute::Int(-1)), sizes])
     }
 
     /// Rows of a table.
@@ -199,8 +188,7 @@ pub trait Ops {
 
     /// One entry of an axis, which disappears.
     fn index(&self, x: Value, index: i64, axis: i64) -> Value {
-        let index = self.graph().int64(&[], &[index]);
-        self.gather(x, index, axis)
+        self.op("Gather", &[x], vec![("axis", Attribute::Int(axis)), ("index", Attribute::Int(index))])
     }
 
     /// Entries of one axis, addressed for each number of the output by `indices`, which has its shape.
@@ -210,8 +198,7 @@ pub trait Ops {
 
     /// Repeated along axes of length 1, to a constant shape; 1 keeps an axis.
     fn expand(&self, x: Value, shape: &[i64]) -> Value {
-        let shape = self.ints(shape);
-        self.op("Expand", &[x, shape], vec![])
+        self.op("Expand", &[x], vec![("shape", Attribute::Ints(shape.to_vec()))])
     }
 
     /// Entries `start..end` of one axis; the bounds are vectors of one index.
@@ -268,32 +255,12 @@ pub trait Ops {
     }
 
     fn reduce_sum(&self, x: Value, axes: &[i64], keepdims: bool) -> Value {
-        let axes = self.ints(axes);
-        self.op("ReduceSum", &[x, axes], vec![("keepdims", Attribute::Int(keepdims.into()))])
+        reduce(self, "ReduceSum", x, axes, keepdims)
     }
 
-    /// √Σx² over the last axis, of `width`, which stays as one of length 1. Not by `ReduceL2` where its axes are an
-    /// input: MNN 3.6 ignores them, and computes one norm for the whole batch.
-    fn l2_norm(&self, x: Value, width: usize) -> Value {
-        let target = self.graph().target();
-        if !target.avoids("ReduceL2") && !target.axes_are_inputs() {
-            return reduce(self, "ReduceL2", x, &[-1], true);
-        }
-        let squares = self.mul(x, x);
-        if !target.avoids("ReduceSum") {
-            return self.sqrt(self.reduce_sum(squares, &[-1], true));
-        }
-        let mean = self.reduce_mean(squares, &[-1], true);
-        self.sqrt(self.mul(mean, self.scalar(width as f32)))
-    }
-
-    /// The largest number of each row: `[B, N]` → `[B, 1]`.
-    fn row_max(&self, x: Value) -> Value {
-        if !self.graph().target().avoids("ReduceMax") {
-            return self.reduce_max(x, &[1], true);
-        }
-        let largest = self.op("GlobalMaxPool", &[self.unsqueeze(x, &[1, 2])], vec![]);
-        self.squeeze(largest, &[2, 3])
+    /// √Σx².
+    fn reduce_l2(&self, x: Value, axes: &[i64], keepdims: bool) -> Value {
+        reduce(self, "ReduceL2", x, axes, keepdims)
     }
 
     /// Over the last axis, with gain and bias.
@@ -331,33 +298,23 @@ pub trait Ops {
         self.op("GlobalAveragePool", &[x], vec![])
     }
 
+    /// The largest over all but the first two axes, which stay as axes of length 1.
+    fn global_max_pool(&self, x: Value) -> Value {
+        self.op("GlobalMaxPool", &[x], vec![])
+    }
+
     fn squeeze(&self, x: Value, axes: &[i64]) -> Value {
-        let axes = self.ints(axes);
-        self.op("Squeeze", &[x, axes], vec![])
+        self.op("Squeeze", &[x], vec![("axes", Attribute::Ints(axes.to_vec()))])
     }
 
-    /// x Φ(x) = ½ x (1 + erf(x / √2)), its parts written as ONNX Runtime's fusion wants them: a
-    /// division, not a multiplication by 0.7071.
+    /// x Φ(x).
     fn gelu(&self, x: Value) -> Value {
-        if self.graph().target().has_gelu() {
-            return self.op("Gelu", &[x], vec![]);
-        }
-        let erf = self.erf(self.div(x, self.scalar(std::f32::consts::SQRT_2)));
-        let y = self.mul(x, self.add(erf, self.scalar(1.0)));
-        self.mul(y, self.scalar(0.5))
+        self.op("Gelu", &[x], vec![])
     }
 
-    /// ½ x (1 + tanh(√(2/π) (x + 0.044715 x³))), in parts with Pow for the cube: that is what ONNX
-    /// Runtime fuses. Hendrycks and Gimpel 2016.
+    /// ½ x (1 + tanh(√(2/π) (x + 0.044715 x³))).
     fn gelu_tanh(&self, x: Value) -> Value {
-        if self.graph().target().has_gelu() {
-            return self.op("Gelu", &[x], vec![("approximate", Attribute::Text("tanh"))]);
-        }
-        let cube = self.pow(x, self.scalar(3.0));
-        let inner = self.add(x, self.mul(cube, self.scalar(0.044_715)));
-        let tanh = self.tanh(self.mul(inner, self.scalar((2.0 / std::f64::consts::PI).sqrt() as f32)));
-        let y = self.mul(x, self.add(tanh, self.scalar(1.0)));
-        self.mul(y, self.scalar(0.5))
+        self.op("Gelu", &[x], vec![("approximate", Attribute::Text("tanh"))])
     }
 
     /// x σ(1.702 x).
@@ -367,14 +324,7 @@ pub trait Ops {
     }
 }
 
-/// A reduction; where its axes are written depends on the operator set.
 fn reduce(s: &(impl Ops + ?Sized), op_type: &'static str, x: Value, axes: &[i64], keepdims: bool) -> Value {
-    let mut attributes = vec![("keepdims", Attribute::Int(keepdims.into()))];
-    let mut inputs = vec![x];
-    if s.graph().target().axes_are_inputs() {
-        inputs.push(s.ints(axes));
-    } else {
-        attributes.insert(0, ("axes", Attribute::Ints(axes.to_vec())));
-    }
-    s.op(op_type, &inputs, attributes)
+    let axes = ("axes", Attribute::Ints(axes.to_vec()));
+    s.op(op_type, &[x], vec![axes, ("keepdims", Attribute::Int(keepdims.into()))])
 }

@@ -1,18 +1,19 @@
-//! A graph as it was built, step by step, before anything has its final name.
+//! A graph as a list of the steps that built it, before names are assigned.
 //!
-//! Names are given out by [`Program::finish`], in the order of the steps: a node is named after its path and its
-//! operator, with a number where that is taken. So a pass that puts other operators in a call's place gives the names
-//! that they would have if they had been written there in the first place.
+//! [`Program::finish`] assigns names in the order of the steps: a node is named after its path and operator, with a
+//! number appended if that name is in use. So nodes that a pass inserts get the names they would have if they had been
+//! built there in the first place.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Target;
+use super::composite::Composite;
 use super::graph::{Attribute, Data, Initializer, Node, Parts, Port, Value};
 
 /// An operator's attributes, in the order in which they are written.
 pub type Attributes = Vec<(&'static str, Attribute)>;
 
-/// What was built, in order.
+/// The steps that build a graph, in order.
 #[derive(Clone, Default)]
 pub struct Program {
     /// Number of values.
@@ -20,65 +21,82 @@ pub struct Program {
     pub steps: Vec<Step>,
 }
 
-/// One thing that was built.
+/// One step.
 #[derive(Clone)]
 pub enum Step {
-    /// A graph input, with what stands in where it is left out.
+    /// A graph input; `default` makes it optional.
     Input {
         value: Value,
         port: Port,
         default: Option<Data>,
     },
-    /// A constant of its own.
+    /// A constant.
     Initializer {
         value: Value,
         initializer: Initializer,
     },
-    /// A constant that is the same as all others of its name.
+    /// A constant that is shared by all steps with the same name.
     Shared {
         value: Value,
         initializer: Initializer,
     },
-    /// An optional input that is left out.
+    /// An omitted optional input.
     Absent {
         value: Value,
     },
     Call(Call),
-    /// Another name for a value.
+    /// Renames a value.
     Name {
         value: Value,
         name: String,
     },
-    /// A graph output, which gives the value its name.
+    /// Declares a value a graph output, which renames it.
     Output {
         value: Value,
         port: Port,
     },
 }
 
-/// An operator and what it is called on.
+/// A call of an operator.
 #[derive(Clone)]
 pub struct Call {
-    /// Where in the model it is: what its name begins with.
+    /// Its place in the model, such as `visual/blocks/0`: the prefix of its name.
     pub path: String,
     pub op_type: &'static str,
+    /// Set for operators that ONNX does not have. [`super::legalize`] replaces them all.
+    pub composite: Option<Composite>,
     pub attributes: Attributes,
     pub inputs: Vec<Value>,
     pub outputs: Vec<Value>,
 }
 
+impl Step {
+    /// Whether it defines a value, or renames it.
+    pub fn defines(&self, defined: Value) -> bool {
+        match self {
+            Step::Input { value, .. }
+            | Step::Initializer { value, .. }
+            | Step::Shared { value, .. }
+            | Step::Absent { value }
+            | Step::Name { value, .. } => *value == defined,
+            Step::Call(call) => call.outputs.contains(&defined),
+            Step::Output { .. } => false,
+        }
+    }
+}
+
 impl Program {
-    /// A value that no step makes yet.
+    /// A new value, for a step that defines it.
     pub fn value(&mut self) -> Value {
         self.values += 1;
         Value(self.values - 1)
     }
 
-    /// Names everything. What no output depends on is left out: builders may prepare a value that the target's spelling
-    /// then has no use for.
+    /// Assigns names. Nodes and constants that no output depends on are dropped: builders may prepare a value that the
+    /// target then has no use for.
     pub fn finish(self, name: String, target: Target, metadata: BTreeMap<String, String>) -> Parts {
         let mut names = Names::default();
-        // Values in the order in which they are named; shared constants are one value.
+        // Values are numbered again in the order of the steps; a shared constant is one value.
         let mut named: HashMap<Value, Value> = HashMap::new();
         let mut shared: HashMap<String, Value> = HashMap::new();
         let mut outputs: HashSet<Value> = HashSet::new();
@@ -147,7 +165,7 @@ impl Program {
     }
 }
 
-/// Leaves out nodes that none of the `used` values depends on.
+/// Drops nodes that none of the `used` values depends on.
 fn drop_unused(nodes: &mut Vec<Node>, mut used: HashSet<Value>) {
     for node in nodes.iter().rev() {
         if node.outputs.iter().any(|output| used.contains(output)) {
@@ -157,10 +175,10 @@ fn drop_unused(nodes: &mut Vec<Node>, mut used: HashSet<Value>) {
     nodes.retain(|node| node.outputs.iter().any(|output| used.contains(output)));
 }
 
-/// Names as they are given out.
+/// Assigns names.
 #[derive(Default)]
 struct Names {
-    /// Those in use, and the last number each was given.
+    /// Names in use, and the last number appended to each.
     taken: HashMap<String, usize>,
     values: Vec<String>,
 }
@@ -171,7 +189,7 @@ impl Names {
         Value(self.values.len() - 1)
     }
 
-    /// A value of this name, or one like it.
+    /// A new value with this name, or with a number appended to it.
     fn value(&mut self, name: &str) -> Value {
         let name = self.unique(name);
         self.add(name)
@@ -187,5 +205,66 @@ impl Names {
         }
         self.taken.insert(unique.clone(), 0);
         unique
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::onnx::testing::{Root, operators};
+    use crate::onnx::{Ops, Target};
+
+    fn root() -> Root {
+        Root::new(Target::default())
+    }
+
+    #[test]
+    fn names_are_unique_in_the_order_of_what_was_built() {
+        let s = root();
+        let x = s.input("x", &[2]);
+        let y = s.named("sum", s.add(s.add(x, x), s.weight("x", &[2])));
+        s.output("y", s.named("sum", s.relu(y)));
+        let parts = s.0.into_parts();
+        let names: Vec<&str> = parts.nodes.iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(names, ["root/Add", "root/Add_1", "root/Relu"]);
+        let outputs: Vec<&str> = parts.nodes.iter().map(|node| parts.value_name(node.outputs[0])).collect();
+        assert_eq!(outputs, ["root/Add_output", "root/sum", "y"]);
+        assert_eq!(parts.initializers[0].name, "x_1");
+    }
+
+    #[test]
+    fn equal_constants_are_one_and_unread_values_are_left_out() {
+        let s = root();
+        let x = s.input("x", &[2]);
+        let [a, b] = [2.0, 2.0].map(|n| s.mul(x, s.scalar(n)));
+        s.sqrt(s.add(x, s.weight("unread", &[2])));
+        s.output("y", s.sub(a, b));
+        let parts = s.0.into_parts();
+        assert_eq!(operators(&parts), ["Mul", "Mul", "Sub"]);
+        let constants: Vec<&str> = parts.initializers.iter().map(|i| i.name.as_str()).collect();
+        assert_eq!(constants, ["constants/float_2e0"]);
+    }
+
+    /// As if it had been built there: in the order of nodes, of names and of constants.
+    #[test]
+    fn what_is_built_after_a_value_comes_right_behind_it() {
+        let build = |early: bool| {
+            let s = root();
+            let x = s.named("first", s.relu(s.input("x", &[2])));
+            let extra = || s.output("extra", s.mul(s.add(x, s.scalar(1.0)), s.scalar(3.0)));
+            if early {
+                extra();
+            }
+            let y = s.mul(s.add(x, s.scalar(2.0)), s.scalar(3.0));
+            if !early {
+                s.0.after(x, extra);
+            }
+            s.output("y", y);
+            let parts = s.0.into_parts();
+            let nodes: Vec<String> = parts.nodes.iter().map(|node| node.name.clone()).collect();
+            let constants: Vec<String> = parts.initializers.into_iter().map(|i| i.name).collect();
+            (nodes, constants)
+        };
+        assert_eq!(build(true), build(false));
+        assert_eq!(build(false).1, ["constants/float_1e0", "constants/float_3e0", "constants/float_2e0"]);
     }
 }

@@ -1,20 +1,20 @@
 //! What a file may contain, so that the runtimes it is for can load it and run it well.
 //!
-//! A profile says who the file is for; the opset, within what the profile allows, says how
-//! operators are spelled. [`super::ops`] is the only reader of the spelling.
+//! A profile says who the file is for; the opset, within what the profile allows, says how operators are spelled.
+//! [`super::legalize`] is the only reader of the spelling.
 
 use std::ops::RangeInclusive;
 
-/// How the place of each text that is pooled is found and taken.
+/// How the pooled position of each text is found and taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowPlace {
+pub enum PositionSelect {
     /// By `ArgMax`, and `GatherElements` along each text. Not by `GatherND` with `batch_dims`, which ONNX Runtime's
     /// `symbolic_shape_infer` and `quant_pre_process` infer wrongly.
     Elements,
-    /// By `ArgMax` and one `Gather` from the rows of all texts. Ids stay whole numbers, which float16 does not
-    /// hold.
+    /// By `ArgMax` and one `Gather` from the rows of all texts. Ids stay integers, which float16 does not hold.
     Rows,
-    /// As a row of zeros and a one, times what it is taken from; all of it in floats, ids from a table.
+    /// As a one-hot vector, by a product; all in floats, ids from a lookup table. Not with `data_dependent_shapes`, since
+    /// nothing computes the position itself.
     OneHot,
 }
 
@@ -36,9 +36,9 @@ pub struct Profile {
     pub avoids: &'static [&'static str],
     /// Whether factors of products have as many axes as one another, and the same leading ones.
     pub equal_ranks: bool,
-    /// Whether float32 may be reckoned in float16, so that numbers stay within its range.
+    /// Whether float32 may be computed in float16, so that numbers stay within its range.
     pub half_range: bool,
-    pub row_place: RowPlace,
+    pub position_select: PositionSelect,
     /// The runtimes, for people.
     pub runtimes: &'static str,
 }
@@ -54,7 +54,7 @@ pub const PORTABLE: Profile = Profile {
     avoids: &[],
     equal_ranks: false,
     half_range: false,
-    row_place: RowPlace::Elements,
+    position_select: PositionSelect::Elements,
     runtimes: "ONNX Runtime, its web build, OpenVINO, TensorRT, rten, MNN, OpenCV 5, IREE, tract",
 };
 
@@ -78,7 +78,7 @@ pub const MOBILE: Profile = Profile {
     avoids: &["LayerNormalization", "ReduceL2", "ReduceMax", "ReduceSum"],
     equal_ranks: true,
     half_range: true,
-    row_place: RowPlace::OneHot,
+    position_select: PositionSelect::OneHot,
     runtimes: "ONNX Runtime on Android and iOS: NNAPI, XNNPACK, CPU",
     ..PORTABLE
 };
@@ -91,19 +91,19 @@ pub const COREML: Profile = Profile {
     int32_tokens: true,
     avoids: &["Pad", "ReduceL2"],
     half_range: true,
-    row_place: RowPlace::OneHot,
+    position_select: PositionSelect::OneHot,
     runtimes: "ONNX Runtime from 1.17: CoreML (ML Program)",
     ..PORTABLE
 };
 
-/// Qualcomm's HTP, which reckons float32 in float16.
+/// Qualcomm's HTP, which computes float32 in float16.
 pub const QNN: Profile = Profile {
     name: "qnn",
     opsets: 20..=22,
     static_batch: true,
     int32_tokens: true,
     half_range: true,
-    row_place: RowPlace::Rows,
+    position_select: PositionSelect::Rows,
     runtimes: "ONNX Runtime from 1.17: QNN (HTP)",
     ..PORTABLE
 };
@@ -114,7 +114,7 @@ pub const WEB: Profile = Profile {
     opsets: 20..=21,
     int32_tokens: true,
     avoids: &["Max"],
-    row_place: RowPlace::OneHot,
+    position_select: PositionSelect::OneHot,
     runtimes: "ONNX Runtime's web build from 1.17: WebGPU, WebNN, wasm",
     ..PORTABLE
 };

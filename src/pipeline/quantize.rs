@@ -8,7 +8,7 @@ use super::runner::Runner;
 use super::workspace::Workspace;
 use super::{Error, Progress};
 use crate::onnx::graph::Parts;
-use crate::onnx::legalize::decompose_layer_norms;
+use crate::onnx::legalize::layer_norm;
 use crate::onnx::write::Written;
 use crate::precision::{self, Activations, LayerReport, Precision, Rewritten};
 use crate::verify::tower::Array;
@@ -91,7 +91,7 @@ impl<'a> Quantizer<'a> {
         }
         parts.metadata.insert("precision".to_owned(), precision.name().to_owned());
         let in_float32 = matches!(precision, Precision::Fp32 | Precision::Fp16Weights | Precision::Int8Weights);
-        Ok((if in_float32 { decompose_layer_norms(parts) } else { parts }, rewritten))
+        Ok((if in_float32 { layer_norm::decompose(parts) } else { parts }, rewritten))
     }
 
     /// Excludes as many layers from a precision as it takes for the least cosine to be no more than `bound` below 1, those

@@ -18,7 +18,7 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// Stride 1, as many places out as in.
+    /// Stride 1, as many positions out as in.
     pub fn same(shape: [usize; 4], groups: usize) -> Geometry {
         Geometry { shape, stride: [1, 1], padding: [shape[2] / 2, shape[3] / 2], groups }
     }
@@ -38,7 +38,7 @@ pub fn emit_interleaved(
     g: Geometry,
     [inputs, outputs]: [usize; 2],
 ) -> Result<Value, Error> {
-    if !s.build().fold {
+    if !s.options().fold {
         return unfolded(s, x, linear, g);
     }
     Ok(one(s, x, linear.folded(&s.name(), g.shape, g.groups, [inputs, outputs]), g))
@@ -51,7 +51,7 @@ pub fn emit_interleaved(
 /// weights in that order.
 pub fn emit_depthwise(s: &Scope, x: Value, linear: &Linear, g: Geometry) -> Result<(Value, usize), Error> {
     let ratio = g.shape[0] / g.groups;
-    if ratio == 1 || !s.build().fold || !s.build().plain_depthwise {
+    if ratio == 1 || !s.options().fold || !s.options().plain_depthwise {
         return Ok((emit(s, x, linear, g)?, 1));
     }
     let folded = linear.folded(&s.name(), g.shape, g.groups, [1, ratio]);

@@ -1,10 +1,8 @@
-//! The layers towers are made of. `[B, N, D]` are batch, places and width; H heads.
-//!
-//! For targets that multiply matrices alone, what is `[B, N, D]` here is `[B·N, D]`: see [`rows`].
+//! The layers towers are made of. `[B, N, D]` are batch, positions and width; H heads.
 
 use super::scope::Scope;
 use crate::config::{self, Act, Head};
-use crate::onnx::{Heads, Mask, Ops, Value, attention};
+use crate::onnx::{CompositeOps, Heads, Mask, Ops, Value};
 use crate::params::Error;
 use crate::tensor::Tensor;
 
@@ -17,28 +15,17 @@ pub struct Transformer {
     pub mlp_dim: usize,
     pub act: Act,
     pub norm_eps: f32,
-    /// Number of places, where it is known at export.
-    pub places: Option<usize>,
+    /// Number of positions, where it is known at export.
+    pub positions: Option<usize>,
     pub mask: Option<Mask>,
 }
 
 impl Transformer {
     /// Of a configuration's blocks.
-    pub fn of(blocks: &config::Transformer, places: Option<usize>, mask: Option<Mask>) -> Transformer {
+    pub fn of(blocks: &config::Transformer, positions: Option<usize>, mask: Option<Mask>) -> Transformer {
         let config::Transformer { width, layers, heads, mlp_dim, act, norm_eps } = *blocks;
-        Transformer { width, layers, heads, mlp_dim, act, norm_eps, places, mask }
+        Transformer { width, layers, heads, mlp_dim, act, norm_eps, positions, mask }
     }
-}
-
-/// `[B, N, D]` as `[B·N, D]`, for targets whose products take a matrix with a matrix.
-pub fn rows(s: &Scope, x: Value, width: usize) -> Value {
-    if s.graph().target().profile.equal_ranks { s.reshape(x, &[-1, width as i64]) } else { x }
-}
-
-/// What [`rows`] gave, as `[B, N, D]`. Such targets know the number of places.
-pub fn places(s: &Scope, x: Value, places: Option<usize>, width: usize) -> Value {
-    let (equal_ranks, width) = (s.graph().target().profile.equal_ranks, width as i64);
-    places.filter(|_| equal_ranks).map_or(x, |places| s.reshape(x, &[-1, places as i64, width]))
 }
 
 /// All blocks, in order.
@@ -63,12 +50,12 @@ pub fn feed_forward(s: &Scope, norm: &str, x: Value, c: &Transformer, mlp_dim: u
 
 /// Self-attention.
 fn attend(s: &Scope, x: Value, c: &Transformer) -> Result<Value, Error> {
-    let scaled = s.build().fold;
+    let scaled = s.options().fold;
     let (weight, bias) = qkv_parameters(s, c)?;
     let x = affine(&s.at("qkv"), x, &weight, Some(bias)); // [B, N, 3*D]
-    let (places, mask) = (c.places, c.mask);
-    let heads = Heads { width: c.width, heads: c.heads, places, mask, scaled, one_query: false };
-    let y = attention(s, s.split(x, c.width), &heads);
+    let (positions, mask) = (c.positions, c.mask);
+    let heads = Heads { width: c.width, heads: c.heads, positions, mask, scaled, one_query: false };
+    let y = s.attention(s.split(x, c.width), heads); // [B, N, D]
     linear(&s.at("proj"), y, c.width, c.width) // [B, N, D]
 }
 
@@ -77,7 +64,7 @@ pub fn qkv_parameters(s: &Scope, c: &Transformer) -> Result<(Tensor, Tensor), Er
     let (d, s) = (c.width, s.at("qkv"));
     let (weight, bias) = (s.param("weight", &[3 * d, d])?, s.param("bias", &[3 * d])?);
     s.expect_heads("weight", c.heads)?;
-    if !s.build().fold {
+    if !s.options().fold {
         return Ok((weight, bias));
     }
     let scale = ((d / c.heads) as f64).powf(-0.5);
@@ -117,15 +104,6 @@ pub fn layer_norm(s: &Scope, x: Value, width: usize, eps: f32) -> Result<Value, 
     let weight = s.initializer("weight", s.param("weight", &[width])?);
     let bias = s.initializer("bias", s.param("bias", &[width])?);
     Ok(s.layer_normalization(x, weight, bias, eps))
-}
-
-/// `[N, N]`, zero where place j ≤ i may be seen from i, and elsewhere a number far below all scores: the least
-/// float32, or, where that may become infinite, one that float16 holds.
-pub fn causal_mask(s: &Scope, places: usize) -> Value {
-    let unseen = if s.graph().target().profile.half_range { -3e4 } else { f32::MIN };
-    let values: Vec<f32> =
-        (0..places * places).map(|at| if at % places <= at / places { 0.0 } else { unseen }).collect();
-    s.initializer("causal_mask", Tensor::from_f32("causal mask", &[places, places], &values))
 }
 
 /// The matrix after pooling, where the model has one.

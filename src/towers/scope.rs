@@ -3,18 +3,38 @@
 //! One prefix names everything: under `visual.blocks.3.attn` the parameter is
 //! `visual.blocks.3.attn.qkv.weight` and the node `visual/blocks/3/attn/MatMul`.
 
-use super::Build;
 use crate::onnx::graph::Dim;
 use crate::onnx::{Graph, Ops, Value};
 use crate::params::{Error, Params};
 use crate::tensor::Tensor;
 
+/// How towers are built: graph economies, and lengths of inputs. Targets are not among them, which are left to
+/// [`crate::onnx::legalize`], nor extra outputs, which [`super`] declares.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Rows of every input and output, where that is fixed.
+    pub batch: Option<usize>,
+    /// Training-time branches, BatchNorms, layer scales and the attention scale become part of the weights next to
+    /// them.
+    pub fold: bool,
+    /// The last block is computed for the pooled position alone.
+    pub last_block: bool,
+    /// The MAP head's query, a constant, is folded into its keys.
+    pub map_query: bool,
+    /// Texts of any length up to the context are taken.
+    pub dynamic_text: bool,
+    /// Texts are cut behind the batch's last pooled position.
+    pub cut_text: bool,
+    /// Depthwise convolutions of several outputs a channel become plain ones over repeated channels.
+    pub plain_depthwise: bool,
+}
+
 pub struct Scope<'a> {
     graph: &'a Graph,
     params: &'a Params,
-    build: &'a Build,
+    options: &'a Options,
     /// What the first axis of everything is called.
-    rows: &'static str,
+    batch: &'static str,
     prefix: String,
     path: String,
 }
@@ -30,23 +50,23 @@ impl Ops for Scope<'_> {
 }
 
 impl<'a> Scope<'a> {
-    pub fn root(graph: &'a Graph, params: &'a Params, build: &'a Build, name: &str) -> Scope<'a> {
-        Scope { graph, params, build, rows: "batch_size", prefix: name.to_owned(), path: name.to_owned() }
+    pub fn root(graph: &'a Graph, params: &'a Params, options: &'a Options, name: &str) -> Scope<'a> {
+        Scope { graph, params, options, batch: "batch_size", prefix: name.to_owned(), path: name.to_owned() }
     }
 
     /// With another name for the first axis of everything.
-    pub fn with_rows(self, rows: &'static str) -> Scope<'a> {
-        Scope { rows, ..self }
+    pub fn with_batch(self, batch: &'static str) -> Scope<'a> {
+        Scope { batch, ..self }
     }
 
     /// The first axis of everything.
-    pub fn rows(&self) -> Dim {
-        self.build.rows().map_or(Dim::Named(self.rows), Dim::Fixed)
+    pub fn batch(&self) -> Dim {
+        self.options.batch.map_or(Dim::Named(self.batch), Dim::Fixed)
     }
 
-    /// How the tower is to be written down.
-    pub fn build(&self) -> &'a Build {
-        self.build
+    /// How the tower is built.
+    pub fn options(&self) -> &'a Options {
+        self.options
     }
 
     /// The scope one level down.
@@ -77,5 +97,36 @@ impl<'a> Scope<'a> {
 
     fn full(&self, name: &str) -> String {
         format!("{}.{name}", self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{OPTIONS, params_of};
+    use super::*;
+    use crate::onnx::Target;
+
+    #[test]
+    fn one_prefix_names_parameters_constants_and_nodes() {
+        let params = params_of(&[("visual.blocks.3.attn.proj.weight", &[2, 3])]);
+        let graph = Graph::new("test", Target::default());
+        let s = Scope::root(&graph, &params, &OPTIONS, "visual").at("blocks").at(3).at("attn");
+        let (s, x) = (s.at("proj"), graph.input("x", crate::onnx::graph::ElementType::Float, vec![Dim::Fixed(2)]));
+        let y = s.matmul(x, s.initializer("weight", s.param("weight", &[2, 3]).unwrap()));
+        graph.output(y, "y", crate::onnx::graph::ElementType::Float, vec![Dim::Fixed(3)]);
+        let missing = s.param("bias", &[3]).unwrap_err().to_string();
+        assert!(missing.contains("visual.blocks.3.attn.proj.bias"), "{missing}");
+        let parts = graph.into_parts();
+        assert_eq!(parts.nodes[0].name, "visual/blocks/3/attn/proj/MatMul");
+        assert_eq!(parts.initializers[0].name, "visual.blocks.3.attn.proj.weight");
+    }
+
+    #[test]
+    fn the_first_axis_has_a_number_or_a_name() {
+        let (params, graph) = (Params::recorder(), Graph::new("test", Target::default()));
+        let fixed = Options { batch: Some(2), ..OPTIONS };
+        let root = |options| Scope::root(&graph, &params, options, "text").with_batch("texts").at("pool").batch();
+        assert_eq!(root(&OPTIONS), Dim::Named("texts"));
+        assert_eq!(root(&fixed), Dim::Fixed(2));
     }
 }

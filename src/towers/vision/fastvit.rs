@@ -1,24 +1,25 @@
 //! FastViT as MobileCLIP has it: RepMixer stages, then attention. Vasu et al. 2023 (FastViT),
 //! 2024 (MobileCLIP); timm's `fastvit.py`, Apple's `mobileclip/models/mci.py`.
 //!
-//! Everything linear is folded when it is written ([`super::convs`]): what reaches the graph is
+//! Everything linear is folded when it is written ([`crate::towers::convs`]): what reaches the graph is
 //! Conv, Gelu, the squeeze-and-excite pieces, Add, and attention.
 
-use super::convs::{
-    Geometry, batch_norm, batch_normalization, biased, conv_bn, emit, emit_depthwise, emit_interleaved,
-};
 use super::image::Image;
-use super::layers;
-use super::scope::Scope;
-use crate::config::{Act, AttnNorm, FastVit, ModelConfig, TokenMixer};
-use crate::onnx::graph::Dim;
-use crate::onnx::{Heads, Ops, Value, attention};
+use crate::config::{AttnNorm, FastVit, ModelConfig, TokenMixer};
+use crate::onnx::{CompositeOps, Heads, Ops, Value};
 use crate::params::Error;
 use crate::params::reparam::{Linear, Rescale, RowScale, columns_interleaved, linear_after};
+use crate::ports::Ports;
+use crate::towers::convs::{
+    Geometry, batch_norm, batch_normalization, biased, conv_bn, emit, emit_depthwise, emit_interleaved,
+};
+use crate::towers::rep_mixer::{RepMixer, branches, conv_mlp, rep_mixer_block};
+use crate::towers::scope::Scope;
+use crate::towers::{Encoded, Want, layers};
 
 /// Pixels → embedding `[B, embed_dim]`.
-pub fn tower(s: &Scope, model: &ModelConfig, c: &FastVit) -> Result<Value, Error> {
-    let image = Image::input(s, c.image_size, model, true); // [B, 3, H, W]
+pub fn tower(s: &Scope, model: &ModelConfig, c: &FastVit, ports: &Ports, want: Want) -> Result<Encoded, Error> {
+    let image = Image::input(s, c.image_size, model, ports, true); // [B, 3, H, W]
 
     // Stem: 3×3 dense and 3×3 depthwise, each of stride 2, then 1×1.
     let d = c.stages[0].width;
@@ -75,8 +76,7 @@ pub fn tower(s: &Scope, model: &ModelConfig, c: &FastVit) -> Result<Value, Error
     let wide = c.final_width();
     let d = wide / c.final_expansion;
     let se = Some(c.se_final.width(wide));
-    let shown = s.build().ports.hidden || s.build().ports.patches;
-    let read_next = c.head.is_some() && !shown;
+    let read_next = c.head.is_some() && want == Want::Pooled;
     let last = MobileOne {
         d_in: d,
         d_out: wide,
@@ -89,18 +89,25 @@ pub fn tower(s: &Scope, model: &ModelConfig, c: &FastVit) -> Result<Value, Error
         rescale: None,
     };
     let (x, order) = mobile_one(&s.at("final_conv"), (x, 1), &last, c)?;
-    if shown {
-        let places = size[0] * size[1];
-        let tokens = s.at("tokens");
-        let x = tokens.reshape(x, &[-1, wide as i64, places as i64]);
-        super::places(s, tokens.transpose(x, &[0, 2, 1]), Dim::Fixed(places), wide);
-    }
-    let x = s.reduce_mean(x, &[2, 3], false); // [B, wide]
-    let Some(head) = c.head else { return Ok(x) };
-    let s = s.at("head");
-    let weight = columns_interleaved(&s.param("weight", &[model.embed_dim, wide])?, order)?;
-    let bias = if head.bias { Some(s.param("bias", &[model.embed_dim])?) } else { None };
-    Ok(layers::affine(&s, x, &weight, bias))
+    let tokens = (want == Want::Tokens).then(|| {
+        let (tokens, positions) = (s.at("tokens"), size[0] * size[1]);
+        let flat = tokens.reshape(x, &[-1, wide as i64, positions as i64]);
+        (tokens.transpose(flat, &[0, 2, 1]), positions) // [B, N, wide]
+    });
+    let pooled = s.reduce_mean(x, &[2, 3], false); // [B, wide]
+    let pooled = match c.head {
+        None => pooled,
+        Some(head) => {
+            let s = s.at("head");
+            let weight = columns_interleaved(&s.param("weight", &[model.embed_dim, wide])?, order)?;
+            let bias = if head.bias { Some(s.param("bias", &[model.embed_dim])?) } else { None };
+            layers::affine(&s, pooled, &weight, bias)
+        }
+    };
+    Ok(match tokens {
+        Some((tokens, positions)) => Encoded::with_tokens(pooled, tokens, Some(positions), wide),
+        None => Encoded::pooled(pooled),
+    })
 }
 
 /// A MobileOne block. Vasu et al. 2022.
@@ -142,83 +149,7 @@ fn mobile_one(s: &Scope, (x, order): (Value, usize), m: &MobileOne, c: &FastVit)
     Ok((layers::activation(&s.at("act"), x, c.act), order))
 }
 
-/// The k×k, 1×1 and identity branches of a MobileOne block.
-fn branches(
-    s: &Scope,
-    shape: [usize; 4],
-    (scale, skip): (bool, bool),
-    bn_eps: f32,
-    reparameterized: bool,
-) -> Result<Linear, Error> {
-    let [out, per_group, ..] = shape;
-    if reparameterized {
-        return biased(&s.at("reparam_conv"), shape);
-    }
-    let mut sum = conv_bn(&s.at("conv_kxk").at(0), shape, bn_eps)?;
-    if scale {
-        sum = sum.plus(conv_bn(&s.at("conv_scale"), [out, per_group, 1, 1], bn_eps)?);
-    }
-    if skip {
-        sum = sum.plus(Linear::Identity.normed(batch_norm(&s.at("identity"), out, bn_eps)?));
-    }
-    Ok(sum)
-}
-
-/// A RepMixer block: one depthwise convolution along space or text, and an MLP.
-pub struct RepMixer {
-    pub dim: usize,
-    pub mixer_kernel: [usize; 2],
-    pub mlp_kernel: [usize; 2],
-    pub mlp_dim: usize,
-    pub scale_branch: bool,
-    pub act: Act,
-    pub bn_eps: f32,
-    pub reparameterized: bool,
-}
-
-/// x + g·(mixer(x) − norm(x)), then x + g·fc2(act(fc1(BN(dw(x))))). Vasu et al. 2023, eq. 2.
-pub fn rep_mixer_block(s: &Scope, x: Value, c: &RepMixer) -> Result<Value, Error> {
-    let shape = [c.dim, 1, c.mixer_kernel[0], c.mixer_kernel[1]];
-    let mixer = s.at("token_mixer");
-    let conv = if c.reparameterized {
-        biased(&mixer.at("reparam_conv"), shape)?
-    } else {
-        let mixed = branches(&mixer.at("mixer"), shape, (c.scale_branch, true), c.bn_eps, false)?;
-        let norm = Linear::Identity.normed(batch_norm(&mixer.at("norm").at("identity"), c.dim, c.bn_eps)?);
-        Linear::Identity.plus(layer_scaled(&mixer.at("layer_scale"), mixed.minus(norm), c.dim)?)
-    };
-    let x = emit(&mixer.at("reparam_conv"), x, &conv, Geometry::same(shape, c.dim))?;
-    let y = conv_mlp(s, x, c.dim, c.mlp_dim, c.mlp_kernel, (c.act, c.bn_eps), "layer_scale")?;
-    Ok(s.add(x, y))
-}
-
-/// Times a learned factor a channel.
-fn layer_scaled(s: &Scope, linear: Linear, channels: usize) -> Result<Linear, Error> {
-    Ok(linear.scaled(format!("{}.gamma", s.name()), s.param("gamma", &[channels, 1, 1])?))
-}
-
-/// g·fc2(act(fc1(BN(dw(x))))): no activation after the depthwise convolution.
-fn conv_mlp(
-    s: &Scope,
-    x: Value,
-    d: usize,
-    mlp_dim: usize,
-    kernel: [usize; 2],
-    (act, bn_eps): (Act, f32),
-    layer_scale: &str,
-) -> Result<Value, Error> {
-    let m = s.at("mlp");
-    let shape = [d, 1, kernel[0], kernel[1]];
-    let x = emit(&m.at("conv"), x, &conv_bn(&m.at("conv"), shape, bn_eps)?, Geometry::same(shape, d))?;
-    let shape = [mlp_dim, d, 1, 1];
-    let x = emit(&m.at("fc1"), x, &biased(&m.at("fc1"), shape)?, Geometry::same(shape, 1))?;
-    let x = layers::activation(&m.at("act"), x, act);
-    let shape = [d, mlp_dim, 1, 1];
-    let fc2 = layer_scaled(&s.at(layer_scale), biased(&m.at("fc2"), shape)?, d)?;
-    emit(&m.at("fc2"), x, &fc2, Geometry::same(shape, 1))
-}
-
-/// x + g₁·attn(norm(x)), then x + g₂·mlp(x), over places in row-major order.
+/// x + g₁·attn(norm(x)), then x + g₂·mlp(x), over positions in row-major order.
 fn attention_block(
     s: &Scope,
     x: Value,
@@ -227,12 +158,9 @@ fn attention_block(
     mlp_dim: usize,
     [height, width]: [usize; 2],
 ) -> Result<Value, Error> {
-    let (places, head_dim, fold) = (height * width, c.head_dim, s.build().fold);
+    let (positions, head_dim, fold) = (height * width, c.head_dim, s.options().fold);
     let a = s.at("token_mixer");
-    let flat = |x: Value| {
-        let x = a.transpose(a.reshape(x, &[-1, d as i64, places as i64]), &[0, 2, 1]);
-        layers::rows(&a, x, d) // [B, N, D]
-    };
+    let flat = |x: Value| a.transpose(a.reshape(x, &[-1, d as i64, positions as i64]), &[0, 2, 1]); // [B, N, D]
     let qkv = a.at("qkv");
     let weight = qkv.param("weight", &[3 * d, d])?;
     // 1/√head_dim goes into the query's rows.
@@ -255,16 +183,16 @@ fn attention_block(
         }
     };
     let y = layers::affine(&qkv, y, &weight, bias);
-    let (heads, places) = (d / head_dim, Some(places));
-    let heads = Heads { width: d, heads, places, mask: None, scaled: fold, one_query: false };
-    let y = attention(&a, a.split(y, d), &heads);
+    let (heads, positions) = (d / head_dim, Some(positions));
+    let heads = Heads { width: d, heads, positions, mask: None, scaled: fold, one_query: false };
+    let y = a.attention(a.split(y, d), heads); // [B, N, D]
 
     let gamma = s.at("layer_scale_1").param("gamma", &[d, 1, 1])?;
     let proj = a.at("proj");
     let (weight, bias) = (proj.param("weight", &[d, d])?, proj.param("bias", &[d])?);
     let (weight, bias) =
         if fold { linear_after(&weight, Some(&bias), None, RowScale::Each(gamma.clone())) } else { (weight, bias) };
-    let y = layers::places(&a, layers::affine(&proj, y, &weight, Some(bias)), places, d);
+    let y = layers::affine(&proj, y, &weight, Some(bias)); // [B, N, D]
     let y = a.reshape(a.transpose(y, &[0, 2, 1]), &[-1, d as i64, height as i64, width as i64]);
     let scale = s.at("layer_scale_1");
     let y = if fold { y } else { scale.mul(y, scale.initializer("gamma", gamma)) };

@@ -1,20 +1,20 @@
-//! LayerNormalization as its parts, for targets that do not take it whole.
+//! LayerNormalization as its parts, for targets that do not support the operator.
 //!
-//! Done to a finished graph, since what comes between, other precisions, knows the operator by its name.
+//! Runs on the quantized graph, because quantization looks for the operator.
 
-use super::graph::{Attribute, Data, Initializer, Node, Parts, Value};
+use crate::onnx::graph::{Attribute, Data, Initializer, Node, Parts, Value};
 use crate::tensor::Tensor;
 
 /// (x − mean(x)) / √(mean((x − mean(x))²) + ε) · gain + bias, spelled with Pow as ONNX Runtime's own fusion
 /// looks for it: its CPU kernels get the operator back. Ba et al. 2016, eq. 4.
-pub fn norms_apart(mut parts: Parts) -> Parts {
+pub fn decompose(mut parts: Parts) -> Parts {
     if !parts.target.avoids("LayerNormalization") {
         return parts;
     }
     for node in std::mem::take(&mut parts.nodes) {
         match (node.op_type, &node.inputs[..]) {
             ("LayerNormalization", &[x, gain, bias]) => {
-                let mut at = Apart { parts: &mut parts, path: node.name.clone() };
+                let mut at = Decomposed { parts: &mut parts, path: node.name.clone() };
                 let epsilon = node.attributes.iter().find_map(|(key, value)| match value {
                     Attribute::Float(epsilon) if *key == "epsilon" => Some(*epsilon),
                     _ => None,
@@ -39,12 +39,12 @@ pub fn norms_apart(mut parts: Parts) -> Parts {
 }
 
 /// Where one node becomes several.
-struct Apart<'a> {
+struct Decomposed<'a> {
     parts: &'a mut Parts,
     path: String,
 }
 
-impl Apart<'_> {
+impl Decomposed<'_> {
     fn node(&mut self, op_type: &'static str, inputs: Vec<Value>) -> Value {
         self.with(op_type, inputs, vec![])
     }
@@ -92,5 +92,33 @@ impl Apart<'_> {
             self.parts.initializers.push(Initializer { name: name.clone(), data });
             self.parts.add_value(name)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::target::MOBILE;
+    use crate::onnx::testing::{Root, assert_close, floats, operators, run};
+    use crate::onnx::{Ops, Target};
+
+    #[test]
+    fn parts_are_the_norm() {
+        for opset in MOBILE.opsets.clone() {
+            let s = Root::new(Target::with_opset(&MOBILE, opset).unwrap());
+            let norm = |x, name: &str| {
+                let [gain, bias] = ["gain", "bias"].map(|part| s.weight(&format!("{name}.{part}"), &[6]));
+                s.layer_normalization(x, gain, bias, 1e-5)
+            };
+            s.output("y", norm(norm(s.input("x", &[3, 6]), "first"), "second"));
+            let whole = s.0.into_parts();
+            let parts = decompose(whole.clone());
+            assert!(operators(&whole).contains(&"LayerNormalization"));
+            assert!(!operators(&parts).contains(&"LayerNormalization"));
+            let names: std::collections::HashSet<&String> = parts.nodes.iter().map(|node| &node.name).collect();
+            assert_eq!(names.len(), parts.nodes.len(), "names are unique");
+            let inputs = [floats(&[3, 6], 1)];
+            assert_close(&run(&parts, &inputs)[0], &run(&whole, &inputs)[0], 1e-5, "norm");
+        }
     }
 }

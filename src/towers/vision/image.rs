@@ -1,16 +1,16 @@
 //! What comes before an image tower's first convolution: floats as preprocessing leaves them, or bytes
 //! as decoders do, of pictures that may have any size.
 
-use super::scope::Scope;
 use crate::config::{Dialect, Interpolation, ModelConfig, PreprocessCfg, ResizeMode};
 use crate::onnx::graph::{Dim, ElementType};
 use crate::onnx::ops::Resample;
 use crate::onnx::{Ops, Value};
 use crate::params::reparam::Rescale;
-use crate::ports::PixelFormat;
+use crate::ports::{PixelFormat, Ports};
 use crate::tensor::Tensor;
+use crate::towers::scope::Scope;
 
-/// PixelFormat as the first convolution reads them: `[B, 3, H, W]`.
+/// Pixels as the first convolution reads them: `[B, 3, H, W]`.
 #[derive(Clone, Copy)]
 pub struct Image {
     pub value: Value,
@@ -21,20 +21,20 @@ pub struct Image {
 impl Image {
     /// Declares the tower's input. `padded` says whether its first convolution is, whose padding stands for
     /// pixels of the mean.
-    pub fn input(s: &Scope, size: [usize; 2], model: &ModelConfig, padded: bool) -> Image {
-        let (name, [height, width]) = (s.build().ports.image, size.map(Dim::Fixed));
-        let PixelFormat::Bytes { last, alpha, resize } = s.build().ports.pixels else {
-            let dims = vec![s.rows(), Dim::Fixed(3), height, width];
+    pub fn input(s: &Scope, size: [usize; 2], model: &ModelConfig, ports: &Ports, padded: bool) -> Image {
+        let (name, [height, width]) = (ports.image, size.map(Dim::Fixed));
+        let PixelFormat::Bytes { last, alpha, resize } = ports.pixels else {
+            let dims = vec![s.batch(), Dim::Fixed(3), height, width];
             return Image { value: s.graph().input(name, ElementType::Float, dims), rescale: None };
         };
         let [height, width] = if resize { [Dim::Named("height"), Dim::Named("width")] } else { [height, width] };
         let channels = if alpha { Dim::Named("channels") } else { Dim::Fixed(3) };
         let dims = if last { [height, width, channels] } else { [channels, height, width] };
-        let x = s.graph().input(name, ElementType::Uint8, [vec![s.rows()], dims.to_vec()].concat());
+        let x = s.graph().input(name, ElementType::Uint8, [vec![s.batch()], dims.to_vec()].concat());
 
         let (s, cfg) = (s.at("pixels"), &model.preprocess_cfg);
         let planes = match (last, alpha) {
-            (true, _) if resize => apart(&s, x),
+            (true, _) if resize => split(&s, x),
             (true, true) => s.transpose(s.slice(x, s.ints(&[0]), s.ints(&[3]), 3), &[0, 3, 1, 2]),
             (true, false) => s.transpose(x, &[0, 3, 1, 2]),
             (false, true) => s.slice(x, s.ints(&[0]), s.ints(&[3]), 1),
@@ -57,7 +57,7 @@ impl Image {
 
 /// `[B, H, W, 3 or more]` as three planes. Not by a transposition: ONNX Runtime 1.32 would move that behind the
 /// resizing, whose sizes it then mistakes.
-fn apart(s: &Scope, x: Value) -> Value {
+fn split(s: &Scope, x: Value) -> Value {
     let plane = |channel: i64| s.unsqueeze(s.index(x, channel, 3), &[1]);
     s.concat(&[plane(0), plane(1), plane(2)], 1)
 }

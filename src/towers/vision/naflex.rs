@@ -1,26 +1,24 @@
 //! NaFlex: a ViT over a variable sequence of patches, each image with its own height and width.
 //! Tschannen et al. 2025 (SigLIP 2), §2.4.2; `big_vision/models/proj/image_text/naflex_vit.py`.
 
-use super::scope::Scope;
 use super::vit;
 use crate::config::{ModelConfig, NaflexVit};
 use crate::onnx::graph::{Dim, ElementType};
-use crate::onnx::{Mask, Ops, Value};
+use crate::onnx::{CompositeOps, Mask, Ops, Value};
 use crate::params::Error;
 use crate::tensor::Tensor;
-
-/// However many an image has.
-pub const PATCHES: Dim = Dim::Named("num_patches");
+use crate::towers::scope::Scope;
+use crate::towers::{Encoded, PATCHES, Want};
 
 /// `patches [B, N, P·P·3]` (y, x, channel), `patch_mask` (1 patch, 0 padding), `patch_y`,
 /// `patch_x` int64 `[B, N]` → embedding `[B, embed_dim]`.
-pub fn tower(s: &Scope, c: &NaflexVit, model: &ModelConfig) -> Result<Value, Error> {
-    let places = || vec![s.rows(), PATCHES];
+pub fn tower(s: &Scope, model: &ModelConfig, c: &NaflexVit, want: Want) -> Result<Encoded, Error> {
+    let each = || vec![s.batch(), PATCHES];
     let values = 3 * c.patches.size * c.patches.size;
-    let x = s.graph().input("patches", ElementType::Float, [places(), vec![Dim::Fixed(values)]].concat());
-    let mask = s.graph().input("patch_mask", ElementType::Int64, places());
-    let y_at = s.graph().input("patch_y", ElementType::Int64, places());
-    let x_at = s.graph().input("patch_x", ElementType::Int64, places());
+    let x = s.graph().input("patches", ElementType::Float, [each(), vec![Dim::Fixed(values)]].concat());
+    let mask = s.graph().input("patch_mask", ElementType::Int64, each());
+    let y_at = s.graph().input("patch_y", ElementType::Int64, each());
+    let x_at = s.graph().input("patch_x", ElementType::Int64, each());
 
     let mask = s.named("mask", s.cast_float(mask)); // [B, N]
     let x = patch_embed(&s.at("patch_embed"), x, c)?; // [B, N, D]
@@ -30,7 +28,7 @@ pub fn tower(s: &Scope, c: &NaflexVit, model: &ModelConfig) -> Result<Value, Err
     // then attends evenly instead of giving NaN.
     let hidden = s.mul(s.sub(s.scalar(1.0), mask), s.scalar(f32::MIN));
     let hidden = s.named("padding_mask", s.unsqueeze(hidden, &[1, 2])); // [B, 1, 1, N]
-    vit::encode(s, x, &c.encoder(), model, None, Some(Mask::Added(hidden)))
+    vit::encode(s, x, &c.encoder(), model, None, Some(Mask::Added(hidden)), want)
 }
 
 /// The convolution's weights as a matrix over (y, x, channel).
@@ -59,16 +57,16 @@ fn pos_embed(at: &Scope, s: &Scope, c: &NaflexVit, mask: Value, y: Value, x: Val
     Ok(at.matmul(weights, grid)) // [B, N, D]
 }
 
-/// Weight of grid line i for a patch at `place` of n: max(0, 1 − |(place+½)·g/n − ½ − i| / max(g/n, 1)),
-/// normalised over i, where n = max(place) + 1 over the image's patches.
-fn axis_weights(s: &Scope, place: Value, mask: Value, grid: usize) -> Value {
+/// Weight of grid line i for a patch at `at` of n: max(0, 1 − |(at+½)·g/n − ½ − i| / max(g/n, 1)),
+/// normalised over i, where n = max(at) + 1 over the image's patches.
+fn axis_weights(s: &Scope, at: Value, mask: Value, grid: usize) -> Value {
     let half = s.scalar(0.5);
     let one = s.number(1.0, 2);
     let g = s.number(grid as f32, 2);
-    let place = s.mul(s.cast_float(place), mask); // padding at 0, so that it cannot stretch the image
-    let n = s.add(s.reduce_max(place, &[1], true), one); // [B, 1]
+    let at = s.mul(s.cast_float(at), mask); // padding at 0, so that it cannot stretch the image
+    let n = s.add(s.reduce_max(at, &[1], true), one); // [B, 1]
     // Multiplied before it is divided, so that an image on the grid hits it exactly.
-    let centre = s.sub(s.div(s.mul(s.add(place, half), g), n), half); // [B, N]
+    let centre = s.sub(s.div(s.mul(s.add(at, half), g), n), half); // [B, N]
     let lines: Vec<f32> = (0..grid).map(|i| i as f32).collect();
     let lines = s.initializer("lines", Tensor::from_f32("grid lines", &[grid], &lines));
     let distance = s.abs(s.sub(s.unsqueeze(centre, &[2]), lines)); // [B, N, g]
