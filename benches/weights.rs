@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use bytes::Bytes;
-use clip_onnx::onnx::graph::ElementType;
+use clip_onnx::onnx::graph::{ElementType, Role};
 use clip_onnx::onnx::write::{Error as WriteError, ExternalData, Options, write};
 use clip_onnx::onnx::{Dim, Graph, Target};
 use clip_onnx::tensor::{DType, Error, Storage, Tensor};
@@ -75,7 +75,7 @@ fn file(c: &mut Criterion) {
     let folder = tempfile::tempdir().unwrap();
     let graph = Graph::new("bench", Target::default());
     let x = graph.input("x", ElementType::Float, vec![Dim::Named("batch_size"), Dim::Fixed(MLP)]);
-    let weight = graph.initializer("weight", stored(DType::F32, &[D, MLP], false).permute(&[1, 0]));
+    let weight = graph.initializer("weight", Role::Weight, stored(DType::F32, &[D, MLP], false).permute(&[1, 0]));
     let y = graph.node("", "MatMul", &[x, weight], vec![]);
     graph.output(y, "y", ElementType::Float, vec![Dim::Named("batch_size"), Dim::Fixed(D)]);
     let parts = graph.into_parts();

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::{Dialect, ModelConfig, TextCfg};
-use crate::onnx::graph::{Dim, ElementType};
+use crate::onnx::graph::{Dim, ElementType, Role};
 use crate::onnx::{CompositeOps, Graph, Ops, Target, Value};
 use crate::params::{Error, Params, Wanted};
 use crate::ports::Ports;
@@ -237,8 +237,7 @@ pub fn classifier(config: &ModelConfig, params: &Params, build: &Build, labels: 
     let Logits { logit_scale_exp, logit_bias, .. } = logits(config, params)?;
     let count = labels.shape()[0];
     let weight = labels.scaled(f64::from(logit_scale_exp)).permute(&[1, 0]);
-    // No `weight`: it stays float32 in every precision, as what it is multiplied with does.
-    let scores = s.matmul(image, s.initializer("embeds", weight)); // [B, labels]
+    let scores = s.matmul(image, s.initializer("embeds", Role::Labels, weight)); // [B, labels]
     let probabilities = match logit_bias {
         Some(bias) => s.sigmoid(s.add(scores, s.scalar(bias))),
         None => s.softmax(scores, -1),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::Target;
 use super::composite::Composite;
-use super::graph::{Attribute, Data, Dim, ElementType, Initializer, Ones, Parts, Port, Value};
+use super::graph::{Attribute, Data, Dim, ElementType, Initializer, Ones, Parts, Port, Role, Value};
 use super::legalize::legalize;
 use super::program::{Attributes, Call, Program, Step};
 use crate::tensor::Tensor;
@@ -101,9 +101,9 @@ impl Graph {
     }
 
     /// A named constant that the writer reads from `tensor`.
-    pub fn initializer(&self, name: &str, tensor: Tensor) -> Value {
+    pub fn initializer(&self, name: &str, role: Role, tensor: Tensor) -> Value {
         let value = self.value();
-        let initializer = Initializer { name: name.to_owned(), data: Data::Float(tensor) };
+        let initializer = Initializer { name: name.to_owned(), role, data: Data::Float(tensor) };
         self.push(Step::Initializer { value, initializer });
         value
     }
@@ -137,7 +137,7 @@ impl Graph {
 
     fn shared(&self, name: String, data: Data) -> Value {
         let value = self.value();
-        self.push(Step::Shared { value, initializer: Initializer { name, data } });
+        self.push(Step::Shared { value, initializer: Initializer { name, role: Role::Constant, data } });
         value
     }
 

@@ -67,7 +67,37 @@ pub struct Node {
 #[derive(Clone)]
 pub struct Initializer {
     pub name: String,
+    pub role: Role,
     pub data: Data,
+}
+
+/// What a constant is to the model, for passes that change some of them: quantisation, float16.
+///
+/// Whoever makes an initializer says it; no pass guesses it from a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A matrix that activations are multiplied with, `[in, out]`, or one for each head, `[heads, in, out]`.
+    Weight,
+    /// A convolution's kernel, `[out, in / groups, height, width]`.
+    Kernel,
+    /// An embedding table that `Gather` picks rows from, `[rows, width]`.
+    Table,
+    /// What is added behind a product or a convolution.
+    Bias,
+    /// Scale, shift or statistics of a normalisation, or a layer scale.
+    Norm,
+    /// Position embeddings, and the class token among them.
+    Position,
+    /// The learned query of attention pooling.
+    Query,
+    /// Embeddings of a zero-shot classifier's labels: float32 in every precision, as the normalised embedding they are
+    /// multiplied with is.
+    Labels,
+    /// A number for each token id, `[vocabulary]`, possibly beyond the integers that float16 holds: float32 in every
+    /// precision.
+    Lookup,
+    /// Anything the graph itself needs, such as masks, shapes, indices and scalars.
+    Constant,
 }
 
 /// A constant's numbers.

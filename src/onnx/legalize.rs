@@ -29,7 +29,7 @@ use std::collections::HashMap;
 use super::Target;
 use super::builder::Graph;
 use super::composite::Composite;
-use super::graph::{Attribute, Dim, Value};
+use super::graph::{Attribute, Dim, Role, Value};
 use super::ops::Ops;
 use super::program::{Call, Program, Step};
 use crate::tensor::Tensor;
@@ -118,8 +118,8 @@ impl At<'_> {
     }
 
     /// A constant, named like the parameters of this path.
-    fn initializer(&self, name: &str, tensor: Tensor) -> Value {
-        self.graph.initializer(&format!("{}.{name}", self.path.replace('/', ".")), tensor)
+    fn initializer(&self, name: &str, role: Role, tensor: Tensor) -> Value {
+        self.graph.initializer(&format!("{}.{name}", self.path.replace('/', ".")), role, tensor)
     }
 }
 

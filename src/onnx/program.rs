@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Target;
 use super::composite::Composite;
-use super::graph::{Attribute, Data, Initializer, Node, Parts, Port, Value};
+use super::graph::{Attribute, Data, Initializer, Node, Parts, Port, Role, Value};
 
 /// An operator's attributes, in the order in which they are written.
 pub type Attributes = Vec<(&'static str, Attribute)>;
@@ -108,7 +108,7 @@ impl Program {
                 Step::Input { value, port, default } => {
                     named.insert(value, names.value(&port.name));
                     let name = port.name.clone();
-                    parts.initializers.extend(default.map(|data| Initializer { name, data }));
+                    parts.initializers.extend(default.map(|data| Initializer { name, role: Role::Constant, data }));
                     parts.inputs.push(port);
                 }
                 Step::Initializer { value, mut initializer } => {

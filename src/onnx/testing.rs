@@ -4,7 +4,7 @@ use tract_core::internal::IntoRunnable;
 use tract_onnx::prelude::{Framework, InferenceFact, InferenceModelExt, IntoTValue, TVec, Tensor as Array};
 
 use super::builder::Graph;
-use super::graph::{Dim, ElementType, Parts, Value};
+use super::graph::{Dim, ElementType, Parts, Role, Value};
 use super::ops::Ops;
 use super::target::{PROFILES, Target};
 use super::write::{Error, ExternalData, Options, write};
@@ -40,7 +40,7 @@ impl Root {
 
     /// A constant of [`numbers`].
     pub fn weight(&self, name: &str, shape: &[usize]) -> Value {
-        self.0.initializer(name, tensor(shape, name.len() as u64))
+        self.0.initializer(name, Role::Weight, tensor(shape, name.len() as u64))
     }
 
     /// Declares an output.

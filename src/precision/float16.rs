@@ -2,12 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::layers::{LABELS, SMALL};
+use super::layers::{Constant, SMALL};
 use super::packed::Half;
 use super::rewrite::{FLOAT, FLOAT16, Rewrite};
 use super::{LayerReport, Narrowed, Options};
 use crate::onnx::Value;
-use crate::onnx::graph::{Attribute, ElementType, Node, Parts};
+use crate::onnx::graph::{Attribute, ElementType, Node, Parts, Role};
 use crate::onnx::write::MICROSOFT;
 
 /// Operators that stay in float32: sums over many squares, exponentials, and what divides by them.
@@ -19,13 +19,9 @@ pub fn weights(parts: &Parts, options: &Options, narrowed: &mut Narrowed) -> Par
     let mut widened: HashMap<Value, Value> = HashMap::new();
     for mut node in nodes {
         let table = node.op_type == "Gather";
-        if looks_up_whole_numbers(&node, &out) {
-            out.keep(node);
-            continue;
-        }
         for at in 0..node.inputs.len() {
-            let Some((name, tensor)) = out.weight(node.inputs[at]).filter(|(_, t)| t.len() >= SMALL) else { continue };
-            if name == LABELS {
+            let Some(Constant { name, role, tensor }) = out.weight(node.inputs[at]) else { continue };
+            if tensor.len() < SMALL || matches!(role, Role::Labels | Role::Lookup) {
                 continue;
             }
             let named = options.exclude.iter().any(|pattern| name.contains(pattern.as_str()));
@@ -48,11 +44,11 @@ pub fn weights(parts: &Parts, options: &Options, narrowed: &mut Narrowed) -> Par
             let clamped = narrowed.counts_clamped(&name);
             if table && at == 0 {
                 // Rows are widened, not the table.
-                node.inputs[0] = out.constant(&format!("{name}.fp16"), Half::data(tensor, &clamped));
+                node.inputs[0] = out.constant(&format!("{name}.fp16"), role, Half::data(tensor, &clamped));
                 continue;
             }
             node.inputs[at] = *widened.entry(node.inputs[at]).or_insert_with(|| {
-                let narrow = out.constant(&format!("{name}.fp16"), Half::data(tensor, &clamped));
+                let narrow = out.constant(&format!("{name}.fp16"), role, Half::data(tensor, &clamped));
                 out.cast(&name, narrow, FLOAT)
             });
         }
@@ -73,12 +69,6 @@ enum Kind {
 fn prepares_bytes(node: &Node, bytes: &HashSet<Value>, images: &HashSet<Value>) -> bool {
     let reads = |values: &HashSet<Value>| node.inputs.iter().any(|value| values.contains(value));
     reads(bytes) || (matches!(node.op_type, "Cast" | "Resize" | "Floor" | "Slice") && reads(images))
-}
-
-/// Whether a node reads one number for each of its indices, which may be too large a one for float16.
-fn looks_up_whole_numbers(node: &Node, graph: &Rewrite) -> bool {
-    let table = node.inputs.first().filter(|_| node.op_type == "Gather");
-    table.and_then(|&table| graph.weight(table)).is_some_and(|(_, table)| table.shape().len() == 1)
 }
 
 /// All arithmetic in float16, inputs and outputs in float32. What is computed from whole numbers alone,
@@ -114,9 +104,9 @@ pub fn arithmetic(parts: &Parts, narrowed: &mut Narrowed) -> Parts {
         let unsafe_in_half = WIDE.contains(&node.op_type) && (node.op_type != "Div" || computed.len() > 1);
         // Its scales are float16 already.
         let in_blocks = node.domain == MICROSOFT;
+        let looks_up = node.inputs.iter().any(|&v| out.weight(v).is_some_and(|table| table.role == Role::Lookup));
         let squares = node.op_type == "Mul" && node.inputs.first() == node.inputs.get(1);
-        let wide =
-            widens || squares || looks_up_whole_numbers(&node, &out) || (all_wide && !in_blocks) || unsafe_in_half;
+        let wide = widens || squares || looks_up || (all_wide && !in_blocks) || unsafe_in_half;
         let kind = if wide { Kind::Wide } else { Kind::Half };
         if !floats && !widens || matches!(node.op_type, "ArgMax" | "Shape" | "Equal") {
             out.keep(node);
@@ -132,10 +122,10 @@ pub fn arithmetic(parts: &Parts, narrowed: &mut Narrowed) -> Parts {
                 }
                 Some(_) => {}
                 None => {
-                    if let Some((name, tensor)) = out.weight(value).filter(|_| kind == Kind::Half) {
+                    if let Some(Constant { name, role, tensor }) = out.weight(value).filter(|_| kind == Kind::Half) {
                         node.inputs[at] = *constants.entry(value).or_insert_with(|| {
                             let clamped = narrowed.counts_clamped(&name);
-                            out.constant(&format!("{name}.fp16"), Half::data(tensor, &clamped))
+                            out.constant(&format!("{name}.fp16"), role, Half::data(tensor, &clamped))
                         });
                     }
                 }

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use super::apart::Apart;
-use super::layers::{Layer, Role};
+use super::layers::{Constant, Layer, Role};
 use super::packed::{Gained, Half, Int4, Int8, Spelling};
 use super::plan::{Form, Planned, plan};
 use super::rewrite::{FLOAT, Rewrite};
 use super::{LayerReport, Narrowed, Options, Precision, Study};
 use crate::onnx::Value;
-use crate::onnx::graph::{Attribute, Data, Node, Parts};
+use crate::onnx::graph::{self, Attribute, Data, Node, Parts};
 use crate::onnx::write::MICROSOFT;
 use crate::tensor::{Error, Tensor};
 
@@ -34,10 +34,10 @@ pub fn apply(
     for (at, mut node) in nodes.into_iter().enumerate() {
         if let Some(gains) = node.outputs.first().and_then(|output| plan.gains.get(output)) {
             for input in node.inputs.iter_mut().skip(1) {
-                let Some((name, tensor)) = out.weight(*input) else { continue };
+                let Some(Constant { name, role, tensor }) = out.weight(*input) else { continue };
                 let evened: Vec<f32> = tensor.to_f32()?.iter().zip(&gains[..]).map(|(v, g)| v / g).collect();
                 let evened = Tensor::from_f32(&name, &[evened.len()], &evened);
-                *input = out.constant(&format!("{name}.evened"), Data::Float(evened));
+                *input = out.constant(&format!("{name}.evened"), role, Data::Float(evened));
             }
         }
         if node.op_type == "Add"
@@ -78,10 +78,12 @@ pub fn apply(
 /// Adds to a node's bias what its weights lose on average.
 fn correct(out: &mut Rewrite, node: &mut Node, at: usize, correction: &[f32]) -> Result<(), Error> {
     let bias = node.inputs.get(at).and_then(|&value| out.weight(value));
-    let Some((name, tensor)) = bias.filter(|(_, tensor)| tensor.shape() == [correction.len()]) else { return Ok(()) };
+    let Some(Constant { name, role, tensor }) = bias.filter(|bias| bias.tensor.shape() == [correction.len()]) else {
+        return Ok(());
+    };
     let corrected: Vec<f32> = tensor.to_f32()?.iter().zip(correction).map(|(b, c)| b + c).collect();
     let corrected = Tensor::from_f32(&name, &[corrected.len()], &corrected);
-    node.inputs[at] = out.constant(&format!("{name}.corrected"), Data::Float(corrected));
+    node.inputs[at] = out.constant(&format!("{name}.corrected"), role, Data::Float(corrected));
     Ok(())
 }
 
@@ -107,7 +109,7 @@ fn without(out: &mut Rewrite, x: Value, channels: &[usize], layer: &Layer, made:
         let from = out.name(x).to_owned();
         let kept: Vec<f32> = (0..columns).map(|k| if channels.contains(&k) { 0.0 } else { 1.0 }).collect();
         let kept = Data::Float(Tensor::from_f32("kept", &[columns], &kept));
-        let kept = out.constant(&format!("{from}.kept"), kept);
+        let kept = out.constant(&format!("{from}.kept"), graph::Role::Constant, kept);
         let [rest] = out.node(&from, ("", "Mul"), vec![x, kept], vec![]);
         rest
     })
@@ -144,11 +146,15 @@ fn beside(out: &mut Rewrite, node: &mut Node, apart: &Apart, made: &mut Made) ->
         let large = *made.large.entry((x, channels.clone())).or_insert_with(|| {
             let values = channels.iter().map(|&k| k as i64).collect();
             let from = out.name(x).to_owned();
-            let places = out.constant(&format!("{from}.large"), Data::Int64 { dims: vec![channels.len()], values });
+            let places = out.constant(
+                &format!("{from}.large"),
+                graph::Role::Constant,
+                Data::Int64 { dims: vec![channels.len()], values },
+            );
             let [large] = out.node(&from, ("", "Gather"), vec![x, places], vec![("axis", Attribute::Int(-1))]);
             large
         });
-        let weights = out.constant(&format!("{name}.columns"), Data::Float(weights.clone()));
+        let weights = out.constant(&format!("{name}.columns"), graph::Role::Weight, Data::Float(weights.clone()));
         products.push(product(out, large, weights));
     }
     if let Some((channels, weights)) = &apart.rows {
@@ -156,9 +162,13 @@ fn beside(out: &mut Rewrite, node: &mut Node, apart: &Apart, made: &mut Made) ->
         let places = *made.places.entry((channels.clone(), rows)).or_insert_with(|| {
             let mut ones = vec![0f32; channels.len() * rows];
             channels.iter().enumerate().for_each(|(at, row)| ones[at * rows + row] = 1.0);
-            out.constant("places", Data::Float(Tensor::from_f32("places", &[channels.len(), rows], &ones)))
+            out.constant(
+                "places",
+                graph::Role::Constant,
+                Data::Float(Tensor::from_f32("places", &[channels.len(), rows], &ones)),
+            )
         });
-        let weights = out.constant(&format!("{name}.rows"), Data::Float(weights.clone()));
+        let weights = out.constant(&format!("{name}.rows"), graph::Role::Weight, Data::Float(weights.clone()));
         let large = product(out, x, weights);
         products.push(product(out, large, places));
     }
@@ -187,13 +197,15 @@ fn write(
     match form {
         Form::Whole => {
             if layer.weight.gains.is_some() {
-                node.inputs[at] = out.constant(&format!("{name}.evened"), Gained::data(layer.weight));
+                node.inputs[at] =
+                    out.constant(&format!("{name}.evened"), graph::Role::Weight, Gained::data(layer.weight));
             }
             out.keep(node);
         }
         Form::Half => {
             let clamped = narrowed.counts_clamped(&name);
-            let narrow = out.constant(&format!("{name}.fp16"), Half::data(layer.weight.tensor, &clamped));
+            let narrow =
+                out.constant(&format!("{name}.fp16"), layer.role.of_graph(), Half::data(layer.weight.tensor, &clamped));
             if layer.role == Role::Table {
                 node.inputs[at] = narrow;
                 out.keep_then_cast(node, FLOAT);
@@ -239,10 +251,10 @@ fn write(
 
 /// Numbers and scales of a weight, as constants; the scales as they broadcast to it.
 fn int8(out: &mut Rewrite, name: &str, layer: Layer, scales: Vec<f32>, limit: f32) -> (Value, Value) {
-    let weight = layer.weight;
+    let (weight, role) = (layer.weight, layer.role.of_graph());
     let values = Tensor::from_f32(name, &weight.row_shape(), &scales);
-    let numbers = out.constant(&format!("{name}.int8"), Int8 { weight, scales, limit }.data());
-    (numbers, out.constant(&format!("{name}.scale"), Data::Float(values)))
+    let numbers = out.constant(&format!("{name}.int8"), role, Int8 { weight, scales, limit }.data());
+    (numbers, out.constant(&format!("{name}.scale"), graph::Role::Constant, Data::Float(values)))
 }
 
 /// Rows of a table are widened and scaled once they are picked.
@@ -255,7 +267,8 @@ fn table(out: &mut Rewrite, mut node: Node, name: &str, layer: Layer, scales: Ve
     let wide = out.cast(&node.name, rows, FLOAT);
     let [scale] = out.node(&node.name, ("", "Gather"), vec![scales, ids], axis());
     let [wide] = out.node(&node.name, ("", "Mul"), vec![wide, scale], vec![]);
-    let shape = out.constant("row", Data::Int64 { dims: vec![3], values: vec![0, 0, width as i64] });
+    let shape =
+        out.constant("row", graph::Role::Constant, Data::Int64 { dims: vec![3], values: vec![0, 0, width as i64] });
     node.inputs = vec![wide, shape];
     node.op_type = "Reshape";
     node.attributes.clear();
@@ -266,9 +279,11 @@ fn table(out: &mut Rewrite, mut node: Node, name: &str, layer: Layer, scales: Ve
 fn blocks(out: &mut Rewrite, mut node: Node, name: &str, int4: &Int4) {
     let [rows, columns] = int4.weight.rows();
     let (numbers, scales, zeros) = int4.data();
-    let mut inputs =
-        vec![out.constant(&format!("{name}.int4"), numbers), out.constant(&format!("{name}.scale"), scales)];
-    inputs.extend(zeros.map(|zeros| out.constant(&format!("{name}.zero"), zeros)));
+    let mut inputs = vec![
+        out.constant(&format!("{name}.int4"), graph::Role::Weight, numbers),
+        out.constant(&format!("{name}.scale"), graph::Role::Constant, scales),
+    ];
+    inputs.extend(zeros.map(|zeros| out.constant(&format!("{name}.zero"), graph::Role::Constant, zeros)));
     match int4.spelling {
         Spelling::NBits => {
             node.inputs.truncate(1);

@@ -1,17 +1,15 @@
 //! The layers of a graph: nodes that read a large constant, and what it is to them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::apart::Apart;
 use crate::onnx::Value;
-use crate::onnx::graph::{Data, Node, Parts};
+use crate::onnx::graph::{self, Data, Initializer, Node, Parts};
 use crate::tensor::{Error, Tensor};
 
 /// Weights below this many numbers stay as they are: they are no part worth speaking of.
 pub const SMALL: usize = 1024;
-
-/// Embeddings of labels: what they are multiplied with is shown as it is, so that they stay float32.
-pub const LABELS: &str = "labels.embeds";
 
 /// What a weight is to the node that reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +25,15 @@ pub enum Role {
 }
 
 impl Role {
+    /// What its initializer is to the graph.
+    pub fn of_graph(self) -> graph::Role {
+        match self {
+            Role::Factor | Role::Stack => graph::Role::Weight,
+            Role::Kernel => graph::Role::Kernel,
+            Role::Table => graph::Role::Table,
+        }
+    }
+
     /// Which input of the node it is.
     pub fn input(self) -> usize {
         if self == Role::Table { 0 } else { 1 }
@@ -168,42 +175,48 @@ impl Weight {
 }
 
 /// The layer a node is, where it is one.
-pub fn layer(parts: &Parts, constant: &dyn Fn(Value) -> Option<Tensor>, node: &Node) -> Option<Layer> {
+fn layer(constants: &HashMap<Value, Constant>, node: &Node) -> Option<Layer> {
     let at = match node.op_type {
         "MatMul" | "Conv" => 1,
         "Gather" => 0,
         _ => return None,
     };
-    let value = *node.inputs.get(at)?;
-    let tensor = constant(value).filter(|tensor| tensor.len() >= SMALL)?;
-    let role = match (node.op_type, tensor.shape().len()) {
-        ("MatMul", 2) => Role::Factor,
-        ("MatMul", 3) => Role::Stack,
-        ("Conv", 4) => Role::Kernel,
-        ("Gather", 2) => Role::Table,
+    let Constant { name, role, tensor } = constants.get(node.inputs.get(at)?)?;
+    let role = match (role, node.op_type, tensor.shape().len()) {
+        _ if tensor.len() < SMALL => return None,
+        (graph::Role::Weight, "MatMul", 2) => Role::Factor,
+        (graph::Role::Weight, "MatMul", 3) => Role::Stack,
+        (graph::Role::Kernel, "Conv", 4) => Role::Kernel,
+        (graph::Role::Table, "Gather", 2) => Role::Table,
         _ => return None,
     };
-    // Masks and positions are picked from by rows too, and are no weights.
-    let name = parts.value_name(value).strip_suffix(".weight")?.to_owned();
     let input = *node.inputs.get(1 - role.input())?;
-    Some(Layer { name, role, input, weight: Weight::new(tensor, role), apart: None })
+    let name = name.strip_suffix(".weight").unwrap_or(name).to_owned();
+    Some(Layer { name, role, input, weight: Weight::new(tensor.clone(), role), apart: None })
 }
 
 /// All layers, in the order of their nodes; with the place of each node.
 pub fn layers(parts: &Parts) -> Vec<(usize, Layer)> {
     let constants = constants(parts);
-    let constant = |value: Value| constants.get(&value).cloned();
     let found = parts.nodes.iter().enumerate();
-    found.filter_map(|(at, node)| Some((at, layer(parts, &constant, node)?))).collect()
+    found.filter_map(|(at, node)| Some((at, layer(&constants, node)?))).collect()
 }
 
-/// Float constants by value.
-pub fn constants(parts: &Parts) -> std::collections::HashMap<Value, Tensor> {
-    let of_name: std::collections::HashMap<&str, &Tensor> = parts
-        .initializers
-        .iter()
-        .filter_map(|i| if let Data::Float(tensor) = &i.data { Some((i.name.as_str(), tensor)) } else { None })
-        .collect();
-    let found = |value: Value| Some((value, (*of_name.get(parts.value_name(value))?).clone()));
-    parts.values().filter_map(found).collect()
+/// A float32 initializer.
+#[derive(Clone)]
+pub struct Constant {
+    pub name: String,
+    pub role: graph::Role,
+    pub tensor: Tensor,
+}
+
+/// The graph's float32 initializers, by value.
+pub fn constants(parts: &Parts) -> HashMap<Value, Constant> {
+    let values: HashMap<&str, Value> = parts.values().map(|value| (parts.value_name(value), value)).collect();
+    let float = |initializer: &Initializer| {
+        let Data::Float(tensor) = &initializer.data else { return None };
+        let constant = Constant { name: initializer.name.clone(), role: initializer.role, tensor: tensor.clone() };
+        Some((*values.get(initializer.name.as_str())?, constant))
+    };
+    parts.initializers.iter().filter_map(float).collect()
 }

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::grid::energy;
-use super::layers::{Role, Weight, constants};
+use super::layers::{Constant, Role, Weight, constants};
 use crate::onnx::Value;
 use crate::onnx::graph::{Attribute, ElementType, Node, Parts};
 use crate::tensor::{Error, Tensor};
@@ -43,7 +43,7 @@ pub fn estimate(parts: &Parts) -> Result<HashMap<Value, Moments>, Error> {
 }
 
 struct Walk {
-    constants: HashMap<Value, Tensor>,
+    constants: HashMap<Value, Constant>,
     /// Whether there is an input of bytes.
     bytes: bool,
 }
@@ -54,7 +54,9 @@ impl Walk {
         let input = |at: usize| node.inputs.get(at).and_then(|value| found.get(value).cloned());
         // The input of a tower: pixels between -1 and 1.
         let computed = |at: usize| input(at).unwrap_or_else(|| Arc::from([0.3f32]));
-        let constant = |at: usize| node.inputs.get(at).and_then(|value| self.constants.get(value));
+        let constant = |at: usize| {
+            node.inputs.get(at).and_then(|value| self.constants.get(value)).map(|constant| &constant.tensor)
+        };
         Ok(match node.op_type {
             "MatMul" => match constant(1) {
                 Some(weight) if weight.shape().len() == 2 => {

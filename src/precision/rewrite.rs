@@ -2,11 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::layers::constants;
-
+use super::layers::{Constant, constants};
 use crate::onnx::Value;
-use crate::onnx::graph::{Attribute, Data, ElementType, Initializer, Node, Parts};
-use crate::tensor::Tensor;
+use crate::onnx::graph::{Attribute, Data, ElementType, Initializer, Node, Parts, Role};
 
 /// `TensorProto.DataType`.
 pub const FLOAT: i64 = 1;
@@ -17,7 +15,7 @@ pub struct Rewrite {
     parts: Parts,
     taken: HashSet<String>,
     /// Float initializers of the old graph, by value.
-    weights: HashMap<Value, (String, Tensor)>,
+    weights: HashMap<Value, Constant>,
     /// Nodes of the new graph.
     nodes: Vec<Node>,
     added: Vec<Initializer>,
@@ -29,8 +27,7 @@ impl Rewrite {
         let mut parts = parts.clone();
         let nodes = std::mem::take(&mut parts.nodes);
         let taken = parts.value_names.iter().chain(nodes.iter().map(|node| &node.name)).cloned().collect();
-        let named = |(value, tensor): (Value, Tensor)| (value, (parts.value_name(value).to_owned(), tensor));
-        let weights = constants(&parts).into_iter().map(named).collect();
+        let weights = constants(&parts);
         (Rewrite { parts, taken, weights, nodes: vec![], added: vec![] }, nodes)
     }
 
@@ -42,8 +39,8 @@ impl Rewrite {
         (inputs.collect(), self.parts.outputs.iter().filter_map(|p| of(&p.name)).collect())
     }
 
-    /// The name and numbers of a value, where it is a float constant.
-    pub fn weight(&self, value: Value) -> Option<(String, Tensor)> {
+    /// The float32 initializer that a value of the old graph is.
+    pub fn weight(&self, value: Value) -> Option<Constant> {
         self.weights.get(&value).cloned()
     }
 
@@ -73,10 +70,10 @@ impl Rewrite {
     }
 
     /// A constant of the new graph.
-    pub fn constant(&mut self, name: &str, data: Data) -> Value {
+    pub fn constant(&mut self, name: &str, role: Role, data: Data) -> Value {
         let value = self.value(name);
         let name = self.parts.value_name(value).to_owned();
-        self.added.push(Initializer { name, data });
+        self.added.push(Initializer { name, role, data });
         value
     }
 

@@ -2,6 +2,7 @@
 //! one convolution each, or branch by branch where folding is turned off.
 
 use super::scope::Scope;
+use crate::onnx::graph::Role;
 use crate::onnx::{ConvAttributes, Ops, Value};
 use crate::params::Error;
 use crate::params::reparam::{Linear, Norm};
@@ -61,7 +62,7 @@ pub fn emit_depthwise(s: &Scope, x: Value, linear: &Linear, g: Geometry) -> Resu
 
 /// One convolution, its weights under this scope's name.
 fn one(s: &Scope, x: Value, (weight, bias): (Tensor, Tensor), g: Geometry) -> Value {
-    conv(s, x, s.initializer("weight", weight), Some(s.initializer("bias", bias)), g)
+    conv(s, x, s.initializer("weight", Role::Kernel, weight), Some(s.initializer("bias", Role::Bias, bias)), g)
 }
 
 /// The same as the checkpoint has it.
@@ -73,8 +74,9 @@ fn unfolded(s: &Scope, x: Value, linear: &Linear, g: Geometry) -> Result<Value, 
             let shape = [shape[0], shape[1], shape[2], shape[3]];
             // A smaller kernel sees the middle of what the whole one does.
             let padding = [0, 1].map(|i| g.padding[i].saturating_sub((g.shape[2 + i] - shape[2 + i]) / 2));
-            let weight = s.graph().initializer(&format!("{name}.weight"), weight.clone());
-            let bias = bias.as_ref().map(|bias| s.graph().initializer(&format!("{name}.bias"), bias.clone()));
+            let weight = s.graph().initializer(&format!("{name}.weight"), Role::Kernel, weight.clone());
+            let bias =
+                bias.as_ref().map(|bias| s.graph().initializer(&format!("{name}.bias"), Role::Bias, bias.clone()));
             conv(s, x, weight, bias, Geometry { shape, padding, ..g })
         }
         Linear::Normed(of, norm) => batch_normalization(s, unfolded(s, x, of, g)?, norm),
@@ -82,12 +84,16 @@ fn unfolded(s: &Scope, x: Value, linear: &Linear, g: Geometry) -> Result<Value, 
         Linear::Difference(a, b) => s.sub(unfolded(s, x, a, g)?, unfolded(s, x, b, g)?),
         Linear::Scaled { of, name, gamma } => {
             let y = unfolded(s, x, of, g)?;
-            s.mul(y, s.graph().initializer(name, gamma.clone()))
+            s.mul(y, s.graph().initializer(name, Role::Norm, gamma.clone()))
         }
         Linear::After { of, rescale } => {
             let numbers = |name: &str, values: [f64; 3]| {
                 let values = values.map(|v| v as f32);
-                s.graph().initializer(&format!("pixels.{name}"), Tensor::from_f32(name, &[3, 1, 1], &values))
+                s.graph().initializer(
+                    &format!("pixels.{name}"),
+                    Role::Constant,
+                    Tensor::from_f32(name, &[3, 1, 1], &values),
+                )
             };
             let y = s.mul(x, numbers("scale", rescale.scale));
             let y = if rescale.shift == [0.0; 3] { y } else { s.add(y, numbers("shift", rescale.shift)) };
@@ -105,7 +111,7 @@ fn conv(s: &Scope, x: Value, weight: Value, bias: Option<Value>, g: Geometry) ->
 pub fn batch_normalization(s: &Scope, x: Value, norm: &Norm) -> Value {
     let [weight, bias, mean, var] =
         [("weight", &norm.weight), ("bias", &norm.bias), ("running_mean", &norm.mean), ("running_var", &norm.var)]
-            .map(|(part, tensor)| s.graph().initializer(&format!("{}.{part}", norm.name), tensor.clone()));
+            .map(|(part, tensor)| s.graph().initializer(&format!("{}.{part}", norm.name), Role::Norm, tensor.clone()));
     s.batch_normalization(x, [weight, bias, mean, var], norm.eps)
 }
 

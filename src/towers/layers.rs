@@ -2,6 +2,7 @@
 
 use super::scope::Scope;
 use crate::config::{self, Act, Head};
+use crate::onnx::graph::Role;
 use crate::onnx::{CompositeOps, Heads, Mask, Ops, Value};
 use crate::params::Error;
 use crate::tensor::Tensor;
@@ -90,8 +91,8 @@ pub fn activation(s: &Scope, x: Value, act: Act) -> Value {
 /// x Wᵀ + b for parameters at hand. The weight is laid out (in, out) when it is written, so that no
 /// Transpose runs.
 pub fn affine(s: &Scope, x: Value, weight: &Tensor, bias: Option<Tensor>) -> Value {
-    let y = s.matmul(x, s.initializer("weight", weight.permute(&[1, 0])));
-    bias.map_or(y, |bias| s.add(y, s.initializer("bias", bias)))
+    let y = s.matmul(x, s.initializer("weight", Role::Weight, weight.permute(&[1, 0])));
+    bias.map_or(y, |bias| s.add(y, s.initializer("bias", Role::Bias, bias)))
 }
 
 /// x Wᵀ + b for the parameters of this scope.
@@ -101,8 +102,8 @@ pub fn linear(s: &Scope, x: Value, d_in: usize, d_out: usize) -> Result<Value, E
 
 /// Over the last axis, with gain and bias.
 pub fn layer_norm(s: &Scope, x: Value, width: usize, eps: f32) -> Result<Value, Error> {
-    let weight = s.initializer("weight", s.param("weight", &[width])?);
-    let bias = s.initializer("bias", s.param("bias", &[width])?);
+    let weight = s.initializer("weight", Role::Norm, s.param("weight", &[width])?);
+    let bias = s.initializer("bias", Role::Norm, s.param("bias", &[width])?);
     Ok(s.layer_normalization(x, weight, bias, eps))
 }
 

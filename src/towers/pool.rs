@@ -11,6 +11,7 @@
 
 use super::layers::{self, Transformer};
 use super::scope::Scope;
+use crate::onnx::graph::Role;
 use crate::onnx::{CompositeOps, HeadRows, Heads, Mask, Ops, Value};
 use crate::params::Error;
 use crate::params::reparam::constant_query;
@@ -87,7 +88,7 @@ fn attend(s: &Scope, [query, keys, x]: [Value; 3], mask: Option<Value>, (weight,
     let scores = mask.map_or(scores, |mask| s.add(scores, mask));
     let y = s.matmul(s.named("weights", s.softmax(scores, -1)), x); // [B, H, D]
     let v = s.at("v");
-    v.add(v.linear_from_heads(y, weight), v.initializer("bias", bias)) // [B, D]
+    v.add(v.linear_from_heads(y, weight), v.initializer("bias", Role::Bias, bias)) // [B, D]
 }
 
 /// Attention of one learned query over all positions, then x + MLP(LN(x)): `[B, N, D]` → `[B, D]`.
@@ -107,9 +108,9 @@ pub fn map_head(s: &Scope, x: Value, c: &Transformer, heads: usize, mlp_dim: usi
             Some(Mask::Causal(_)) | None => None,
         };
         let keys = s.transpose(x, &[0, 2, 1]); // [B, D, N]
-        attend(s, [s.initializer("query", query), keys, x], mask, values)
+        attend(s, [s.initializer("query", Role::Query, query), keys, x], mask, values)
     } else {
-        let q = layers::linear(&s.at("q"), s.initializer("latent", latent), d, d)?; // [1, 1, D]
+        let q = layers::linear(&s.at("q"), s.initializer("latent", Role::Query, latent), d, d)?; // [1, 1, D]
         let [k, v] = s.split(layers::linear(&s.at("kv"), x, d, 2 * d)?, d);
         let (positions, mask) = (c.positions, c.mask);
         let heads = Heads { width: d, heads, positions, mask, scaled: false, one_query: true };

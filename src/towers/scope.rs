@@ -3,7 +3,7 @@
 //! One prefix names everything: under `visual.blocks.3.attn` the parameter is
 //! `visual.blocks.3.attn.qkv.weight` and the node `visual/blocks/3/attn/MatMul`.
 
-use crate::onnx::graph::Dim;
+use crate::onnx::graph::{Dim, Role};
 use crate::onnx::{Graph, Ops, Value};
 use crate::params::{Error, Params};
 use crate::tensor::Tensor;
@@ -86,8 +86,8 @@ impl<'a> Scope<'a> {
     }
 
     /// Puts a tensor into the graph under a name of this scope.
-    pub fn initializer(&self, name: &str, tensor: Tensor) -> Value {
-        self.graph.initializer(&self.full(name), tensor)
+    pub fn initializer(&self, name: &str, role: Role, tensor: Tensor) -> Value {
+        self.graph.initializer(&self.full(name), role, tensor)
     }
 
     /// The prefix of parameter names here.
@@ -112,7 +112,7 @@ mod tests {
         let graph = Graph::new("test", Target::default());
         let s = Scope::root(&graph, &params, &OPTIONS, "visual").at("blocks").at(3).at("attn");
         let (s, x) = (s.at("proj"), graph.input("x", crate::onnx::graph::ElementType::Float, vec![Dim::Fixed(2)]));
-        let y = s.matmul(x, s.initializer("weight", s.param("weight", &[2, 3]).unwrap()));
+        let y = s.matmul(x, s.initializer("weight", Role::Weight, s.param("weight", &[2, 3]).unwrap()));
         graph.output(y, "y", crate::onnx::graph::ElementType::Float, vec![Dim::Fixed(3)]);
         let missing = s.param("bias", &[3]).unwrap_err().to_string();
         assert!(missing.contains("visual.blocks.3.attn.proj.bias"), "{missing}");

@@ -10,7 +10,7 @@ use super::scope::Scope;
 use super::{Encoded, SEQUENCE, Want};
 use crate::config::{TextCfg, TextPool, TextTower};
 use crate::onnx::composite::{Pooled, Texts};
-use crate::onnx::graph::{Dim, ElementType};
+use crate::onnx::graph::{Dim, ElementType, Role};
 use crate::onnx::{CompositeOps, Mask, Ops, Value};
 use crate::params::Error;
 use crate::ports::Ports;
@@ -79,8 +79,9 @@ impl Text {
     fn embed(&self, s: &Scope, c: &TextCfg) -> Result<Value, Error> {
         let embedding = s.at("token_embedding");
         let table = embedding.param("weight", &[c.vocab_size, c.blocks().width])?;
-        let x = embedding.gather(embedding.initializer("weight", table), self.ids, 0); // [B, L, D]
-        let positions = s.initializer("pos_embed", s.param("pos_embed", &[c.context_length, c.blocks().width])?);
+        let x = embedding.gather(embedding.initializer("weight", Role::Table, table), self.ids, 0); // [B, L, D]
+        let positions =
+            s.initializer("pos_embed", Role::Position, s.param("pos_embed", &[c.context_length, c.blocks().width])?);
         Ok(s.add(x, self.cut(s, positions, 0)))
     }
 

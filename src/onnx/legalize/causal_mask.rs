@@ -1,7 +1,7 @@
 //! The causal mask as numbers to add to scores.
 
 use super::At;
-use crate::onnx::graph::Value;
+use crate::onnx::graph::{Role, Value};
 use crate::tensor::Tensor;
 
 /// The masked value is the smallest float32; or, where a runtime may compute in float16 and that would become infinite, a
@@ -10,7 +10,7 @@ pub fn lower(s: &At, positions: usize) -> Value {
     let unseen = if s.target().profile.half_range { -3e4 } else { f32::MIN };
     let seen = |at: usize| at % positions <= at / positions;
     let values: Vec<f32> = (0..positions * positions).map(|at| if seen(at) { 0.0 } else { unseen }).collect();
-    s.initializer("causal_mask", Tensor::from_f32("causal mask", &[positions, positions], &values))
+    s.initializer("causal_mask", Role::Constant, Tensor::from_f32("causal mask", &[positions, positions], &values))
 }
 
 #[cfg(test)]

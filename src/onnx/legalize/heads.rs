@@ -9,7 +9,7 @@
 
 use super::At;
 use crate::onnx::composite::HeadRows;
-use crate::onnx::graph::Value;
+use crate::onnx::graph::{Role, Value};
 use crate::onnx::ops::Ops;
 use crate::tensor::Tensor;
 
@@ -21,7 +21,7 @@ pub fn lower_to(s: &At, x: Value, m: &HeadRows) -> Value {
     }
     // Each head's channels of x, zeros elsewhere.
     let x = s.mul(s.unsqueeze(x, &[1]), head_mask(s, m)); // [B, H, D]
-    s.matmul(x, s.initializer("weight", m.matrix.clone()))
+    s.matmul(x, s.initializer("weight", Role::Weight, m.matrix.clone()))
 }
 
 /// `[B, H, I]` → `[B, D]`.
@@ -31,7 +31,7 @@ pub fn lower_from(s: &At, x: Value, m: &HeadRows) -> Value {
         return s.reshape(x, &[-1, m.matrix.shape()[0] as i64]);
     }
     // All channels for each head, of which its own are selected.
-    let all = s.matmul(x, s.initializer("weight", m.matrix.permute(&[1, 0]))); // [B, H, D]
+    let all = s.matmul(x, s.initializer("weight", Role::Weight, m.matrix.permute(&[1, 0]))); // [B, H, D]
     s.reduce_sum(s.mul(all, head_mask(s, m)), &[1], false)
 }
 
@@ -40,13 +40,13 @@ fn head_mask(s: &At, m: &HeadRows) -> Value {
     let (d, heads) = (m.matrix.shape()[0], m.heads);
     let own = |at: usize| if at % d / (d / heads) == at / d { 1.0 } else { 0.0 };
     let values: Vec<f32> = (0..heads * d).map(own).collect();
-    s.initializer("heads", Tensor::from_f32("heads", &[heads, d], &values))
+    s.initializer("heads", Role::Constant, Tensor::from_f32("heads", &[heads, d], &values))
 }
 
 /// `[B, H, I]` times a matrix `[I, O]` per head: `[B, H, O]`.
 fn heads_first(s: &At, x: Value, weight: Tensor) -> Value {
     let x = s.transpose(x, &[1, 0, 2]);
-    s.transpose(s.matmul(x, s.initializer("weight", weight)), &[1, 0, 2])
+    s.transpose(s.matmul(x, s.initializer("weight", Role::Weight, weight)), &[1, 0, 2])
 }
 
 #[cfg(test)]

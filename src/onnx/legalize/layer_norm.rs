@@ -2,7 +2,7 @@
 //!
 //! Runs on the quantized graph, because quantization looks for the operator.
 
-use crate::onnx::graph::{Attribute, Data, Initializer, Node, Parts, Value};
+use crate::onnx::graph::{Attribute, Data, Initializer, Node, Parts, Role, Value};
 use crate::tensor::Tensor;
 
 /// (x − mean(x)) / √(mean((x − mean(x))²) + ε) · gain + bias, spelled with Pow as ONNX Runtime's own fusion
@@ -89,7 +89,7 @@ impl Decomposed<'_> {
         let name = format!("constants/layer_norm_{name}");
         let found = self.parts.values().find(|&value| self.parts.value_name(value) == name);
         found.unwrap_or_else(|| {
-            self.parts.initializers.push(Initializer { name: name.clone(), data });
+            self.parts.initializers.push(Initializer { name: name.clone(), role: Role::Constant, data });
             self.parts.add_value(name)
         })
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::{At, reduce};
 use crate::onnx::composite::{Pooled, Texts};
-use crate::onnx::graph::Value;
+use crate::onnx::graph::{Role, Value};
 use crate::onnx::ops::Ops;
 use crate::onnx::target::PositionSelect;
 use crate::tensor::Tensor;
@@ -92,11 +92,12 @@ fn cut(s: &At, x: Value, length: Option<Value>) -> Value {
 /// execution providers support than a cast, and compared digit by digit, so that all numbers are exact in float16. Of
 /// equal ids the first counts.
 fn one_hot(s: &At, ids: Value, length: Option<Value>, c: &Texts) -> Value {
-    let numbers = |name: &str, count: usize, of: &dyn Fn(usize) -> usize| {
+    let numbers = |name: &str, role: Role, count: usize, of: &dyn Fn(usize) -> usize| {
         let numbers: Vec<f32> = (0..count).map(|n| of(n) as f32).collect();
-        s.initializer(name, Tensor::from_f32(name, &[count], &numbers))
+        s.initializer(name, role, Tensor::from_f32(name, &[count], &numbers))
     };
-    let of_ids = |name: &str, of: &dyn Fn(usize) -> usize| s.gather(numbers(name, c.vocab_size, of), ids, 0);
+    let of_ids =
+        |name: &str, of: &dyn Fn(usize) -> usize| s.gather(numbers(name, Role::Lookup, c.vocab_size, of), ids, 0);
     let largest = |x: Value| s.relu(s.sub(s.scalar(1.0), s.sub(reduce::row_max(s, x), x))); // 1 at each of them
     let ends = match c.pooled {
         // If there is none the first position is pooled, as by ArgMax.
@@ -106,7 +107,7 @@ fn one_hot(s: &At, ids: Value, length: Option<Value>, c: &Texts) -> Value {
             largest(s.mul(high, of_ids("low", &|id| id % FLOAT16_INTEGERS + 1)))
         }
     };
-    let earlier = numbers("earlier", c.context_length, &|position| c.context_length - position);
+    let earlier = numbers("earlier", Role::Constant, c.context_length, &|position| c.context_length - position);
     largest(s.mul(ends, cut(s, earlier, length)))
 }
 
@@ -121,7 +122,8 @@ fn largest_rank(s: &At, ids: Value, length: Option<Value>, c: &Texts) -> Value {
             // If there is none the first position is pooled. Numbers this small are exact as floats.
             let is_end = s.cast_float(s.equal(ids, s.graph().int64(&[], &[end])));
             let earlier: Vec<f32> = earlier.map(|n| n as f32).collect();
-            let earlier = s.initializer("earlier", Tensor::from_f32("earlier", &[c.context_length], &earlier));
+            let earlier =
+                s.initializer("earlier", Role::Constant, Tensor::from_f32("earlier", &[c.context_length], &earlier));
             let earlier = cut(s, earlier, length);
             s.arg_max(s.add(s.mul(is_end, s.scalar(count as f32)), earlier), 1, true)
         }

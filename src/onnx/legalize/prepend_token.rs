@@ -1,7 +1,7 @@
 //! A class token before all positions, without an Expand to the batch size.
 
 use super::At;
-use crate::onnx::graph::Value;
+use crate::onnx::graph::{Role, Value};
 use crate::onnx::ops::Ops;
 use crate::tensor::Tensor;
 
@@ -16,11 +16,17 @@ pub fn lower(s: &At, x: Value, token: &[f32], positions: &[f32]) -> Value {
         Tensor::from_f32(name, &[rows, numbers.len() / rows / width, width], numbers)
     };
     if let Some(rows) = s.rows().filter(|_| s.target().avoids("Pad")) {
-        let x = s.add(x, s.initializer("pos_embed", table("positions", 1, positions)));
-        return s.concat(&[s.initializer("cls_token", table("class token", rows, &token.repeat(rows))), x], 1);
+        let x = s.add(x, s.initializer("pos_embed", Role::Position, table("positions", 1, positions)));
+        return s.concat(
+            &[s.initializer("cls_token", Role::Position, table("class token", rows, &token.repeat(rows))), x],
+            1,
+        );
     }
     let x = s.pad_front(x, 3, 1);
-    s.add(x, s.initializer("pos_embed", table("class token and positions", 1, &[token, positions].concat())))
+    s.add(
+        x,
+        s.initializer("pos_embed", Role::Position, table("class token and positions", 1, &[token, positions].concat())),
+    )
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use super::image::Image;
 use crate::config::{AttnNorm, FastVit, ModelConfig, TokenMixer};
+use crate::onnx::graph::Role;
 use crate::onnx::{CompositeOps, Heads, Ops, Value};
 use crate::params::Error;
 use crate::params::reparam::{Linear, Rescale, RowScale, columns_interleaved, linear_after};
@@ -195,7 +196,7 @@ fn attention_block(
     let y = layers::affine(&proj, y, &weight, Some(bias)); // [B, N, D]
     let y = a.reshape(a.transpose(y, &[0, 2, 1]), &[-1, d as i64, height as i64, width as i64]);
     let scale = s.at("layer_scale_1");
-    let y = if fold { y } else { scale.mul(y, scale.initializer("gamma", gamma)) };
+    let y = if fold { y } else { scale.mul(y, scale.initializer("gamma", Role::Norm, gamma)) };
     let x = s.add(x, y);
 
     let y = conv_mlp(s, x, d, mlp_dim, [7, 7], (c.act, c.bn_eps), "layer_scale_2")?;

@@ -2,7 +2,7 @@
 //! as decoders do, of pictures that may have any size.
 
 use crate::config::{Dialect, Interpolation, ModelConfig, PreprocessCfg, ResizeMode};
-use crate::onnx::graph::{Dim, ElementType};
+use crate::onnx::graph::{Dim, ElementType, Role};
 use crate::onnx::ops::Resample;
 use crate::onnx::{Ops, Value};
 use crate::params::reparam::Rescale;
@@ -49,7 +49,7 @@ impl Image {
             return Image { value: x, rescale: Some(rescale) };
         }
         let mean = cfg.mean.map(|mean| (mean / cfg.factor()) as f32);
-        let mean = s.initializer("mean", Tensor::from_f32("mean", &[3, 1, 1], &mean));
+        let mean = s.initializer("mean", Role::Constant, Tensor::from_f32("mean", &[3, 1, 1], &mean));
         rescale.shift = [0.0; 3];
         Image { value: s.sub(x, mean), rescale: Some(rescale) }
     }
@@ -94,7 +94,7 @@ fn fitted(s: &Scope, x: Value, size: [usize; 2], model: &ModelConfig) -> Value {
         (s.div(s.mul(found, s.ints(&[to[0] as i64])), shorter), cfg.interpolation)
     } else {
         let sides = s.cast_float(s.lengths(x, 2, 4));
-        let target = s.initializer("size", Tensor::from_f32("size", &[2], &to.map(|n| n as f32)));
+        let target = s.initializer("size", Role::Constant, Tensor::from_f32("size", &[2], &to.map(|n| n as f32)));
         let ratio = s.reduce_min(s.div(sides, target), &[0], true);
         let sizes = s.cast_int64(s.round(s.div(sides, ratio)));
         // open_clip knows bicubic alone with other shapes.

@@ -3,7 +3,7 @@
 
 use super::vit;
 use crate::config::{ModelConfig, NaflexVit};
-use crate::onnx::graph::{Dim, ElementType};
+use crate::onnx::graph::{Dim, ElementType, Role};
 use crate::onnx::{CompositeOps, Mask, Ops, Value};
 use crate::params::Error;
 use crate::tensor::Tensor;
@@ -36,11 +36,11 @@ fn patch_embed(s: &Scope, x: Value, c: &NaflexVit) -> Result<Value, Error> {
     let (s, p, width) = (s.at("proj"), c.patches.size, c.blocks.width);
     let weight = s.param("weight", &[width, 3, p, p])?;
     let weight = weight.permute(&[2, 3, 1, 0]).reshape(&[p * p * 3, width])?;
-    let x = s.matmul(x, s.initializer("weight", weight));
+    let x = s.matmul(x, s.initializer("weight", Role::Weight, weight));
     if !c.patches.bias {
         return Ok(x);
     }
-    Ok(s.add(x, s.initializer("bias", s.param("bias", &[width])?)))
+    Ok(s.add(x, s.initializer("bias", Role::Bias, s.param("bias", &[width])?)))
 }
 
 /// Positions of an image of h × w patches: the stored grid resampled to h × w, bilinear with
@@ -49,7 +49,7 @@ fn patch_embed(s: &Scope, x: Value, c: &NaflexVit) -> Result<Value, Error> {
 fn pos_embed(at: &Scope, s: &Scope, c: &NaflexVit, mask: Value, y: Value, x: Value) -> Result<Value, Error> {
     let ([rows, columns], width) = (c.grid, c.blocks.width);
     let grid = s.param("pos_embed", &[rows, columns, width])?;
-    let grid = s.initializer("pos_embed", grid.reshape(&[rows * columns, width])?);
+    let grid = s.initializer("pos_embed", Role::Position, grid.reshape(&[rows * columns, width])?);
     let wy = axis_weights(&at.at("y"), y, mask, rows); // [B, N, rows]
     let wx = axis_weights(&at.at("x"), x, mask, columns); // [B, N, columns]
     let weights = at.mul(at.unsqueeze(wy, &[3]), at.unsqueeze(wx, &[2])); // [B, N, rows, columns]
@@ -68,7 +68,7 @@ fn axis_weights(s: &Scope, at: Value, mask: Value, grid: usize) -> Value {
     // Multiplied before it is divided, so that an image on the grid hits it exactly.
     let centre = s.sub(s.div(s.mul(s.add(at, half), g), n), half); // [B, N]
     let lines: Vec<f32> = (0..grid).map(|i| i as f32).collect();
-    let lines = s.initializer("lines", Tensor::from_f32("grid lines", &[grid], &lines));
+    let lines = s.initializer("lines", Role::Constant, Tensor::from_f32("grid lines", &[grid], &lines));
     let distance = s.abs(s.sub(s.unsqueeze(centre, &[2]), lines)); // [B, N, g]
     let reach = s.unsqueeze(s.at_least(s.div(g, n), 1.0, 2), &[2]); // [B, 1, 1]
     let weight = s.at_least(s.sub(one, s.div(distance, reach)), 0.0, 2);

@@ -2,6 +2,7 @@
 
 use super::image::Image;
 use crate::config::{ClassToken, ConvStem, Encoder, ModelConfig, PatchEmbed, Pool, Stem, StemConv, Vit};
+use crate::onnx::graph::Role;
 use crate::onnx::{CompositeOps, ConvAttributes, Mask, Ops, Value};
 use crate::params::Error;
 use crate::ports::Ports;
@@ -28,7 +29,7 @@ pub fn tower(s: &Scope, model: &ModelConfig, c: &Vit, ports: &Ports, want: Want)
     let positioned = c.class_token == ClassToken::Positioned;
     let positions = s.param("pos_embed", &[1, usize::from(positioned) + patches, width])?;
     if !c.class_token.is_some() {
-        let x = s.add(x, s.initializer("pos_embed", positions));
+        let x = s.add(x, s.initializer("pos_embed", Role::Position, positions));
         return encode(s, x, &c.encoder, model, Some(patches), None, want);
     }
     let mut token = s.param("cls_token", &[1, 1, width])?.to_f32()?;
@@ -91,8 +92,8 @@ fn patch_embed(s: &Scope, image: Image, c: &PatchEmbed, width: usize) -> Result<
         let geometry = Geometry { shape, stride: side, padding: [0, 0], groups: 1 };
         return emit(s, image.value, &conv.after(image.rescale), geometry);
     }
-    let weight = s.initializer("weight", s.param("weight", &shape)?);
-    let bias = if c.bias { Some(s.initializer("bias", s.param("bias", &[width])?)) } else { None };
+    let weight = s.initializer("weight", Role::Kernel, s.param("weight", &shape)?);
+    let bias = if c.bias { Some(s.initializer("bias", Role::Bias, s.param("bias", &[width])?)) } else { None };
     Ok(s.conv(image.value, weight, bias, &ConvAttributes { kernel: side, stride: side, padding: [0, 0], groups: 1 }))
 }
 
