@@ -69,12 +69,13 @@ impl Writer<'_> {
         for graph in graphs {
             let mut quantizer = self.quantizer(graph);
             for &precision in &self.recipe.precisions {
-                let (parts, rewritten) = quantizer.parts(precision, self.progress)?;
+                let rewritten = quantizer.parts(precision, self.progress)?;
+                let parts = &rewritten.graph;
                 let name = format!("{}{}.onnx", parts.name, precision.suffix());
-                let written = self.work.write_model(&parts, &name, self.recipe.external, self.progress)?;
+                let written = self.work.write_model(parts, &name, self.recipe.external, self.progress)?;
                 self.warn_about(&rewritten, &name);
                 files.precisions.push(PrecisionReport::new(precision, &rewritten, &written));
-                files.artifacts.push(Artifact { graph: parts.name, precision, written });
+                files.artifacts.push(Artifact { graph: parts.name.clone(), precision, written });
             }
             files.calibrated = quantizer.calibrated();
             if proof.is_some_and(|proof| proof.compares_with_float32) {
@@ -108,7 +109,7 @@ impl Writer<'_> {
     fn tract_variants(&self) -> Result<Vec<Scratch>, Error> {
         let mut out = Vec::new();
         for variant in tract_variants(self.model, self.recipe, self.head)? {
-            let (parts, _) = self.quantizer(variant.graph).parts(variant.precision, self.progress)?;
+            let parts = self.quantizer(variant.graph).parts(variant.precision, self.progress)?.graph;
             out.push(self.work.scratch(&parts, &format!("{}{}.onnx", parts.name, variant.precision.suffix()))?);
         }
         Ok(out)

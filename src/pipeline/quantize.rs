@@ -31,7 +31,7 @@ pub struct PrecisionReport {
 impl PrecisionReport {
     /// Once the file is written.
     pub fn new(precision: Precision, rewritten: &Rewritten, written: &[Written]) -> PrecisionReport {
-        let kept = || rewritten.layers.iter().filter(|layer| layer.kept.is_some());
+        let kept = || rewritten.layers.iter().filter(|layer| layer.promoted.is_some());
         PrecisionReport {
             file: written.first().map_or_else(String::new, |file| file_name(&file.path)),
             precision: precision.name(),
@@ -75,23 +75,25 @@ impl<'a> Quantizer<'a> {
     ///
     /// # Errors
     /// [`Error::Tensor`] for what reading a weight reports, or what running the graph does.
-    pub fn parts(&mut self, precision: Precision, progress: &dyn Progress) -> Result<(Parts, Rewritten), Error> {
+    pub fn parts(&mut self, precision: Precision, progress: &dyn Progress) -> Result<Rewritten, Error> {
         let name = format!("{}{}", self.parts.name, precision.suffix());
         if precision.is_quantized() {
             self.calibrate(&name, progress)?;
         }
         let mut rewritten = self.rewrite(precision, &self.recipe.quantize, &name, progress)?;
-        let mut parts = rewritten.take_parts();
         if let Some(expected) = self.expected.as_ref().filter(|_| precision.is_quantized()) {
             progress.start(&format!("measuring {name}"), None);
             let bound = self.recipe.max_drop.unwrap_or(precision.usual_drop());
-            if self.runner.drop(&parts, expected)? > bound {
-                (parts, rewritten) = self.exclude_layers(precision, (rewritten, parts), bound, progress)?;
+            if self.runner.drop(&rewritten.graph, expected)? > bound {
+                rewritten = self.exclude_layers(precision, rewritten, bound, progress)?;
             }
         }
-        parts.metadata.insert("precision".to_owned(), precision.name().to_owned());
+        rewritten.graph.metadata.insert("precision".to_owned(), precision.name().to_owned());
         let in_float32 = matches!(precision, Precision::Fp32 | Precision::Fp16Weights | Precision::Int8Weights);
-        Ok((if in_float32 { layer_norm::decompose(parts) } else { parts }, rewritten))
+        if in_float32 {
+            rewritten.graph = layer_norm::decompose(rewritten.graph);
+        }
+        Ok(rewritten)
     }
 
     /// Excludes as many layers from a precision as it takes for the least cosine to be no more than `bound` below 1, those
@@ -100,29 +102,28 @@ impl<'a> Quantizer<'a> {
     fn exclude_layers(
         &self,
         precision: Precision,
-        (mut rewritten, mut parts): (Rewritten, Parts),
+        mut rewritten: Rewritten,
         bound: f64,
         progress: &dyn Progress,
-    ) -> Result<(Parts, Rewritten), Error> {
+    ) -> Result<Rewritten, Error> {
         let name = format!("{}{}", self.parts.name, precision.suffix());
-        let Some(expected) = &self.expected else { return Ok((parts, rewritten)) };
+        let Some(expected) = &self.expected else { return Ok(rewritten) };
         let ranked = ranked(&rewritten);
-        let excluding = |count: usize| -> Result<(Parts, Rewritten, f64), Error> {
+        let excluding = |count: usize| -> Result<(Rewritten, f64), Error> {
             progress.start(&format!("measuring {name} with {count} of {} layers excluded", ranked.len()), None);
             let options = precision::Options { measured: ranked[..count].to_vec(), ..self.recipe.quantize.clone() };
-            let mut trial = self.rewrite(precision, &options, &name, progress)?;
-            let parts = trial.take_parts();
-            let lost = self.runner.drop(&parts, expected)?;
-            Ok((parts, trial, lost))
+            let trial = self.rewrite(precision, &options, &name, progress)?;
+            let lost = self.runner.drop(&trial.graph, expected)?;
+            Ok((trial, lost))
         };
         let (mut few, mut many) = (1, ranked.len());
         while few < many {
             let count = (few + many) / 2;
-            if excluding(count)?.2 > bound { few = count + 1 } else { many = count }
+            if excluding(count)?.1 > bound { few = count + 1 } else { many = count }
         }
         let mut lost = f64::INFINITY;
         for count in few..=ranked.len() {
-            (parts, rewritten, lost) = excluding(count)?;
+            (rewritten, lost) = excluding(count)?;
             if lost <= bound {
                 break;
             }
@@ -137,7 +138,7 @@ impl<'a> Quantizer<'a> {
                 ranked.len()
             ));
         }
-        Ok((parts, rewritten))
+        Ok(rewritten)
     }
 
     /// Works out activation statistics, measured or estimated from weights, and the float32 embeddings.
@@ -175,7 +176,7 @@ impl<'a> Quantizer<'a> {
 
 /// Layers in the order in which to exclude them: those first that lose most for their size.
 fn ranked(rewritten: &Rewritten) -> Vec<String> {
-    let mut layers: Vec<&LayerReport> = rewritten.layers.iter().filter(|l| l.own && l.kept.is_none()).collect();
+    let mut layers: Vec<&LayerReport> = rewritten.layers.iter().filter(|layer| layer.promotable).collect();
     let worth = |layer: &LayerReport| layer.error * layer.error / layer.bytes as f64;
     layers.sort_by(|a, b| worth(b).total_cmp(&worth(a)));
     layers.into_iter().map(|layer| layer.name.clone()).collect()

@@ -92,7 +92,7 @@ impl<'a> Runner<'a> {
             let reason = format!("on these inputs an activation of {} is not finite", parts.name);
             return Err(verify::Error::Reference { path, reason }.into());
         }
-        Ok(Activations::measured(observed.into_iter()))
+        Ok(Activations::measured(observed))
     }
 
     /// The embeddings of a graph, every row in a batch of its own.

@@ -1,10 +1,10 @@
-//! A graph being rewritten: nodes go, one after another, from the old graph to the new one.
+//! A graph being rewritten: nodes move, one after another, from the old graph to the new one.
 
 use std::collections::{HashMap, HashSet};
 
 use super::layers::{Constant, constants};
 use crate::onnx::Value;
-use crate::onnx::graph::{Attribute, Data, ElementType, Initializer, Node, Parts, Role};
+use crate::onnx::graph::{Attribute, Data, ElementType, Initializer, Node, Parts, Port, Role};
 
 /// `TensorProto.DataType`.
 pub const FLOAT: i64 = 1;
@@ -13,8 +13,9 @@ pub const FLOAT16: i64 = 10;
 /// A new graph in the making.
 pub struct Rewrite {
     parts: Parts,
-    taken: HashSet<String>,
-    /// Float initializers of the old graph, by value.
+    /// Names of values and nodes in use.
+    names: HashSet<String>,
+    /// float32 initializers of the old graph, by value.
     weights: HashMap<Value, Constant>,
     /// Nodes of the new graph.
     nodes: Vec<Node>,
@@ -22,21 +23,28 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
-    /// Begins; gives the old graph's nodes to go through.
+    /// Starts a new graph without nodes; gives the old one's, to go through.
     pub fn new(parts: &Parts) -> (Rewrite, Vec<Node>) {
         let mut parts = parts.clone();
         let nodes = std::mem::take(&mut parts.nodes);
-        let taken = parts.value_names.iter().chain(nodes.iter().map(|node| &node.name)).cloned().collect();
+        let names = parts.value_names.iter().chain(nodes.iter().map(|node| &node.name)).cloned().collect();
         let weights = constants(&parts);
-        (Rewrite { parts, taken, weights, nodes: vec![], added: vec![] }, nodes)
+        (Rewrite { parts, names, weights, nodes: vec![], added: vec![] }, nodes)
     }
 
-    /// The graph's inputs, with their elements, and outputs as values.
-    pub fn ports(&self) -> (Vec<(Value, ElementType)>, Vec<Value>) {
+    /// The graph's inputs of an element type.
+    pub fn inputs(&self, element: ElementType) -> HashSet<Value> {
+        self.values_of(self.parts.inputs.iter().filter(|port| port.element_type == element))
+    }
+
+    /// The graph's outputs.
+    pub fn outputs(&self) -> HashSet<Value> {
+        self.values_of(self.parts.outputs.iter())
+    }
+
+    fn values_of<'a>(&self, ports: impl Iterator<Item = &'a Port>) -> HashSet<Value> {
         let of = |name: &str| self.parts.values().find(|&value| self.parts.value_name(value) == name);
-        let inputs = self.parts.inputs.iter();
-        let inputs = inputs.filter_map(|p| Some((of(&p.name)?, p.element_type)));
-        (inputs.collect(), self.parts.outputs.iter().filter_map(|p| of(&p.name)).collect())
+        ports.filter_map(|port| of(&port.name)).collect()
     }
 
     /// The float32 initializer that a value of the old graph is.
@@ -52,7 +60,7 @@ impl Rewrite {
     pub fn unique(&mut self, name: &str) -> String {
         let mut unique = name.to_owned();
         let mut count = 0;
-        while !self.taken.insert(unique.clone()) {
+        while !self.names.insert(unique.clone()) {
             count += 1;
             unique = format!("{name}_{count}");
         }
@@ -64,7 +72,7 @@ impl Rewrite {
         self.parts.add_value(name)
     }
 
-    /// What a node writes from which `output` is to be made.
+    /// A value for what a node writes, from which its old `output` is computed.
     pub fn inner(&mut self, output: Value) -> Value {
         self.value(&format!("{}_narrow", self.parts.value_name(output)))
     }
@@ -104,8 +112,7 @@ impl Rewrite {
         self.nodes.push(node);
     }
 
-    /// A node of the old graph whose one output has to be of another element type: what it writes is
-    /// cast to it.
+    /// A node of the old graph that no longer writes the element type of its one output: it is cast.
     pub fn keep_then_cast(&mut self, mut node: Node, to: i64) {
         let Some(&output) = node.outputs.first() else { return self.keep(node) };
         let inner = self.inner(output);
@@ -116,13 +123,7 @@ impl Rewrite {
         self.keep(Node { name, domain: "", op_type: "Cast", inputs: vec![inner], outputs: vec![output], attributes });
     }
 
-    /// Whether a value is a constant that was not in the old graph.
-    pub fn is_new_constant(&self, value: Value) -> bool {
-        let name = self.parts.value_name(value);
-        self.added.iter().any(|initializer| initializer.name == name)
-    }
-
-    /// The new graph; constants that nobody reads any more are gone.
+    /// The new graph, without constants that are no longer read.
     pub fn finish(mut self) -> Parts {
         self.parts.nodes = self.nodes;
         self.parts.initializers.extend(self.added);

@@ -151,7 +151,7 @@ pub fn bars(report: &PrecisionReport) -> String {
     let colour = colour(report.precision);
     for (at, layer) in report.layers.iter().enumerate() {
         let height = layer.error * 100.0 / most * SIZE[1];
-        let fill = if layer.kept.is_some() { "none" } else { &colour };
+        let fill = if layer.promoted.is_some() { "none" } else { &colour };
         let _ = write!(
             out,
             "<rect x={:.1} y={:.1} width={:.1} height={height:.1} style=\"fill:{fill};stroke:{colour}\"><title>{} ({}): {:.2} %{}</title></rect>",
@@ -161,10 +161,10 @@ pub fn bars(report: &PrecisionReport) -> String {
             escaped(&layer.name),
             layer.stored,
             layer.error * 100.0,
-            match (layer.kept, layer.apart) {
+            match (layer.promoted, layer.outlier_channels) {
                 (Some(why), _) => format!(", kept: {why}"),
                 (None, 0) => String::new(),
-                (None, apart) => format!(", {apart} outlier channels in float"),
+                (None, count) => format!(", {count} outlier channels in float"),
             }
         );
     }
