@@ -1,4 +1,4 @@
-//! Resizing as Pillow 13 does it, byte for byte (`src/libImaging/Resample.c`): weights in whole numbers of 22 bits, along
+//! Resizing as Pillow 13 does it, byte for byte (`src/libImaging/Resample.c`): weights in fixed point, of 22 bits, along
 //! rows and along columns, to bytes in between.
 
 use multiversion::multiversion;
@@ -6,7 +6,7 @@ use multiversion::multiversion;
 use super::Picture;
 use crate::config::Interpolation;
 
-/// Bits behind the point of a weight: eight are the byte's, two for sums below nought and above one.
+/// Bits behind the point of a weight: eight are the byte's, two for sums below zero and above one.
 const BITS: u32 = 32 - 8 - 2;
 
 /// To `[height, width]`. What is made smaller is averaged. Colours count by their alpha, which is gone afterwards.
@@ -40,13 +40,13 @@ pub fn pillow(picture: &Picture, [height, width]: [usize; 2], interpolation: Int
 
 /// Each pixel that of the source which its middle is in (`Geometry.c`, `ImagingScaleAffine`).
 fn nearest(picture: &Picture, [height, width]: [usize; 2]) -> Picture {
-    let places = |from: usize, to: usize| -> Vec<usize> {
+    let positions = |from: usize, to: usize| -> Vec<usize> {
         let scale = from as f64 / to as f64;
         // Added up, as there.
         let middles = std::iter::successors(Some(0.5 * scale), |at| Some(at + scale));
         middles.take(to).map(|at| (at as usize).min(from - 1)).collect()
     };
-    let (rows, columns) = (places(picture.height, height), places(picture.width, width));
+    let (rows, columns) = (positions(picture.height, height), positions(picture.width, width));
     let mut values = Vec::with_capacity(height * width * 3);
     for row in rows {
         for &column in &columns {
@@ -78,7 +78,7 @@ fn taps(from: usize, to: usize, interpolation: Interpolation) -> Vec<Taps> {
     let (support, shrink) = (support * stretch, 1.0 / stretch);
     let tap = |at: usize| {
         let centre = (at as f64 + 0.5) * scale;
-        // Casts cut off, as in C; what is below nought is nought.
+        // Casts cut off, as in C; what is below zero becomes zero.
         let first = (centre - support + 0.5) as usize;
         let last = ((centre + support + 0.5) as usize).min(from);
         let weight = |x: usize| filter((x as f64 - centre + 0.5) * shrink);

@@ -9,10 +9,10 @@ pub fn tensorflow(picture: &Picture, [height, width]: [usize; 2]) -> Picture {
     let taps = |from: usize, to: usize| -> Vec<(usize, usize, f32)> {
         let scale = from as f32 / to as f32;
         let tap = |at: usize| {
-            let place = (at as f32 + 0.5) * scale - 0.5;
-            let low = place.floor();
+            let position = (at as f32 + 0.5) * scale - 0.5;
+            let low = position.floor();
             let first = (low.max(0.0) as usize).min(from - 1);
-            (first, ((low + 1.0).max(0.0) as usize).min(from - 1), place - low)
+            (first, ((low + 1.0).max(0.0) as usize).min(from - 1), position - low)
         };
         (0..to).map(tap).collect()
     };
