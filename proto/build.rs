@@ -1,5 +1,6 @@
 //! Build step: the ONNX messages from `onnx.proto` (no protoc to install), the list of
-//! `models/*.json` that is built into the program, and the page of `web/` where that was built before.
+//! `models/*.json` that is built into the program, the page of `web/` where that was built before, and the version of
+//! tract, which reports name.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -23,7 +24,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let page = root.join("web/dist");
     println!("cargo:rerun-if-changed={}", if page.exists() { "web/dist" } else { "web" });
     fs::write(out.join("demo.rs"), demo(&page)?)?;
+
+    println!("cargo:rerun-if-changed=Cargo.toml");
+    let manifest = fs::read_to_string(root.join("Cargo.toml"))?;
+    let version = tract_version(&manifest).ok_or("Cargo.toml pins no version of tract-onnx")?;
+    println!("cargo:rustc-env=TRACT_VERSION={version}");
     Ok(())
+}
+
+/// The version that `Cargo.toml` pins tract-onnx to, as a key or, as cargo rewrites it for crates.io, as a table.
+fn tract_version(manifest: &str) -> Option<&str> {
+    let starts = |line: &str| line.starts_with("tract-onnx ") || line == "[dependencies.tract-onnx]";
+    let lines = manifest.lines().skip_while(|line| !starts(line));
+    lines.filter_map(|line| line.split_once("\"=")).find_map(|(_, rest)| rest.split('"').next())
 }
 
 /// A table of paths in the built page and included bytes, sorted; empty where it was not built.

@@ -279,7 +279,8 @@ def engine(scratch):
     ran = sorted((t["file"], t["engine"].split()[0]) for t in towers)
     assert ran == [(f, e) for f in ("text_model.onnx", "vision_model.onnx") for e in ("ONNX", "tract")], ran
     report = json.loads(tool("verify", out, "--json", *reference))
-    assert report["passed"] and report["engine"] == f"tract 0.23.9, ONNX Runtime {ort.__version__}", report["engine"]
+    tract, onnxruntime = report["engine"].split(", ")
+    assert report["passed"] and tract.startswith("tract ") and onnxruntime == f"ONNX Runtime {ort.__version__}", report["engine"]
     assert [t["file"] for t in report["towers"] if t["engine"].startswith("ONNX")] == ["text_model.onnx", "vision_model.onnx"]
     assert any("not run" in note for note in report["notes"]), "the cut is not for tract"
     timed = json.loads(tool("bench", out, "--json", "--tokens", "5", "--threads", "1,2", "--batches", "1,4"))["timed"]

@@ -4,17 +4,18 @@
 //! figure of one file starts a process for it; the command line does.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::verify::{Engine, Error, inputs, tower::Tower};
+use crate::engine::{Array, Engine, Error, Tower, inputs};
 
 /// What to time.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub model: PathBuf,
-    pub engine: Engine,
+    pub engine: Arc<dyn Engine>,
     /// Threads of one run; tract has one.
     pub threads: usize,
     pub batches: Vec<usize>,
@@ -58,53 +59,60 @@ pub struct Latency {
     pub per_item_ms: f64,
 }
 
-/// Times one tower.
+/// Times one file: its tower, or both at once.
 ///
 /// # Errors
 /// When the file cannot be read, loaded, fed or run.
 pub fn measure(request: &Request) -> Result<Measured, Error> {
     let started = Instant::now();
-    let mut towers = Tower::all(&request.model, &request.model, &request.engine, Some(request.threads))?;
-    // There is one at least; of two both are timed at once.
-    let mut tower = towers.swap_remove(0);
+    let towers = Tower::all(&request.model, &request.model, &*request.engine, Some(request.threads))?;
     let load_ms = milliseconds(started);
+    let mut towers = towers.into_iter();
+    let Some(mut tower) = towers.next() else {
+        let path = request.model.display().to_string();
+        return Err(Error::Unfit { path, reason: "it holds no tower".to_owned() });
+    };
+    let others: Vec<Tower> = towers.collect();
     let (mut latency, mut input) = (Vec::new(), Vec::new());
-    let batches = tower.fixed_batch.map_or_else(|| request.batches.clone(), |batch| vec![batch]);
-    for batch in batches {
-        let inputs = inputs::typical(&tower, batch, request.tokens)?;
-        input = inputs[0].shape[1..].to_vec();
-        for other in &towers {
-            tower.beside(other, inputs::typical(other, batch, request.tokens)?);
+    let fixed_batch = tower.signature().fixed_batch;
+    for batch in fixed_batch.map_or_else(|| request.batches.clone(), |batch| vec![batch]) {
+        let inputs = made_up(&tower, batch, request.tokens)?;
+        input = inputs.first().map(|input| input.shape()[1..].to_vec()).unwrap_or_default();
+        for other in &others {
+            tower.feed_other(other, &made_up(other, batch, request.tokens)?)?;
         }
-        let runnable = tower.at_batch(batch, &inputs)?;
-        runnable.run(&inputs)?;
-        let mut times = Vec::with_capacity(request.rounds);
-        for _ in 0..request.rounds {
-            let started = Instant::now();
-            runnable.run(&inputs)?;
-            times.push(milliseconds(started));
-        }
-        times.sort_by(f64::total_cmp);
-        let median_ms = times[times.len() / 2];
-        latency.push(Latency {
-            batch,
-            rounds: request.rounds,
-            median_ms,
-            min_ms: times[0],
-            max_ms: times[times.len() - 1],
-            per_item_ms: median_ms / batch as f64,
-        });
+        latency.push(time(&tower, &inputs, batch, request.rounds)?);
     }
     Ok(Measured {
         file: request.model.display().to_string(),
         input,
-        fixed_batch: tower.fixed_batch,
+        fixed_batch,
         engine: request.engine.name().to_owned(),
         threads: request.threads,
         load_ms,
         latency,
         peak_memory: peak_memory(),
     })
+}
+
+fn made_up(tower: &Tower, batch: usize, tokens: Option<usize>) -> Result<Vec<Array>, Error> {
+    inputs::typical(tower.signature(), batch, tokens).map_err(|reason| tower.unfit(reason))
+}
+
+/// Runs a batch once, for the engine to optimise for it, and then so many times to be timed.
+fn time(tower: &Tower, inputs: &[Array], batch: usize, rounds: usize) -> Result<Latency, Error> {
+    tower.run(inputs)?;
+    let mut times = Vec::with_capacity(rounds);
+    // One at least, so that there is a median.
+    for _ in 0..rounds.max(1) {
+        let started = Instant::now();
+        tower.run(inputs)?;
+        times.push(milliseconds(started));
+    }
+    times.sort_by(f64::total_cmp);
+    let median_ms = times[times.len() / 2];
+    let (min_ms, max_ms) = (times[0], times[times.len() - 1]);
+    Ok(Latency { batch, rounds: times.len(), median_ms, min_ms, max_ms, per_item_ms: median_ms / batch as f64 })
 }
 
 fn milliseconds(since: Instant) -> f64 {

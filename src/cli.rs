@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clip_onnx::config::known;
+use clip_onnx::engine::Engines;
 use clip_onnx::pipeline::{Convert, Inspected, Progress, convert, export, inspect};
-use clip_onnx::providers;
 use clip_onnx::verify::report::Verdict;
-use clip_onnx::verify::{self, Engines};
+use clip_onnx::verify::Verify;
+use clip_onnx::providers;
 
 mod args;
 mod embedding;
@@ -188,19 +189,15 @@ pub fn run() -> anyhow::Result<bool> {
             Ok(exported.report.as_ref().is_none_or(|report| report.verdict != Verdict::Failed))
         }
         Command::Verify(args) => {
-            let request = verify::Request {
-                models: models(args.models)?,
-                engines: Engines::from(args.engines).open()?,
-                stand_ins: vec![],
-                labels: None,
-                baselines: vec![],
-                max_drop: args.max_drop,
-                reference: args.reference,
-                batches: args.batches,
-                notes: vec![],
-                shown_in: None,
-            };
-            let report = verify::verify(&request, &|what| bars.say(what))?;
+            let mut request = Verify::new(models(args.models)?);
+            request = request.engines(Engines::from(args.engines).open()?).batches(args.batches);
+            if let Some(drop) = args.max_drop {
+                request = request.max_drop(drop);
+            }
+            if let Some(reference) = args.reference {
+                request = request.reference(reference);
+            }
+            let report = request.run(&|what| bars.say(what))?;
             bars.finish();
             let text = if args.json { serde_json::to_string_pretty(&report)? } else { report.to_string() };
             told(writeln!(out, "{text}"));

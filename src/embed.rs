@@ -1,45 +1,56 @@
-//! Photographs and sentences through exported towers.
+//! Images and texts through exported towers.
 //!
 //! A folder that an export wrote says everything else: which model, how its pixels and tokens are made,
 //! scale and bias of its logits.
+//!
+//! ```no_run
+//! use clip_onnx::embed::{Embedder, Options, cosine};
+//! use clip_onnx::engine;
+//!
+//! let embedder = Embedder::open("out", Options::new(engine::tract()))?;
+//! let photo = embedder.image_file("bicycle.jpg")?;
+//! println!("{}", cosine(&photo, &embedder.text("a red bicycle")?));
+//! # Ok::<(), clip_onnx::embed::Error>(())
+//! ```
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, OnceLock};
 
-use serde::Deserialize;
+use image::DynamicImage;
 
 use crate::config::{self, ModelConfig};
-use crate::files::hex;
-use crate::onnx::read::summary;
-use crate::output::MANIFEST;
+use crate::engine::signature::Input;
+use crate::engine::{self, Array, Engine, Tower};
+use crate::modality::{Modality, PerModality};
 use crate::pixels::{self, Picture, Pixels};
+use crate::ports::PixelFormat;
 use crate::precision::Precision;
+use crate::setting::Setting;
 use crate::tokenize::{self, Tokenizer};
 use crate::towers::PROBABILITIES;
 use crate::verify::inside::likely;
-use crate::verify::tower::{Array, Kind, Runnable, Tower, precision};
-use crate::verify::{self, Engine};
 
+mod folder;
+mod rows;
 pub mod store;
 
-/// What can keep a folder from being used, or one photograph or sentence from an embedding.
+pub use rows::{Embedded, Event, Items};
+
+use folder::Folder;
+
+/// What can keep a folder from being used, or one image or text from an embedding.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
-    #[error("{path} is no folder that an export wrote: {reason}; name one that `clip-onnx export` made")]
+    #[error("{path} is no folder that an export wrote: {reason}")]
     Folder { path: String, reason: String },
-    #[error(
-        "{path} has no {kind} tower in {precision}; its manifest.json lists {found}; name another with --precision, or export it with --precision {precision}"
-    )]
-    NoTower { path: String, kind: &'static str, precision: Precision, found: String },
-    #[error(
-        "{path} is a classifier, without a text tower: its labels are inside; run `clip-onnx classify` without labels, or export without --labels"
-    )]
+    #[error("{path} has no {modality} tower in {precision}; its manifest.json lists {found}")]
+    NoTower { path: String, modality: Modality, precision: Precision, found: String },
+    #[error("{path} is a classifier, without a text tower: its labels are inside")]
     Classifier { path: String },
-    #[error(
-        "{path} has no labels inside; name some, or a file of them with --labels, or put them in with `clip-onnx export --labels FILE`"
-    )]
+    #[error("{path} has no labels inside")]
     NoLabels { path: String },
     #[error(transparent)]
     Config(Box<config::Error>),
@@ -48,139 +59,189 @@ pub enum Error {
     #[error(transparent)]
     Pixels(#[from] pixels::Error),
     #[error(transparent)]
-    Verify(Box<verify::Error>),
-    #[error(transparent)]
-    Onnx(Box<crate::onnx::read::Error>),
+    Engine(Box<engine::Error>),
     #[error("`{0}` has an embedding that is no number")]
     NotFinite(String),
+    #[error("none of the {count} could be embedded; nothing is written")]
+    NoneEmbedded { count: usize },
     #[error(transparent)]
     Store(#[from] store::Error),
 }
 
-impl Error {
-    pub fn remedy(&self) -> Option<String> {
-        None
-    }
-}
-
-impl From<verify::Error> for Error {
-    fn from(error: verify::Error) -> Error {
-        Error::Verify(Box::new(error))
+impl From<engine::Error> for Error {
+    fn from(error: engine::Error) -> Error {
+        Error::Engine(Box::new(error))
     }
 }
 
 impl From<crate::onnx::read::Error> for Error {
     fn from(error: crate::onnx::read::Error) -> Error {
-        Error::Onnx(Box::new(error))
+        engine::Error::from(error).into()
     }
 }
 
-/// The part of `manifest.json` that is needed.
-#[derive(Deserialize)]
-struct Manifest {
-    tool: String,
-    metadata: BTreeMap<String, String>,
-    config: serde_json::Value,
-    files: Vec<ManifestFile>,
-}
-
-#[derive(Deserialize)]
-struct ManifestFile {
-    path: PathBuf,
+impl Error {
+    /// What would help, as a sentence without its end: settings in backticks, by their fields.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Error::Folder { .. } => Some("name a folder that an export wrote".to_owned()),
+            Error::NoTower { precision, .. } => {
+                Some(format!("ask for another precision, or export the model in {precision}"))
+            }
+            Error::Classifier { .. } => {
+                Some(format!("classify without labels, or export the model without {}", Setting::ZeroShot))
+            }
+            Error::NoLabels { .. } => Some(format!("name some, or export the model with {}", Setting::ZeroShot)),
+            Error::Engine(error) => error.remedy(),
+            Error::Store(error) => error.remedy(),
+            Error::Config(_)
+            | Error::Tokenizer(_)
+            | Error::Pixels(_)
+            | Error::NotFinite(_)
+            | Error::NoneEmbedded { .. } => None,
+        }
+    }
 }
 
 /// What a folder is used with.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Options {
     /// Files of this precision; where none is asked for, float32, or the first there is.
     pub precision: Option<Precision>,
     /// The model's `tokenizer.json`, where its vocabulary is not built in and the folder has none.
     pub tokenizer: Option<PathBuf>,
-    pub engine: Engine,
+    pub engine: Arc<dyn Engine>,
+    /// Threads of one run; as many as the engine sees fit where None.
     pub threads: Option<usize>,
-    /// Photographs or sentences that are run at once.
+    /// Images or texts that are run at once.
     pub batch: usize,
-    /// Turn and mirror photographs as their files say, which the models' own pipelines do not.
+    /// Turn and mirror images as their orientation tags say, which the models' own pipelines do not.
     pub orient: bool,
 }
 
-/// A folder's towers, ready.
+impl Options {
+    /// An engine, and nothing out of the ordinary: batches of 8.
+    pub fn new(engine: Arc<dyn Engine>) -> Options {
+        Options { precision: None, tokenizer: None, engine, threads: None, batch: 8, orient: false }
+    }
+}
+
+/// The towers of a folder.
 pub struct Embedder {
-    folder: PathBuf,
-    /// SHA-256 of its manifest, which has those of its files.
-    pub sha256: String,
-    pub config: ModelConfig,
-    /// What its files say of themselves.
-    metadata: BTreeMap<String, String>,
+    folder: Folder,
     options: Options,
-    /// Whether one of its files has labels inside.
-    labels: bool,
-    /// By kind and precision.
-    files: Vec<(Kind, Precision, PathBuf)>,
+    /// Towers that single images and texts are embedded with, once they are loaded.
+    towers: PerModality<OnceLock<Tower>>,
+    tokenizer: OnceLock<Tokenizer>,
 }
 
 impl Embedder {
-    /// Reads what is in `folder`.
+    /// Reads what is in a folder.
     ///
     /// # Errors
-    /// [`Error::Folder`] when it is no export's.
-    pub fn open(folder: &Path, options: Options) -> Result<Embedder, Error> {
-        let wrong = |reason: String| Error::Folder { path: folder.display().to_string(), reason };
-        let path = folder.join(MANIFEST);
-        let text = crate::files::read_text(&path).map_err(|e| wrong(format!("{MANIFEST}: {e}")))?;
-        let manifest: Manifest = serde_json::from_str(&text).map_err(|e| wrong(format!("{MANIFEST}: {e}")))?;
-        if manifest.tool != env!("CARGO_PKG_NAME") {
-            return Err(wrong(format!("{MANIFEST} is of {}", manifest.tool)));
-        }
-        let config = ModelConfig::parse(&path.display().to_string(), &manifest.config.to_string())
-            .map_err(|error| Error::Config(Box::new(error)))?;
-        let (mut files, mut labels) = (Vec::new(), false);
-        for file in manifest.files.iter().filter(|file| file.path.extension().is_some_and(|e| e == "onnx")) {
-            let path = folder.join(&file.path);
-            let summary = summary(&path)?;
-            labels |= summary.outputs.iter().any(|output| output.name == PROBABILITIES);
-            let kinds = verify::tower::kinds(&summary.inputs).unwrap_or_default();
-            files.extend(kinds.into_iter().map(|(kind, _)| (kind, precision(&summary), path.clone())));
-        }
-        let sha256 = hex(&<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes()));
-        Ok(Embedder { folder: folder.to_owned(), sha256, config, metadata: manifest.metadata, options, labels, files })
+    /// [`Error::Folder`] when no export wrote it.
+    pub fn open(folder: impl AsRef<Path>, options: Options) -> Result<Embedder, Error> {
+        let folder = Folder::read(folder.as_ref())?;
+        Ok(Embedder { folder, options, towers: PerModality::default(), tokenizer: OnceLock::new() })
+    }
+
+    /// The model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.folder.config
     }
 
     /// Whether labels are inside, instead of a text tower.
     pub fn has_labels(&self) -> bool {
-        self.labels
+        self.folder.has_labels
     }
 
     /// The folder.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        &self.folder.path
     }
 
-    fn tower(&self, image: bool) -> Result<Tower, Error> {
-        let fits = |kind: Kind| (kind == Kind::Text) != image;
-        let there: Vec<_> = self.files.iter().filter(|(kind, _, _)| fits(*kind)).collect();
-        let wanted = self.options.precision.unwrap_or(Precision::Fp32);
-        let exact = there.iter().find(|(_, precision, _)| *precision == wanted);
-        let any = if self.options.precision.is_none() { there.first() } else { None };
-        let Some((_, _, path)) = exact.or(any) else {
-            if !image && self.has_labels() {
-                return Err(Error::Classifier { path: self.folder.display().to_string() });
+    /// The embedding of one image. The tower stays loaded for the next one.
+    ///
+    /// # Errors
+    /// When the tower cannot be loaded or run, or the image does not fit the model.
+    pub fn image(&self, image: &DynamicImage) -> Result<Vec<f32>, Error> {
+        self.picture(&Picture::from(image.clone()), Path::new("the image"))
+    }
+
+    /// As [`Embedder::image`], of a file: JPEG, PNG, WebP, GIF or BMP.
+    ///
+    /// # Errors
+    /// Also when it cannot be read.
+    pub fn image_file(&self, path: impl AsRef<Path>) -> Result<Vec<f32>, Error> {
+        let path = path.as_ref();
+        self.picture(&Picture::open(path, self.options.orient)?, path)
+    }
+
+    fn picture(&self, picture: &Picture, path: &Path) -> Result<Vec<f32>, Error> {
+        let tower = self.kept_tower(Modality::Image)?;
+        let row = self.pixels(tower).of(picture, path)?;
+        one(tower, &row, || path.display().to_string())
+    }
+
+    /// The embedding of one text; what is longer than the context is cut. The tower stays loaded for the next one.
+    ///
+    /// # Errors
+    /// When there is no tokenizer, or the tower cannot be loaded or run.
+    pub fn text(&self, text: &str) -> Result<Vec<f32>, Error> {
+        let (ids, _) = self.kept_tokenizer()?.row_and_cut(text)?;
+        let row = [Array::new([1, ids.len()], ids)];
+        one(self.kept_tower(Modality::Text)?, &row, || text.to_owned())
+    }
+
+    /// A tower that is loaded once and kept.
+    fn kept_tower(&self, modality: Modality) -> Result<&Tower, Error> {
+        let kept = self.towers.get(modality);
+        match kept.get() {
+            Some(tower) => Ok(tower),
+            None => {
+                let tower = self.load(modality)?;
+                Ok(kept.get_or_init(|| tower))
             }
-            let found: Vec<&str> = there.iter().map(|(_, precision, _)| precision.name()).collect();
-            return Err(Error::NoTower {
-                path: self.folder.display().to_string(),
-                kind: if image { "image" } else { "text" },
-                precision: wanted,
-                found: if found.is_empty() {
-                    format!("no {} tower", if image { "image" } else { "text" })
-                } else {
-                    found.join(", ")
-                },
-            });
+        }
+    }
+
+    fn load(&self, modality: Modality) -> Result<Tower, Error> {
+        let path = self.file(modality)?;
+        let towers = Tower::all(path, path, &*self.options.engine, self.options.threads)?;
+        let mut towers = towers.into_iter().filter(|tower| tower.signature().modality() == modality);
+        towers.next().ok_or_else(|| {
+            let (path, reason) = (path.display().to_string(), format!("it has no {modality} tower"));
+            engine::Error::Unfit { path, reason }.into()
+        })
+    }
+
+    /// The file of a tower in the precision asked for.
+    fn file(&self, modality: Modality) -> Result<&Path, Error> {
+        let there = || self.folder.towers.iter().filter(|tower| tower.modality == modality);
+        let wanted = self.options.precision.unwrap_or(Precision::Fp32);
+        let exact = there().find(|tower| tower.precision == wanted);
+        let any = if self.options.precision.is_none() { there().next() } else { None };
+        if let Some(tower) = exact.or(any) {
+            return Ok(&tower.path);
+        }
+        let path = self.folder.path.display().to_string();
+        if modality == Modality::Text && self.has_labels() {
+            return Err(Error::Classifier { path });
+        }
+        let found: Vec<&str> = there().map(|tower| tower.precision.name()).collect();
+        let found = if found.is_empty() { format!("no {modality} tower") } else { found.join(", ") };
+        Err(Error::NoTower { path, modality, precision: wanted, found })
+    }
+
+    /// How pixels are made for an image tower.
+    fn pixels(&self, tower: &Tower) -> Pixels {
+        let format = match &tower.signature().input {
+            Input::Image(input) => input.format,
+            Input::Naflex(_) | Input::Text(_) => PixelFormat::Float,
         };
-        let mut towers = Tower::all(path, path, &self.options.engine, self.options.threads)?;
-        let at = towers.iter().position(|tower| fits(tower.kind)).unwrap_or_default();
-        Ok(towers.swap_remove(at))
+        Pixels::new(&self.folder.config).in_format(format)
     }
 
     /// The model's tokenizer: the one named, else the folder's, else built in.
@@ -188,18 +249,29 @@ impl Embedder {
     /// # Errors
     /// As [`Tokenizer::new`].
     pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
+        let config = &self.folder.config;
         let named = self.options.tokenizer.clone();
-        let carried = ["", "textual"].map(|place| self.folder.join(place).join("tokenizer.json"));
-        // One that is built in is cleaned for more exactly than its own file says.
+        let carried = ["", "textual"].map(|place| self.folder.path.join(place).join("tokenizer.json"));
+        // One that is built in cleans text more exactly than its own file says.
         let is_other = |path: &PathBuf| {
             let json = || serde_json::from_str(&tokenize::json(Some(path)).ok()?).ok();
-            !tokenize::built_in(&self.config) || !json().is_some_and(|json| tokenize::is_built_in(&json))
+            !tokenize::built_in(config) || !json().is_some_and(|json| tokenize::is_built_in(&json))
         };
         let file = named.or_else(|| carried.into_iter().find(|path| path.is_file() && is_other(path)));
-        Ok(Tokenizer::new(&self.config, file.as_deref())?)
+        Ok(Tokenizer::new(config, file.as_deref())?)
     }
 
-    /// Calls `each` with the embedding of every photograph, in order, or what is wrong with it; decoding goes
+    fn kept_tokenizer(&self) -> Result<&Tokenizer, Error> {
+        match self.tokenizer.get() {
+            Some(tokenizer) => Ok(tokenizer),
+            None => {
+                let tokenizer = self.tokenizer()?;
+                Ok(self.tokenizer.get_or_init(|| tokenizer))
+            }
+        }
+    }
+
+    /// Calls `each` with the embedding of every image, in order, or what is wrong with it; decoding goes
     /// on meanwhile. Gives how many of them are to be shown turned, as their files say, and were not.
     ///
     /// # Errors
@@ -209,114 +281,119 @@ impl Embedder {
         paths: &[PathBuf],
         mut each: impl FnMut(&Path, Result<Vec<f32>, Error>) -> Result<(), Error>,
     ) -> Result<usize, Error> {
-        let tower = self.tower(true)?;
-        let (orient, turned) = (self.options.orient, AtomicUsize::new(0));
-        let pixels = Pixels::new(&self.config).fed(tower.bytes());
-        let batch = if tower.kind == Kind::Naflex { 1 } else { tower.fixed_batch.unwrap_or(self.options.batch).max(1) };
-        let mut runs = Runs::new(&tower, &self.options.engine);
+        let loaded;
+        let tower = match self.towers.image.get() {
+            Some(tower) => tower,
+            None => {
+                loaded = self.load(Modality::Image)?;
+                &loaded
+            }
+        };
+        let batch = match &tower.signature().input {
+            // Each image has another number of patches.
+            Input::Naflex(_) => 1,
+            _ => tower.signature().fixed_batch.unwrap_or(self.options.batch).max(1),
+        };
+        let (pixels, turned) = (self.pixels(tower), AtomicUsize::new(0));
         let (sender, receiver) = sync_channel(2 * batch);
         std::thread::scope(|scope| {
             let turned = &turned;
             scope.spawn(move || {
                 for path in paths {
-                    let arrays = || {
-                        let picture = Picture::open(path, orient)?;
+                    let row = Picture::open(path, self.options.orient).and_then(|picture| {
                         turned.fetch_add(usize::from(picture.turned), Ordering::Relaxed);
-                        Ok(pixels.of(&picture, path)?)
-                    };
+                        pixels.of(&picture, path)
+                    });
                     // Nobody listens any more when running failed.
-                    if sender.send((path, arrays())).is_err() {
+                    if sender.send((path, row.map_err(Error::from))).is_err() {
                         return;
                     }
                 }
             });
-            // Let go of when this ends early, so that whoever decodes is not waited for.
+            // Dropped when this ends early, so that the decoding thread is not waited for.
             let receiver = receiver;
             let mut waiting: Vec<(&PathBuf, Result<Vec<Array>, Error>)> = Vec::new();
             loop {
                 let next = receiver.recv().ok();
-                let done = next.is_none();
+                let is_last = next.is_none();
                 waiting.extend(next);
-                let ready = waiting.iter().filter(|(_, arrays)| arrays.is_ok()).count();
-                if ready == batch || done {
-                    let rows: Vec<&Vec<Array>> =
-                        waiting.iter().filter_map(|(_, arrays)| arrays.as_ref().ok()).collect();
-                    let mut found = runs.run(&rows, batch)?.into_iter();
-                    for (path, arrays) in waiting.drain(..) {
-                        let name = || path.display().to_string();
-                        each(path, arrays.and_then(|_| finite(found.next(), name)))?;
-                    }
+                let ready = waiting.iter().filter(|(_, row)| row.is_ok()).count();
+                if ready == batch || is_last {
+                    let (paths, rows): (Vec<&PathBuf>, Vec<_>) = waiting.drain(..).unzip();
+                    let found = run(tower, rows, batch, |at| paths[at].display().to_string())?;
+                    paths.iter().zip(found).try_for_each(|(path, found)| each(path, found))?;
                 }
-                if done {
+                if is_last {
                     return Ok(turned.load(Ordering::Relaxed));
                 }
             }
         })
     }
 
-    /// Calls `each` with the embedding of every sentence, in order, or what is wrong with it; how many were
-    /// longer than the context, and lost their tails.
+    /// Calls `each` with the embedding of every text, in order, or what is wrong with it. Gives how many were
+    /// longer than the context, and lost their ends.
     ///
     /// # Errors
     /// When there is no tokenizer, the tower cannot be loaded or run, or what `each` reports.
     pub fn texts(
         &self,
-        sentences: &[String],
+        texts: &[String],
         mut each: impl FnMut(&str, Result<Vec<f32>, Error>) -> Result<(), Error>,
     ) -> Result<usize, Error> {
-        let tokenizer = self.tokenizer()?;
-        let mut cut = 0;
-        let tower = self.tower(false)?;
-        let batch = tower.fixed_batch.unwrap_or(self.options.batch).max(1);
-        let mut runs = Runs::new(&tower, &self.options.engine);
-        for sentences in sentences.chunks(batch) {
-            let row = |sentence: &String| {
-                let (ids, is_cut) = tokenizer.row_and_cut(sentence)?;
-                cut += usize::from(is_cut);
-                Ok(vec![Array { shape: vec![1, ids.len()], values: vec![], ids }])
-            };
-            let arrays: Vec<Result<Vec<Array>, Error>> = sentences.iter().map(row).collect();
-            let rows: Vec<&Vec<Array>> = arrays.iter().filter_map(|arrays| arrays.as_ref().ok()).collect();
-            let mut found = runs.run(&rows, batch)?.into_iter();
-            for (sentence, arrays) in sentences.iter().zip(arrays) {
-                each(sentence, arrays.and_then(|_| finite(found.next(), || sentence.clone())))?;
+        let tokenizer = self.kept_tokenizer()?;
+        let loaded;
+        let tower = match self.towers.text.get() {
+            Some(tower) => tower,
+            None => {
+                loaded = self.load(Modality::Text)?;
+                &loaded
             }
+        };
+        let batch = tower.signature().fixed_batch.unwrap_or(self.options.batch).max(1);
+        let mut cut = 0;
+        for texts in texts.chunks(batch) {
+            let row = |text: &String| {
+                let (ids, is_cut) = tokenizer.row_and_cut(text)?;
+                cut += usize::from(is_cut);
+                Ok(vec![Array::new([1, ids.len()], ids)])
+            };
+            let rows = texts.iter().map(row).collect();
+            let found = run(tower, rows, batch, |at| texts[at].clone())?;
+            texts.iter().zip(found).try_for_each(|(text, found)| each(text, found))?;
         }
         Ok(cut)
     }
 
-    /// What the folder's own labels are, and how likely a photograph shows each; and whether its file says that it is
+    /// The labels inside a classifier, and how likely an image shows each; and whether its file says that it is
     /// to be shown turned, which was not done.
     ///
     /// # Errors
-    /// [`Error::NoLabels`] when no labels are inside, or what running it on the photograph reports.
+    /// [`Error::NoLabels`] when no labels are inside, or what running it on the image reports.
     pub fn classify(&self, path: &Path) -> Result<(Vec<String>, Vec<f64>, bool), Error> {
-        let tower = self.tower(true)?;
-        let (Some(labels), Some(at)) = (tower.labels(), tower.output_at(PROBABILITIES)) else {
-            return Err(Error::NoLabels { path: self.folder.display().to_string() });
+        let tower = self.kept_tower(Modality::Image)?;
+        let (Some(labels), Some(at)) = (tower.signature().labels.clone(), tower.output_at(PROBABILITIES)) else {
+            return Err(Error::NoLabels { path: self.folder.path.display().to_string() });
         };
         let picture = Picture::open(path, self.options.orient)?;
-        let row = Pixels::new(&self.config).fed(tower.bytes()).of(&picture, path)?;
-        // A fixed batch is filled with the same.
-        let batch = tower.fixed_batch.unwrap_or(1);
+        let row = self.pixels(tower).of(&picture, path)?;
+        // A fixed batch is filled with the same image.
+        let batch = tower.signature().fixed_batch.unwrap_or(1);
         let rows: Vec<Array> = row.iter().map(|array| array.rows(&vec![0; batch])).collect();
-        let mut found = tower.at_batch(batch, &rows)?.run_for(&rows, &[at])?;
-        let name = || path.display().to_string();
-        let row =
-            finite(found.pop().filter(|found| found.shape == [batch, labels.len()]).map(|f| f.row(0).to_vec()), name)?;
+        let found = tower.run_for(&rows, &[at])?.pop().filter(|found| *found.shape() == [batch, labels.len()]);
+        let row = finite(found.map(|found| found.row(0).to_vec()), || path.display().to_string())?;
         Ok((labels, row.into_iter().map(f64::from).collect(), picture.turned))
     }
 
-    /// How likely a photograph shows what each sentence says: of CLIP one of them does, so they sum to one; of
+    /// How likely an image shows what each text says: of CLIP one of them does, so they sum to one; of
     /// SigLIP each is by itself. With `exp(logit_scale)` and bias of the checkpoint.
     ///
     /// # Errors
     /// [`Error::Folder`] when the towers carry no scale.
     pub fn probabilities(&self, image: &[f32], texts: &[Vec<f32>]) -> Result<Vec<f64>, Error> {
-        let number = |key: &str| self.metadata.get(key).and_then(|text| text.parse::<f64>().ok());
+        let number = |key: &str| self.folder.metadata.get(key).and_then(|text| text.parse::<f64>().ok());
         let Some(scale) = number("logit_scale_exp") else {
             let reason = "its files carry no logit_scale_exp, without which cosines are no probabilities".to_owned();
-            return Err(Error::Folder { path: self.folder.display().to_string(), reason });
+            return Err(Error::Folder { path: self.folder.path.display().to_string(), reason });
         };
         let cosines: Vec<f64> = texts.iter().map(|text| cosine(image, text)).collect();
         Ok(likely(&cosines, scale, number("logit_bias")))
@@ -329,45 +406,26 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(1e-300)
 }
 
+/// The embedding of one item, which is the tower's inputs of one row.
+fn one(tower: &Tower, row: &[Array], name: impl Fn() -> String) -> Result<Vec<f32>, Error> {
+    let row = row.to_vec();
+    let found = tower.embed(&[&row], tower.signature().fixed_batch.unwrap_or(1))?;
+    finite(found.into_iter().next(), name)
+}
+
+/// Embeddings of a batch of items, in order; what is wrong with one stays in its position.
+fn run(
+    tower: &Tower,
+    rows: Vec<Result<Vec<Array>, Error>>,
+    batch: usize,
+    name: impl Fn(usize) -> String,
+) -> Result<Vec<Result<Vec<f32>, Error>>, Error> {
+    let good: Vec<&Vec<Array>> = rows.iter().filter_map(|row| row.as_ref().ok()).collect();
+    let mut found = tower.embed(&good, batch)?.into_iter();
+    let each = |(at, row): (usize, Result<Vec<Array>, Error>)| row.and_then(|_| finite(found.next(), || name(at)));
+    Ok(rows.into_iter().enumerate().map(each).collect())
+}
+
 fn finite(row: Option<Vec<f32>>, name: impl Fn() -> String) -> Result<Vec<f32>, Error> {
     row.filter(|row| row.iter().all(|v| v.is_finite())).ok_or_else(|| Error::NotFinite(name()))
-}
-
-/// A tower run at one batch size after another.
-pub(crate) struct Runs<'a> {
-    tower: &'a Tower,
-    /// The last one, by the shapes of its inputs.
-    plan: Option<(Vec<Vec<usize>>, Runnable<'a>)>,
-    /// Whether a new size costs enough to fill batches up instead.
-    whole: bool,
-}
-
-impl<'a> Runs<'a> {
-    pub(crate) fn new(tower: &'a Tower, engine: &Engine) -> Runs<'a> {
-        Runs { tower, plan: None, whole: engine.is_tract() }
-    }
-
-    /// Embeddings of these rows, no more than `batch`.
-    pub(crate) fn run(&mut self, rows: &[&Vec<Array>], batch: usize) -> Result<Vec<Vec<f32>>, verify::Error> {
-        let Some(first) = rows.first() else { return Ok(vec![]) };
-        let fill = if self.whole || self.tower.fixed_batch.is_some() { batch } else { rows.len() };
-        let joined = |input: usize| {
-            let all = (0..fill).map(|at| &rows[at.min(rows.len() - 1)][input]);
-            let mut joined = Array { shape: first[input].shape.clone(), values: vec![], ids: vec![] };
-            joined.shape[0] = fill;
-            for row in all {
-                joined.values.extend_from_slice(&row.values);
-                joined.ids.extend_from_slice(&row.ids);
-            }
-            joined
-        };
-        let inputs: Vec<Array> = (0..first.len()).map(joined).collect();
-        let shapes: Vec<Vec<usize>> = inputs.iter().map(|input| input.shape.clone()).collect();
-        if self.plan.as_ref().is_none_or(|(was, _)| *was != shapes) {
-            self.plan = Some((shapes, self.tower.at_batch(fill, &inputs)?));
-        }
-        let Some((_, plan)) = &self.plan else { return Ok(vec![]) };
-        let found = plan.run(&inputs)?;
-        Ok((0..rows.len()).map(|row| found.row(row).to_vec()).collect())
-    }
 }

@@ -14,7 +14,7 @@
 //! |---|---|
 //! | write a checkpoint's towers as ONNX | [`Export`] |
 //! | say which model it is, instead of having it found | [`ModelChoice`], [`ModelConfig`] |
-//! | compare ONNX files with reference embeddings | [`verify`] |
+//! | compare ONNX files with reference embeddings | [`Verify`] |
 //! | embed images and texts with an exported folder | [`Embedder`] |
 //! | write a checkpoint under open_clip's names | [`Convert`] |
 //! | say what a file is | [`inspect`] |
@@ -42,6 +42,7 @@ pub mod bench;
 pub mod checkpoint;
 pub mod config;
 pub mod embed;
+pub mod engine;
 pub mod error;
 #[doc(hidden)]
 pub mod files;
@@ -85,4 +86,4 @@ pub use pipeline::{
 pub use ports::PixelFormat;
 pub use precision::Precision;
 pub use setting::Setting;
-pub use verify::{Report, verify};
+pub use verify::{Report, Verify};

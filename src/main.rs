@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     // A panic of the verifying engine is caught and becomes an error: it is said once, there.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !clip_onnx::verify::panics_are_caught() {
+        if !clip_onnx::engine::panics_are_caught() {
             hook(panic);
         }
     }));

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::{self, Problem};
+use crate::engine;
 use crate::onnx;
 use crate::output;
 use crate::params;
@@ -74,6 +75,8 @@ pub enum Error {
     Tokenizer(#[from] crate::tokenize::Error),
     #[error(transparent)]
     Verify(#[from] verify::Error),
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
     #[error("{a} and {b} do not go together: {reason}")]
     Conflict { a: Given, b: Given, reason: Cow<'static, str>, instead: Option<resolve::Instead> },
     #[error("{setting} holds nothing that can be used; expected {expected}")]
@@ -154,6 +157,7 @@ impl Error {
             Error::Unsupported { way_out, .. } => Some(way_out.clone()),
             Error::Output(error) => error.remedy(),
             Error::Verify(error) => error.remedy(),
+            Error::Engine(error) => error.remedy(),
             _ => None,
         }
     }

@@ -1,10 +1,11 @@
-//! Photographs as the numbers an image tower takes: decoding, resizing, mean and standard deviation, as
+//! Images as the numbers an image tower takes: decoding, resizing, mean and standard deviation, as
 //! a model's authors do them.
 
 use std::path::Path;
 
 use crate::config::{Dialect, ImageInput, Interpolation, ModelConfig, NAFLEX_PATCHES, PreprocessCfg, ResizeMode};
-use crate::verify::tower::{Array, Bytes};
+use crate::engine::array::Array;
+use crate::ports::PixelFormat;
 
 mod picture;
 mod pillow;
@@ -12,11 +13,11 @@ mod tensorflow;
 
 pub use picture::Picture;
 
-/// What can be wrong with a photograph.
+/// What can be wrong with an image.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{path} cannot be read: {source}")]
-    Read { path: String, source: std::io::Error },
+    #[error("{path} cannot be read: {error}")]
+    Read { path: String, error: std::io::Error },
     #[error("{path} is no image that can be decoded ({reason}); expected a whole JPEG, PNG, WebP, GIF or BMP")]
     Decode { path: String, reason: String },
     #[error(
@@ -24,7 +25,7 @@ pub enum Error {
     )]
     Long { path: String, width: usize, height: usize, long: usize, most: usize },
     #[error(
-        "{path} has {width} x {height} pixels, and the model's photographs are not resized: expected {} x {}", expected[1], expected[0]
+        "{path} has {width} x {height} pixels, and the model's images are not resized: expected {} x {}", expected[1], expected[0]
     )]
     Unfit { path: String, width: usize, height: usize, expected: [usize; 2] },
 }
@@ -41,8 +42,7 @@ pub struct Pixels {
     patch: usize,
     /// Whose code makes them.
     code: Dialect,
-    /// For a tower that takes bytes.
-    bytes: Option<Bytes>,
+    format: PixelFormat,
 }
 
 impl Pixels {
@@ -52,20 +52,24 @@ impl Pixels {
             ImageInput::Patches { size } => (None, size),
         };
         let cfg = config.preprocess_cfg.clone();
-        Pixels { code: cfg.code.unwrap_or(config.dialect), cfg, size, patch, bytes: None }
+        Pixels { code: cfg.code.unwrap_or(config.dialect), cfg, size, patch, format: PixelFormat::Float }
     }
 
-    /// As bytes, where the tower takes them so.
-    pub(crate) fn fed(self, bytes: Option<Bytes>) -> Pixels {
-        Pixels { bytes, ..self }
+    /// In the format of a tower's input, instead of floats. Images of bytes are resized here too.
+    #[must_use]
+    pub fn in_format(self, format: PixelFormat) -> Pixels {
+        Pixels { format, ..self }
     }
 
-    /// What a tower takes of one photograph, each with one row: `[1, 3, H, W]` of floats or of bytes, channels
+    /// The inputs of a tower for one image, each with one row: `[1, 3, H, W]` of floats or of bytes, channels
     /// last if it has them so, or NaFlex's patches, mask and positions. `path` is for messages.
     ///
     /// # Errors
-    /// [`Error::Long`] or [`Error::Unfit`].
+    /// [`Error::Decode`] for a picture without pixels, [`Error::Long`] or [`Error::Unfit`].
     pub fn of(&self, picture: &Picture, path: &Path) -> Result<Vec<Array>, Error> {
+        if picture.height == 0 || picture.width == 0 {
+            return Err(Error::Decode { path: path.display().to_string(), reason: "it has no pixels".to_owned() });
+        }
         // open_clip converts to RGB after it has resized.
         let converted = match self.code {
             Dialect::OpenClip => None,
@@ -76,26 +80,20 @@ impl Pixels {
         match self.size {
             Some(size) => {
                 let Picture { height, width, values: bytes, .. } = self.fitted(picture, size, path)?;
-                if self.bytes == Some(Bytes::Last) {
-                    let values = bytes.iter().map(|&byte| f32::from(byte)).collect();
-                    return Ok(vec![Array { shape: vec![1, height, width, 3], values, ids: vec![] }]);
-                }
-                let mut values = vec![0f32; bytes.len()];
-                let area = height * width;
-                for (at, pixel) in bytes.chunks_exact(3).enumerate() {
-                    (0..3).for_each(|c| values[c * area + at] = self.number(pixel[c], c));
-                }
-                Ok(vec![Array { shape: vec![1, 3, height, width], values, ids: vec![] }])
+                Ok(vec![match self.format {
+                    PixelFormat::Bytes { last: true, .. } => Array::new([1, height, width, 3], bytes),
+                    PixelFormat::Bytes { last: false, .. } => {
+                        Array::new([1, 3, height, width], planes(&bytes, |v, _| v))
+                    }
+                    PixelFormat::Float => Array::new([1, 3, height, width], planes(&bytes, |v, c| self.number(v, c))),
+                }])
             }
             None => Ok(self.patched(picture)),
         }
     }
 
-    /// A byte as the tower takes it.
+    /// A byte as a tower of floats takes it.
     fn number(&self, byte: u8, channel: usize) -> f32 {
-        if self.bytes.is_some() {
-            return f32::from(byte);
-        }
         let value = match self.cfg.rescale_factor {
             None => f32::from(byte) / 255.0,
             Some(factor) => f32::from(byte) * factor as f32,
@@ -103,7 +101,7 @@ impl Pixels {
         (value - self.cfg.mean[channel] as f32) / self.cfg.std[channel] as f32
     }
 
-    /// A photograph at a tower's size, three channels.
+    /// An image at a tower's size, three channels.
     fn fitted(&self, picture: &Picture, size: [usize; 2], path: &Path) -> Result<Picture, Error> {
         let [height, width] = [picture.height, picture.width];
         let path = || path.display().to_string();
@@ -123,7 +121,7 @@ impl Pixels {
         Ok(resized.cropped(size, self.code == Dialect::Transformers, self.cfg.fill_color.unwrap_or_default()))
     }
 
-    /// The size that a photograph is resized to, and by which filter, for a tower of `size`.
+    /// The size that an image is resized to, and by which filter, for a tower of `size`.
     fn scaled(&self, found: [usize; 2], size: [usize; 2]) -> ([usize; 2], Interpolation) {
         let to = self.cfg.resize_to.unwrap_or(size);
         let interpolation = self.cfg.interpolation;
@@ -167,10 +165,16 @@ impl Pixels {
                 xs.push(x as i64);
             }
         }
-        let ids = |ids: Vec<i64>| Array { shape: vec![1, count], values: vec![], ids };
-        let patches = Array { shape: vec![1, count, p * p * 3], values, ids: vec![] };
+        let ids = |ids: Vec<i64>| Array::new([1, count], ids);
+        let patches = Array::new([1, count, p * p * 3], values);
         vec![patches, ids(vec![1; count]), ids(ys), ids(xs)]
     }
+}
+
+/// Pixels of three channels as three planes.
+fn planes<T>(bytes: &[u8], number: impl Fn(u8, usize) -> T) -> Vec<T> {
+    let number = &number;
+    (0..3).flat_map(|channel| bytes.iter().skip(channel).step_by(3).map(move |&byte| number(byte, channel))).collect()
 }
 
 /// Height and width with the shorter side `side`, the longer one in proportion, cut off as torchvision does it; or the

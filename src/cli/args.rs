@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clip_onnx::config::Dialect;
+use clip_onnx::engine::{EngineKind, Engines};
 use clip_onnx::layout::Layout;
 use clip_onnx::onnx::Target;
 use clip_onnx::onnx::target::{PORTABLE, Profile};
@@ -13,11 +14,11 @@ use clip_onnx::pipeline::{
 use clip_onnx::ports::PixelFormat;
 use clip_onnx::precision::Precision;
 use clip_onnx::providers::Provider;
-use clip_onnx::verify::{self, Engines};
+use clip_onnx::verify;
 
 use super::parse::{
-    parse_batch, parse_dialect, parse_drop, parse_image_size, parse_layout, parse_precision, parse_profile,
-    parse_provider, parse_threads, parse_tokens, parse_tokens_type,
+    engine_parser, parse_batch, parse_dialect, parse_drop, parse_image_size, parse_layout, parse_precision,
+    parse_profile, parse_provider, parse_threads, parse_tokens, parse_tokens_type,
 };
 
 #[derive(Args)]
@@ -121,8 +122,8 @@ impl BuildArgs {
 #[derive(Args, Clone)]
 pub struct EngineArgs {
     /// Engines to run files with, instead of all at hand: `tract`, which is built in, and `onnxruntime`
-    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',', value_parser = Engines::NAMES)]
-    pub engine: Vec<String>,
+    #[arg(long, value_name = "NAME,NAME", value_delimiter = ',', value_parser = engine_parser())]
+    pub engine: Vec<EngineKind>,
     /// ONNX Runtime's library (libonnxruntime.so, .dylib, .dll; pip's onnxruntime has it in capi/), to run
     /// files with it too. Default: what ORT_DYLIB_PATH names
     #[arg(long, value_name = "FILE")]
@@ -131,7 +132,7 @@ pub struct EngineArgs {
 
 impl From<EngineArgs> for Engines {
     fn from(args: EngineArgs) -> Engines {
-        Engines { names: args.engine, library: args.ort_lib }
+        Engines { kinds: args.engine, library: args.ort_lib }
     }
 }
 

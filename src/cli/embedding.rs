@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use clip_onnx::embed::store::{Entry, Of, Store};
-use clip_onnx::embed::{Embedder, Options, cosine};
+use clip_onnx::embed::store::Entry;
+use clip_onnx::embed::{Embedder, Event, Items, Options, cosine};
+use clip_onnx::engine::Engines;
+use clip_onnx::modality::Modality;
 use clip_onnx::pipeline::{Progress, Template};
 use clip_onnx::precision::Precision;
-use clip_onnx::verify::Engines;
 
 use super::args::EngineArgs;
 use super::parse::parse_precision;
@@ -46,14 +47,12 @@ impl TowerArgs {
     fn open(&self) -> anyhow::Result<Embedder> {
         // ONNX Runtime where its library is at hand: it is the faster one.
         let engine = Engines::from(self.engines.clone()).open()?.pop().context("--engine names none")?;
-        let options = Options {
-            precision: self.precision,
-            tokenizer: self.tokenizer.clone(),
-            engine,
-            threads: self.threads,
-            batch: usize::from(self.batch),
-            orient: self.orient,
-        };
+        let mut options = Options::new(engine);
+        options.precision = self.precision;
+        options.tokenizer = self.tokenizer.clone();
+        options.threads = self.threads;
+        options.batch = usize::from(self.batch);
+        options.orient = self.orient;
         Ok(Embedder::open(&self.folder, options)?)
     }
 }
@@ -114,83 +113,36 @@ pub fn embed(args: EmbedArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Resu
         bail!("there is nothing to embed: name photographs with --image or sentences with --text");
     }
     let embedder = args.towers.open()?;
-    let made_with = format!(
-        "{} {} {}{}",
-        embedder.sha256,
-        args.towers.precision.map_or("", Precision::name),
-        args.towers.tokenizer.as_deref().map_or_else(String::new, |path| path.display().to_string()),
-        if args.towers.orient { " oriented" } else { "" }
-    );
-    let both = !images.is_empty() && !sentences.is_empty();
-    let mut store = args.out.as_ref().map(|path| Store::open(path, &made_with, both, args.force)).transpose()?;
-    let mut entries: Vec<Entry> = Vec::new();
-    let mut skipped = 0;
-    let mut order: Vec<(Of, String)> = images.iter().map(|path| (Of::Image, path.display().to_string())).collect();
-    order.extend(sentences.iter().map(|text| (Of::Text, text.clone())));
-    order = super::timing::distinct(order);
-    let left = |of: Of| -> Vec<String> {
-        let missing = order
-            .iter()
-            .filter(|(kind, name)| *kind == of && store.as_ref().is_none_or(|s| s.found(of, name).is_none()));
-        missing.map(|(_, name)| name.clone()).collect()
-    };
-    let (left_images, left_texts) = (left(Of::Image), left(Of::Text));
-    if left_images.len() + left_texts.len() < order.len() {
-        bars.warn(&format!(
-            "{} of {} are done by an earlier run",
-            order.len() - left_images.len() - left_texts.len(),
-            order.len()
-        ));
-    }
-    let mut take = |of: Of, name: &str, found: Result<Vec<f32>, clip_onnx::embed::Error>| {
-        bars.advance(1);
-        match found {
-            Ok(embedding) => {
-                let entry = Entry::new(of, name.to_owned(), embedding);
-                match &mut store {
-                    Some(store) => store.add(entry)?,
-                    None => entries.push(entry),
-                }
-            }
-            Err(error) => {
-                skipped += 1;
-                bars.warn(&format!("skipped: {error}"));
-            }
+    let (photographs, items) = (images.len(), Items::new(images, sentences));
+    let mut watch = |event: Event| match event {
+        Event::Resumed { done, of } => bars.warn(&format!("{done} of {of} are done by an earlier run")),
+        Event::Started { modality: Modality::Image, count } => bars.count("photographs", count),
+        Event::Started { modality: Modality::Text, count } => bars.count("sentences", count),
+        Event::Skipped(error) => {
+            bars.advance(1);
+            bars.warn(&format!("skipped: {error}"));
         }
-        Ok(())
+        _ => bars.advance(1),
     };
-    if !left_images.is_empty() {
-        bars.count("photographs", left_images.len());
-        let paths: Vec<PathBuf> = left_images.iter().map(PathBuf::from).collect();
-        let turned = embedder.images(&paths, |path, found| take(Of::Image, &path.display().to_string(), found))?;
-        notes.extend(tell_turned(turned, paths.len()));
-    }
-    if !left_texts.is_empty() {
-        bars.count("sentences", left_texts.len());
-        let cut = embedder.texts(&left_texts, |text, found| take(Of::Text, text, found))?;
-        tell_cut(cut, bars);
-    }
+    let embedded = match &args.out {
+        Some(path) => embedder.embed_into(path, args.force, &items, &mut watch)?,
+        None => embedder.embed(&items, &mut watch)?,
+    };
+    notes.extend(tell_turned(embedded.turned, photographs));
+    tell_cut(embedded.cut, bars);
     bars.finish();
     notes.iter().for_each(|note| bars.warn(note));
-    if skipped == order.len() {
-        bail!("none of the {skipped} could be embedded; nothing is written");
+    match &args.out {
+        Some(path) => super::told(writeln!(out, "{} embeddings in {}", embedded.count, path.display())),
+        None => super::told(table(out, &embedded.entries)),
     }
-    match store {
-        Some(store) => {
-            store.finish(&order)?;
-            if let Some(path) = &args.out {
-                super::told(writeln!(out, "{} embeddings in {}", order.len() - skipped, path.display()));
-            }
-        }
-        None => super::told(table(out, &entries)),
-    }
-    Ok(skipped == 0)
+    Ok(embedded.skipped == 0)
 }
 
 /// Photographs by sentences where there are both, else the first numbers of each.
 fn table(out: &mut impl Write, entries: &[Entry]) -> io::Result<()> {
-    let of = |of: Of| -> Vec<&Entry> { entries.iter().filter(|entry| entry.of == of).collect() };
-    let (images, texts) = (of(Of::Image), of(Of::Text));
+    let (images, texts): (Vec<&Entry>, Vec<&Entry>) =
+        entries.iter().partition(|entry| entry.modality == Modality::Image);
     let width = entries.iter().map(|entry| entry.name.chars().count()).max().unwrap_or(0).min(48);
     if images.is_empty() || texts.is_empty() {
         for entry in entries {

@@ -1,11 +1,18 @@
 //! Values of flags.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clip_onnx::config::Dialect;
+use clip_onnx::engine::EngineKind;
 use clip_onnx::layout::Layout;
 use clip_onnx::onnx::target::{PROFILES, Profile};
 use clip_onnx::pipeline::TokenType;
 use clip_onnx::precision::Precision;
 use clip_onnx::providers::Provider;
+
+pub fn engine_parser() -> impl TypedValueParser<Value = EngineKind> {
+    let names = PossibleValuesParser::new(EngineKind::ALL.map(EngineKind::name));
+    names.try_map(|name| EngineKind::parse(&name).ok_or("expected the name of an engine"))
+}
 
 pub fn parse_precision(text: &str) -> Result<Precision, String> {
     let names: Vec<&str> = Precision::ALL.iter().map(|precision| precision.name()).collect();

@@ -5,10 +5,11 @@ use std::hash::Hash;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clip_onnx::bench::{Measured, Request, measure};
-use clip_onnx::verify::{self, Engine, Engines};
+use clip_onnx::engine::{self, Engine, EngineKind, Engines, is_tract};
 use serde::{Deserialize, Serialize};
 
 use super::args::{BenchArgs, models};
@@ -51,13 +52,13 @@ pub fn bench(args: BenchArgs, bars: &Bars) -> anyhow::Result<Timings> {
     let mut timings = Timings { timed: vec![], not_run: vec![], notes: vec![], json: args.json };
     for model in &distinct(models(args.models.clone())?) {
         for engine in &engines {
-            let threads = if engine.is_tract() { vec![1] } else { distinct(args.threads.clone()) };
+            let threads = if is_tract(&**engine) { vec![1] } else { distinct(args.threads.clone()) };
             for threads in threads {
                 bars.say(&format!("timing {} with {}", model.display(), engine.name()));
                 let request = request(&args, model, engine, threads);
                 let timed = if args.here {
                     measure(&request).map_err(|error| {
-                        let engine_failed = matches!(error, verify::Error::Engine { .. });
+                        let engine_failed = matches!(error, engine::Error::Failed { .. });
                         NotRun { engine_failed, ..NotRun::new(&request, error.to_string()) }
                     })
                 } else {
@@ -71,7 +72,7 @@ pub fn bench(args: BenchArgs, bars: &Bars) -> anyhow::Result<Timings> {
         }
     }
     let engine_failed = timings.not_run.iter().any(|not_run| not_run.engine_failed);
-    if engine_failed && engines.iter().all(Engine::is_tract) && !args.here {
+    if engine_failed && engines.iter().all(|engine| is_tract(&**engine)) && !args.here {
         timings.notes.push(WAY_OUT.to_owned());
     }
     Ok(timings)
@@ -84,7 +85,7 @@ pub fn distinct<T: Clone + Eq + Hash>(mut all: Vec<T>) -> Vec<T> {
     all
 }
 
-fn request(args: &BenchArgs, model: &Path, engine: &Engine, threads: usize) -> Request {
+fn request(args: &BenchArgs, model: &Path, engine: &Arc<dyn Engine>, threads: usize) -> Request {
     Request {
         model: model.to_owned(),
         engine: engine.clone(),
@@ -110,12 +111,20 @@ fn apart(request: &Request, library: Option<&Path>) -> anyhow::Result<Result<Mea
     let program = std::env::current_exe().context("where this program lies is not known")?;
     let batches = request.batches.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let mut command = Command::new(program);
-    command.args(["bench", "--here", "--json", "--engine", request.engine.id(), "--batches", &batches]);
+    command.args([
+        "bench",
+        "--here",
+        "--json",
+        "--engine",
+        request.engine.kind().map_or("", EngineKind::name),
+        "--batches",
+        &batches,
+    ]);
     command.args(["--threads", &request.threads.to_string(), "--rounds", &request.rounds.to_string()]);
     if let Some(tokens) = request.tokens {
         command.args(["--tokens", &tokens.to_string()]);
     }
-    if let (Some(library), false) = (library, request.engine.is_tract()) {
+    if let (Some(library), false) = (library, is_tract(&*request.engine)) {
         let mut argument = std::ffi::OsString::from("--ort-lib=");
         argument.push(library);
         command.arg(argument);

@@ -1,4 +1,4 @@
-//! Embeddings as files, and what is done so far beside them, so that a run that was stopped goes on.
+//! Embeddings as files. What is done so far is kept in a second file, so that a run that was stopped goes on.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -10,51 +10,61 @@ use ndarray_npy::WriteNpyExt;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
+use crate::modality::{Modality, PerModality};
 use crate::output::OutputFile;
+use crate::setting::Setting;
 
 /// What can be wrong with a file of embeddings.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{path}: a file of embeddings ends with .npy, .json or .safetensors")]
     Kind { path: String },
-    #[error("{path} holds one array; name a .json or .safetensors for photographs and sentences together")]
+    #[error("{path} holds one array, and there are images and texts")]
     OneArray { path: String },
-    #[error("{path} exists; use --force to replace it, or name another place")]
+    #[error("{path} exists")]
     Exists { path: String },
     #[error("{path} cannot be written: {reason}")]
     Write { path: String, reason: String },
     #[error(transparent)]
     Place(#[from] crate::output::Error),
-    #[error(
-        "{path} is what an earlier run left of another folder or of other options; remove it, or name another place"
-    )]
+    #[error("{path} is what an earlier run left of another folder or of other options")]
     Other { path: String },
 }
 
-/// What an embedding is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Of {
-    Image,
-    Text,
+impl Error {
+    /// What would help, as a sentence without its end: settings in backticks, by their fields.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        Some(match self {
+            Error::OneArray { .. } => "name a .json or .safetensors for both".to_owned(),
+            Error::Exists { .. } => format!("replace it with {}, or name another place", Setting::Replace),
+            Error::Other { .. } => "remove it, or name another place".to_owned(),
+            Error::Kind { .. } | Error::Write { .. } | Error::Place(_) => return None,
+        })
+    }
 }
 
 /// One embedding.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
-    pub of: Of,
-    /// A path, or the sentence.
+    #[serde(rename = "of")]
+    pub modality: Modality,
+    /// A path, or the text.
     pub name: String,
     pub embedding: Vec<f32>,
-    /// Of a photograph: bytes and when it was changed, so that another of its name is another one.
+    /// Size and time of change of an image file, so that another image of the same name is embedded again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stamp: Option<(u64, u64)>,
 }
 
 impl Entry {
-    pub fn new(of: Of, name: String, embedding: Vec<f32>) -> Entry {
-        let stamp = if of == Of::Image { stamp(Path::new(&name)) } else { None };
-        Entry { of, name, embedding, stamp }
+    pub fn new(modality: Modality, name: String, embedding: Vec<f32>) -> Entry {
+        let stamp = if modality == Modality::Image { stamp(Path::new(&name)) } else { None };
+        Entry { modality, name, embedding, stamp }
+    }
+
+    fn key(&self) -> (Modality, String) {
+        (self.modality, self.name.clone())
     }
 }
 
@@ -79,12 +89,12 @@ pub struct Store {
     target: PathBuf,
     partial: PathBuf,
     log: File,
-    done: HashMap<(Of, String), Entry>,
+    done: HashMap<(Modality, String), Entry>,
 }
 
 impl Store {
-    /// Begins `target`, or goes on with what an earlier run left beside it. `both` says whether
-    /// photographs and sentences will come.
+    /// Begins `target`, or goes on with what an earlier run left in `target.partial`. `both` says whether
+    /// images and texts will come.
     ///
     /// # Errors
     /// [`Error`].
@@ -99,12 +109,12 @@ impl Store {
             let reason = format!("there is no folder {}; make it first", folder.display());
             return Err(Error::Write { path: path(), reason });
         }
-        let names = beside(target, NAMES);
+        let names = with_suffix(target, NAMES);
         let written = if extension(target) == "npy" { vec![target, &names] } else { vec![target] };
         if let Some(there) = written.into_iter().find(|path| path.exists() && !force) {
             return Err(Error::Exists { path: there.display().to_string() });
         }
-        let partial = beside(target, "partial");
+        let partial = with_suffix(target, "partial");
         let failed =
             |e: &dyn std::fmt::Display| Error::Write { path: partial.display().to_string(), reason: e.to_string() };
         let header = Header { made_with: made_with.to_owned() };
@@ -122,7 +132,7 @@ impl Store {
                     // Somebody's embeddings, made otherwise.
                     return Err(Error::Other { path: partial.display().to_string() });
                 } else if let Ok(entry) = serde_json::from_str::<Entry>(&line) {
-                    done.insert((entry.of, entry.name.clone()), entry);
+                    done.insert(entry.key(), entry);
                 } else {
                     break;
                 }
@@ -144,10 +154,10 @@ impl Store {
         Ok(Store { target: target.to_owned(), partial, log, done })
     }
 
-    /// What an earlier run found for this one, unless the photograph has changed since.
-    pub fn found(&self, of: Of, name: &str) -> Option<&Entry> {
-        let entry = self.done.get(&(of, name.to_owned()))?;
-        (of == Of::Text || entry.stamp == stamp(Path::new(name))).then_some(entry)
+    /// What an earlier run found for this one, unless the image has changed since.
+    pub fn found(&self, modality: Modality, name: &str) -> Option<&Entry> {
+        let entry = self.done.get(&(modality, name.to_owned()))?;
+        (modality == Modality::Text || entry.stamp == stamp(Path::new(name))).then_some(entry)
     }
 
     /// Adds one.
@@ -158,15 +168,15 @@ impl Store {
         let failed =
             |e: std::io::Error| Error::Write { path: self.partial.display().to_string(), reason: e.to_string() };
         line(&mut self.log, &entry).map_err(failed)?;
-        self.done.insert((entry.of, entry.name.clone()), entry);
+        self.done.insert(entry.key(), entry);
         Ok(())
     }
 
-    /// Writes the file with these, in this order, and removes what was beside it.
+    /// Writes the file with these, in this order, and removes the partial one.
     ///
     /// # Errors
     /// [`Error::Write`].
-    pub fn finish(mut self, order: &[(Of, String)]) -> Result<(), Error> {
+    pub fn finish(mut self, order: &[(Modality, String)]) -> Result<(), Error> {
         let entries: Vec<&Entry> = order.iter().filter_map(|key| self.done.get(key)).collect();
         write(&self.target, &entries)?;
         self.done.clear();
@@ -174,7 +184,7 @@ impl Store {
     }
 }
 
-/// What holds nothing that is worth going on with is removed.
+/// A partial file without embeddings is removed: there is nothing to go on with.
 impl Drop for Store {
     fn drop(&mut self) {
         if self.done.is_empty() {
@@ -195,7 +205,7 @@ fn extension(path: &Path) -> &str {
 }
 
 /// `path` with `.suffix` added to its name.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
     name.push(suffix);
@@ -208,48 +218,57 @@ fn matrix(entries: &[&Entry]) -> Result<Array2<f32>, String> {
     Array2::from_shape_vec((entries.len(), width), values).map_err(|e| e.to_string())
 }
 
-/// Writes embeddings, whole or not at all: `.npy` with the names beside it, a line each; `.json`;
+/// Writes embeddings, whole or not at all: `.npy` and the names in `.npy.names.txt`, a line each; `.json`;
 /// `.safetensors` with `image_embeds` and `text_embeds`, names in the metadata.
 fn write(target: &Path, entries: &[&Entry]) -> Result<(), Error> {
     let failed = |reason: String| Error::Write { path: target.display().to_string(), reason };
     let mut output = OutputFile::create(target, true)?;
-    let of = |of: Of| -> Vec<&Entry> { entries.iter().copied().filter(|entry| entry.of == of).collect() };
-    let names = |entries: &[&Entry]| -> Vec<String> { entries.iter().map(|entry| entry.name.clone()).collect() };
     match extension(target) {
-        "npy" => {
-            matrix(entries).map_err(failed)?.write_npy(output.file()).map_err(|e| failed(e.to_string()))?;
-            let names: String = names(entries).iter().map(|name| format!("{}\n", name.replace('\n', " "))).collect();
-            std::fs::write(beside(target, NAMES), names).map_err(|e| failed(e.to_string()))?;
-        }
+        "npy" => write_npy(target, output.file(), entries).map_err(failed)?,
         "safetensors" => {
-            let mut tensors = Vec::new();
-            let mut metadata = HashMap::new();
-            let kinds = [(Of::Image, "image_embeds", "images"), (Of::Text, "text_embeds", "texts")];
-            let data: Vec<(&str, Array2<f32>)> = kinds
-                .iter()
-                .map(|&(kind, key, list)| {
-                    let entries = of(kind);
-                    metadata.insert(list.to_owned(), serde_json::json!(names(&entries)).to_string());
-                    Ok((key, matrix(&entries).map_err(failed)?))
-                })
-                .collect::<Result<_, Error>>()?;
-            for (key, values) in data.iter().filter(|(_, values)| values.nrows() > 0) {
-                let bytes = bytemuck::cast_slice(values.as_slice().unwrap_or_default());
-                let view =
-                    TensorView::new(Dtype::F32, values.shape().to_vec(), bytes).map_err(|e| failed(e.to_string()))?;
-                tensors.push((*key, view));
-            }
-            let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|e| failed(e.to_string()))?;
+            let bytes = safetensors(entries).map_err(failed)?;
             output.file().write_all(&bytes).map_err(|e| failed(e.to_string()))?;
         }
-        _ => {
-            let list = |entries: Vec<&Entry>, key: &str| -> Vec<serde_json::Value> {
-                entries.iter().map(|entry| serde_json::json!({key: entry.name, "embedding": entry.embedding})).collect()
-            };
-            let json = serde_json::json!({"images": list(of(Of::Image), "path"), "texts": list(of(Of::Text), "text")});
-            serde_json::to_writer(output.file(), &json).map_err(|e| failed(e.to_string()))?;
-        }
+        _ => serde_json::to_writer(output.file(), &json(entries)).map_err(|e| failed(e.to_string()))?,
     }
     output.commit()?;
     Ok(())
+}
+
+/// Images and texts.
+fn split<'a>(entries: &[&'a Entry]) -> PerModality<Vec<&'a Entry>> {
+    let (image, text) = entries.iter().partition(|entry| entry.modality == Modality::Image);
+    PerModality { image, text }
+}
+
+fn names<'a>(entries: &[&'a Entry]) -> Vec<&'a str> {
+    entries.iter().map(|entry| entry.name.as_str()).collect()
+}
+
+fn write_npy(target: &Path, file: &mut File, entries: &[&Entry]) -> Result<(), String> {
+    matrix(entries)?.write_npy(file).map_err(|e| e.to_string())?;
+    let names: String = names(entries).iter().map(|name| format!("{}\n", name.replace('\n', " "))).collect();
+    std::fs::write(with_suffix(target, NAMES), names).map_err(|e| e.to_string())
+}
+
+fn safetensors(entries: &[&Entry]) -> Result<Vec<u8>, String> {
+    let PerModality { image, text } = split(entries);
+    let lists = [("images", &image), ("texts", &text)];
+    let metadata = lists.map(|(key, entries)| (key.to_owned(), serde_json::json!(names(entries)).to_string()));
+    let data = [("image_embeds", matrix(&image)?), ("text_embeds", matrix(&text)?)];
+    let mut tensors = Vec::new();
+    for (key, values) in data.iter().filter(|(_, values)| values.nrows() > 0) {
+        let bytes = bytemuck::cast_slice(values.as_slice().unwrap_or_default());
+        let view = TensorView::new(Dtype::F32, values.shape().to_vec(), bytes).map_err(|e| e.to_string())?;
+        tensors.push((*key, view));
+    }
+    safetensors::serialize(tensors, Some(HashMap::from(metadata))).map_err(|e| e.to_string())
+}
+
+fn json(entries: &[&Entry]) -> serde_json::Value {
+    let list = |entries: Vec<&Entry>, key: &str| -> Vec<serde_json::Value> {
+        entries.iter().map(|entry| serde_json::json!({key: entry.name, "embedding": entry.embedding})).collect()
+    };
+    let PerModality { image, text } = split(entries);
+    serde_json::json!({"images": list(image, "path"), "texts": list(text, "text")})
 }

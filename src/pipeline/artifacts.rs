@@ -1,5 +1,7 @@
 //! Every graph in every precision, as files.
 
+use std::sync::Arc;
+
 use super::graphs::{NamedGraph, fed_floats, tract_variants};
 use super::manifest::Calibrated;
 use super::model::Model;
@@ -10,11 +12,11 @@ use super::runner::Runner;
 use super::workspace::{Scratch, Workspace};
 use super::zero_shot::ZeroShotHead;
 use super::{Error, Progress};
+use crate::engine::{Engine, is_tract};
 use crate::onnx::graph::Parts;
 use crate::onnx::write::Written;
 use crate::ports::PixelFormat;
 use crate::precision::{Precision, Rewritten};
-use crate::verify::Engine;
 
 /// One model file and its weights.
 pub struct Artifact {
@@ -143,11 +145,11 @@ pub struct ProofNeeds {
 
 impl ProofNeeds {
     /// None where nothing is to be proved.
-    pub fn new(request: &Export, engines: &[Engine]) -> Option<ProofNeeds> {
+    pub fn new(request: &Export, engines: &[Arc<dyn Engine>]) -> Option<ProofNeeds> {
         let precisions = &request.precision.precisions;
         request.proof.verify.then(|| ProofNeeds {
             compares_with_float32: request.proof.reference.is_none() && !precisions.contains(&Precision::Fp32),
-            has_tract: engines.iter().any(Engine::is_tract),
+            has_tract: engines.iter().any(|engine| is_tract(&**engine)),
         })
     }
 }

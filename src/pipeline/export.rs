@@ -1,6 +1,7 @@
 //! `clip-onnx export`: checkpoint → folder of ONNX files, verified.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::artifacts::{Files, ProofNeeds, Writer};
 use super::manifest::{self, file_name};
@@ -15,9 +16,10 @@ use super::select::Selected;
 use super::workspace::Workspace;
 use super::zero_shot::ZeroShotHead;
 use super::{Error, Progress, companions, graphs};
+use crate::engine::Engine;
 use crate::onnx::write::Written;
 use crate::providers::Coverage;
-use crate::verify::{Engine, Reference, Report};
+use crate::verify::{Reference, Report};
 
 /// What came of an export.
 #[derive(Debug)]
@@ -110,7 +112,7 @@ fn warn(recipe: &Recipe, model: &Model, progress: &dyn Progress) {
 
 impl Export {
     /// The engines, where anything is to be run, and files of inputs looked at: wrong ones should not cost an export.
-    fn ready_to_run(&self) -> Result<Vec<Engine>, Error> {
+    fn ready_to_run(&self) -> Result<Vec<Arc<dyn Engine>>, Error> {
         let engines = if self.runs() { self.proof.engines.open()? } else { vec![] };
         for file in self.proof.reference.iter().chain(&self.precision.calibrate) {
             // Read again when it is needed.

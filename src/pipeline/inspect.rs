@@ -95,7 +95,7 @@ pub struct TensorReport {
 pub fn inspect(source: &Source) -> Result<Inspected, Error> {
     let path = source.checkpoint.as_path();
     if super::refusal::is_onnx(path) {
-        let summary = summary(path).map_err(|e| Error::Verify(e.into()))?;
+        let summary = summary(path).map_err(|e| Error::Engine(e.into()))?;
         let runtimes = providers::runtimes(&summary);
         return Ok(Inspected::Onnx(Box::new(OnnxReport { summary, runtimes })));
     }

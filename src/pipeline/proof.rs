@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -13,14 +14,15 @@ use super::request::ProofOptions;
 use super::resolve::Recipe;
 use super::run::Run;
 use super::select::Selected;
-use super::workspace::Workspace;
+use super::workspace::{Scratch, Workspace};
 use super::zero_shot::ZeroShotHead;
 use super::{Error, Progress};
 use crate::bench;
+use crate::engine::{self, Engine};
 use crate::layout::manifest::Rule;
 use crate::output::{PAGE, REPORT};
 use crate::providers::{self, Coverage, Provider};
-use crate::verify::{self, Engine, Report};
+use crate::verify::{Report, Verify};
 
 /// What a report says where tract ran other graphs.
 const TRACT_VARIANT: &str = "tract can run neither texts that are cut at the batch's last end token nor int4 products beside Attention: it ran the same towers for the target `portable`, without the cut; the files themselves are for ONNX Runtime to run";
@@ -50,7 +52,7 @@ pub fn coverage(recipe: &Recipe, files: &Files) -> Result<Vec<(PathBuf, Coverage
     let mut out = Vec::new();
     for file in files.models() {
         let wanted = Provider::of_target(recipe.build.target.profile);
-        let found = providers::check(&file.path, wanted).map_err(verify::Error::from)?;
+        let found = providers::check(&file.path, wanted).map_err(engine::Error::from)?;
         out.extend(found.into_iter().map(|found| (PathBuf::from(file_name(&file.path)), found)));
     }
     Ok(out)
@@ -73,7 +75,7 @@ impl Proof<'_> {
     pub fn run(
         self,
         options: &ProofOptions,
-        engines: Vec<Engine>,
+        engines: Vec<Arc<dyn Engine>>,
         run: &Run,
         work: &Workspace,
         progress: &dyn Progress,
@@ -81,9 +83,8 @@ impl Proof<'_> {
         if !options.verify {
             return Ok(None);
         }
-        let request = self.request(options, engines, work);
-        let report = verify::verify(&request, &|what| progress.start(what, None))?;
-        let timed = if options.bench { timed(&request, progress) } else { vec![] };
+        let report = self.verification(options, &engines, work).run(&|what| progress.start(what, None))?;
+        let timed = if options.bench { timed(self.files, &engines, progress) } else { vec![] };
         let (precisions, inputs) = (&self.files.precisions, self.selected.inputs());
         let whole = WholeReport {
             run,
@@ -101,23 +102,21 @@ impl Proof<'_> {
     }
 
     /// What is run, and what it is compared with.
-    fn request(&self, options: &ProofOptions, engines: Vec<Engine>, work: &Workspace) -> verify::Request {
+    fn verification(&self, options: &ProofOptions, engines: &[Arc<dyn Engine>], work: &Workspace) -> Verify {
         let Files { tract_variants, baselines, .. } = self.files;
-        verify::Request {
-            models: self.files.models().map(|file| file.path.clone()).collect(),
-            engines,
-            stand_ins: tract_variants
-                .iter()
-                .map(|variant| (work.path().join(file_name(&variant.path)), variant.path.clone()))
-                .collect(),
-            labels: self.head.as_ref().map(ZeroShotHead::array),
-            baselines: baselines.iter().map(|baseline| baseline.path.clone()).collect(),
-            max_drop: self.recipe.max_drop,
-            notes: tract_variants.iter().take(1).map(|_| TRACT_VARIANT.to_owned()).collect(),
-            reference: options.reference.clone(),
-            batches: options.batch_sizes().to_vec(),
-            shown_in: Some(work.target().to_owned()),
+        let variant = |variant: &Scratch| (work.path().join(file_name(&variant.path)), variant.path.clone());
+        let mut out = Verify::new(self.files.models().map(|file| file.path.clone()))
+            .engines(engines.iter().cloned())
+            .batches(options.batch_sizes().iter().copied())
+            .tract_variants(tract_variants.iter().map(variant).collect())
+            .labels(self.head.as_ref().map(ZeroShotHead::array))
+            .baselines(baselines.iter().map(|baseline| baseline.path.clone()).collect())
+            .notes(tract_variants.iter().take(1).map(|_| TRACT_VARIANT.to_owned()).collect())
+            .shown_in(work.target().to_owned());
+        if let Some(reference) = &options.reference {
+            out = out.reference(reference);
         }
+        self.recipe.max_drop.map_or(out.clone(), |drop| out.max_drop(drop))
     }
 }
 
@@ -129,9 +128,10 @@ fn by_file(coverage: &[(PathBuf, Coverage)]) -> BTreeMap<String, Vec<&Coverage>>
 }
 
 /// One item at a time on one thread, every file with every engine that runs it.
-fn timed(request: &verify::Request, progress: &dyn Progress) -> Vec<bench::Measured> {
+fn timed(files: &Files, engines: &[Arc<dyn Engine>], progress: &dyn Progress) -> Vec<bench::Measured> {
     let mut out = Vec::new();
-    for (model, engine) in request.models.iter().flat_map(|model| request.engines.iter().map(move |e| (model, e))) {
+    let models = files.models().map(|file| &file.path);
+    for (model, engine) in models.flat_map(|model| engines.iter().map(move |engine| (model, engine))) {
         progress.start(&format!("timing {} with {}", file_name(model), engine.name()), None);
         let request = bench::Request {
             model: model.clone(),

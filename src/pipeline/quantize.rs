@@ -7,11 +7,11 @@ use super::resolve::Recipe;
 use super::runner::Runner;
 use super::workspace::Workspace;
 use super::{Error, Progress};
+use crate::engine::Array;
 use crate::onnx::graph::Parts;
 use crate::onnx::legalize::layer_norm;
 use crate::onnx::write::Written;
 use crate::precision::{self, Activations, LayerReport, Precision, Rewritten};
-use crate::verify::tower::Array;
 
 /// What a precision came to, for the report.
 #[derive(Clone, Debug, Serialize)]

@@ -6,6 +6,7 @@ use super::quantize::PrecisionReport;
 use super::run::Run;
 use crate::bench::Measured;
 use crate::layout::manifest::Rule;
+use crate::modality::Modality;
 use crate::verify::report::{Compared, TowerReport, Verdict};
 use crate::verify::{BATCH, EMBEDDING, LOGITS, Report, UNIT_NORM};
 
@@ -53,7 +54,7 @@ pub fn page(of: &Page) -> String {
     }
     let _ = write!(out, "<h2>Every file</h2>{}", table(of));
     if is_compared {
-        let charts = ["image", "text"].map(|tower| charts::scatter(report, precisions, tower)).concat();
+        let charts = Modality::ALL.map(|modality| charts::scatter(report, precisions, modality)).concat();
         let _ = write!(
             out,
             "<h2>Size and accuracy</h2><p class=note>Distance from {}, as 1 − the least cosine: lower is closer. Further \

@@ -6,12 +6,13 @@ use super::export::{Exported, export};
 use super::zero_shot::ZeroShot;
 use super::{Error, Silent};
 use crate::config::{Dialect, ModelConfig};
+use crate::engine::Engines;
 use crate::layout::Layout;
 use crate::onnx::Target;
 use crate::onnx::target::Profile;
 use crate::ports::PixelFormat;
 use crate::precision::Precision;
-use crate::verify::{self, Engines};
+use crate::verify;
 
 /// A checkpoint to export, and how. Built with [`Export::new`] and the methods below, or field by field.
 #[derive(Clone, Debug)]

@@ -1,19 +1,20 @@
 //! Graphs that are run while an export is made: to calibrate, and to measure what a precision loses.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::manifest::Calibrated;
 use super::request::Export;
 use super::workspace::Workspace;
 use super::{Error, Progress};
+use crate::engine::{self, Array, Engine, Tower, inputs};
 use crate::onnx::graph::{ElementType, Parts, Port};
 use crate::precision::{self, Activations};
-use crate::verify::tower::{Array, Runnable, Tower};
-use crate::verify::{self, Agreement, Engine, Reference, inputs};
+use crate::verify::{self, Agreement, Reference};
 
 /// What graphs are run with, and on.
 pub struct Runner<'a> {
-    engines: &'a [Engine],
+    engines: &'a [Arc<dyn Engine>],
     work: &'a Workspace,
     inputs: Option<Reference>,
     /// Batch sizes that losses are measured at.
@@ -27,7 +28,7 @@ pub struct Runner<'a> {
 impl<'a> Runner<'a> {
     /// # Errors
     /// When the file of inputs cannot be read.
-    pub fn new(request: &Export, engines: &'a [Engine], work: &'a Workspace) -> Result<Runner<'a>, Error> {
+    pub fn new(request: &Export, engines: &'a [Arc<dyn Engine>], work: &'a Workspace) -> Result<Runner<'a>, Error> {
         let measures = request.calibrates();
         let file = request.precision.calibrate.as_ref().or(request.proof.reference.as_ref()).filter(|_| measures);
         Ok(Runner {
@@ -75,14 +76,14 @@ impl<'a> Runner<'a> {
         }));
         self.run(&graph, |tower, inputs| {
             observed = precision::observed(parts);
-            let runnable = tower.at_batch(1, inputs)?;
-            let inside: Vec<usize> = (tower.outputs() - observed.len()..tower.outputs()).collect();
-            let rows = inputs[0].shape[0];
+            let outputs = tower.outputs().len();
+            let inside: Vec<usize> = (outputs - observed.len()..outputs).collect();
+            let rows = inputs.first().map_or(0, Array::batch);
             for row in 0..rows {
                 progress.start(&format!("calibrating {}, row {} of {rows}", parts.name, row + 1), None);
                 let inputs: Vec<Array> = inputs.iter().map(|array| array.rows(&[row])).collect();
-                for ((_, channels), array) in observed.iter_mut().zip(runnable.run_for(&inputs, &inside)?) {
-                    channels.add(&array.shape, &array.values);
+                for ((_, channels), array) in observed.iter_mut().zip(tower.run_for(&inputs, &inside)?) {
+                    channels.add(array.shape(), array.floats().unwrap_or_default());
                 }
             }
             Ok(())
@@ -100,7 +101,7 @@ impl<'a> Runner<'a> {
     /// # Errors
     /// When no engine runs it on the inputs.
     pub fn embeddings(&self, parts: &Parts) -> Result<Array, Error> {
-        self.run(parts, |tower, inputs| batched(&tower.at_batch(1, inputs)?, inputs, 1))
+        self.run(parts, |tower, inputs| tower.run_all(inputs, 1))
     }
 
     /// How far the least cosine of a graph's embeddings with the expected ones is below 1, in any of the batch sizes.
@@ -109,10 +110,10 @@ impl<'a> Runner<'a> {
     /// As [`Runner::embeddings`].
     pub fn drop(&self, parts: &Parts, expected: &Array) -> Result<f64, Error> {
         self.run(parts, |tower, inputs| {
-            let (rows, mut worst) = (expected.shape[0], 0f64);
+            let (rows, mut worst) = (expected.batch(), 0f64);
             for &batch in &self.batches {
-                let found = batched(&tower.at_batch(batch, inputs)?, inputs, batch)?;
-                let wanted: Vec<usize> = (0..found.shape[0]).map(|row| row % rows).collect();
+                let found = tower.run_all(inputs, batch)?;
+                let wanted: Vec<usize> = (0..found.batch()).map(|row| row % rows).collect();
                 worst = worst.max(1.0 - Agreement::between(&found, &expected.rows(&wanted)).cosine);
             }
             Ok(worst)
@@ -123,46 +124,32 @@ impl<'a> Runner<'a> {
     fn run<T>(
         &self,
         parts: &Parts,
-        mut job: impl FnMut(&Tower, &[Array]) -> Result<T, verify::Error>,
+        mut job: impl FnMut(&Tower, &[Array]) -> Result<T, engine::Error>,
     ) -> Result<T, Error> {
         let scratch = self.work.scratch(parts, &format!("{}.onnx", parts.name))?;
         let shown = PathBuf::from(&parts.name);
         let rows = self.batches.iter().copied().max().unwrap_or(1);
-        let mut failed = verify::Error::NoEngines;
+        let mut failed = engine::Error::NoEngines;
         for engine in self.engines.iter().rev() {
-            let outcome = Tower::open(&scratch.path, &shown, engine, None).and_then(|tower| {
+            let outcome = Tower::open(&scratch.path, &shown, &**engine, None).map_err(verify::Error::from);
+            let outcome = outcome.and_then(|tower| {
                 let inputs = match &self.inputs {
                     Some(inputs) => inputs.inputs(&tower)?,
-                    None => inputs::fixed(&tower, rows),
+                    None => inputs::varied(tower.signature(), rows),
                 };
-                job(&tower, &inputs)
+                Ok(job(&tower, &inputs)?)
             });
             match (outcome, &self.inputs) {
                 (Ok(done), _) => return Ok(done),
                 // It is the file of inputs that does not fit.
-                (Err(verify::Error::Tower { reason, .. }), Some(inputs)) => {
+                (Err(verify::Error::Engine(engine::Error::Unfit { reason, .. })), Some(inputs)) => {
                     let reason = format!("it cannot be fed to {}: {reason}", parts.name);
                     return Err(verify::Error::Reference { path: inputs.path.clone(), reason }.into());
                 }
-                (Err(error), _) => failed = error,
+                (Err(verify::Error::Engine(error)), _) => failed = error,
+                (Err(error), _) => return Err(error.into()),
             }
         }
-        Err(failed.with_way_out(self.engines.iter().all(Engine::is_tract)).into())
+        Err(failed.with_others(self.engines).into())
     }
-}
-
-/// All rows once, in batches; the first ones again where the last batch is not full.
-fn batched(runnable: &Runnable, inputs: &[Array], batch: usize) -> Result<Array, verify::Error> {
-    let rows = inputs[0].shape[0];
-    let mut out: Option<Array> = None;
-    for start in (0..rows).step_by(batch) {
-        let wanted: Vec<usize> = (start..start + batch).map(|row| row % rows).collect();
-        let inputs: Vec<Array> = inputs.iter().map(|array| array.rows(&wanted)).collect();
-        let found = runnable.run(&inputs)?;
-        out = Some(match out {
-            None => found,
-            Some(out) => out.followed_by(&found),
-        });
-    }
-    Ok(out.unwrap_or(Array { shape: vec![0, 0], values: vec![], ids: vec![] }))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -10,14 +11,13 @@ use super::request::Artifacts;
 use super::resolve::Recipe;
 use super::workspace::Workspace;
 use super::{Error, Progress};
-use crate::embed::Runs;
+use crate::engine::{self, Array, Engine, Tower};
 use crate::onnx::Target;
 use crate::ports::Ports;
 use crate::tensor::Tensor;
 use crate::tokenize::Tokenizer;
 use crate::towers::{self, Build};
-use crate::verify::tower::{Array, Tower};
-use crate::verify::{self, Engine};
+use crate::verify;
 
 /// Sentences in a batch.
 const BATCH: usize = 16;
@@ -81,7 +81,7 @@ impl ZeroShot {
         model: &Model,
         build: &Build,
         work: &Workspace,
-        engines: &[Engine],
+        engines: &[Arc<dyn Engine>],
         progress: &dyn Progress,
     ) -> Result<ZeroShotHead, Error> {
         let (config, params) = (&model.selected.config, &model.params);
@@ -98,16 +98,14 @@ impl ZeroShot {
         graph.set_metadata("normalized", "true");
         let scratch = work.scratch(&graph.into_parts(), "text_model.onnx")?;
         // ONNX Runtime where its library is at hand: it is faster.
-        let engine = engines.last().ok_or(verify::Error::NoEngines)?;
-        let tower = Tower::open(&scratch.path, Path::new("text_model.onnx"), engine, None)?;
-        let mut runs = Runs::new(&tower, engine);
+        let engine = engines.last().ok_or(engine::Error::NoEngines)?;
+        let tower = Tower::open(&scratch.path, Path::new("text_model.onnx"), &**engine, None)?;
         let mut found: Vec<Vec<f32>> = Vec::with_capacity(rows.len());
         for chunk in rows.chunks(BATCH) {
             progress.start(&format!("embedding labels, {} of {}", found.len(), rows.len()), None);
-            let arrays =
-                chunk.iter().map(|ids| vec![Array { shape: vec![1, ids.len()], values: vec![], ids: ids.clone() }]);
-            let arrays: Vec<Vec<Array>> = arrays.collect();
-            found.extend(runs.run(&arrays.iter().collect::<Vec<_>>(), BATCH)?);
+            let items: Vec<Vec<Array>> =
+                chunk.iter().map(|ids| vec![Array::new([1, ids.len()], ids.clone())]).collect();
+            found.extend(tower.embed(&items.iter().collect::<Vec<_>>(), BATCH)?);
         }
         let values: Vec<f32> = found.chunks(self.templates.len()).flat_map(mean).collect();
         if let Some(at) = values.iter().position(|v| !v.is_finite()) {
@@ -158,7 +156,7 @@ impl ZeroShotHead {
         recipe: &Recipe,
         model: &Model,
         work: &Workspace,
-        engines: &[Engine],
+        engines: &[Arc<dyn Engine>],
         progress: &dyn Progress,
     ) -> Result<Option<ZeroShotHead>, Error> {
         match &recipe.artifacts {
@@ -180,7 +178,7 @@ impl ZeroShotHead {
 
     /// The embeddings, for verification.
     pub fn array(&self) -> verify::Labels {
-        verify::Labels(Array { shape: self.shape(), values: self.values.clone(), ids: vec![] })
+        verify::Labels(Array::new(self.shape(), self.values.clone()))
     }
 
     /// What the file says of them.

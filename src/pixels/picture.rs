@@ -1,4 +1,4 @@
-//! A photograph as it is stored: decoding, transparency, crops.
+//! An image as it is stored: decoding, transparency, crops.
 
 use std::io::{Cursor, Read};
 use std::path::Path;
@@ -8,10 +8,10 @@ use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
 use super::Error;
 
-/// Bytes a decoded photograph may take.
+/// Bytes a decoded image may take.
 const MEMORY: u64 = 1 << 30;
 
-/// A decoded photograph: rows of pixels of three channels, or of four with alpha.
+/// A decoded image: rows of pixels of three channels, or of four with alpha.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
     pub height: usize,
@@ -34,7 +34,7 @@ impl Picture {
         crate::files::ordinary(path)
             .and_then(|()| std::fs::File::open(path))
             .and_then(|mut file| file.read_to_end(&mut bytes))
-            .map_err(|source| Error::Read { path: name.clone(), source })?;
+            .map_err(|error| Error::Read { path: name.clone(), error })?;
         Picture::decode(&bytes, orient)
             .map_err(|reason| Error::Decode { path: name, reason: reason.replace('\n', " ") })
     }
@@ -52,20 +52,14 @@ impl Picture {
         if width == 0 || height == 0 {
             return Err(format!("it has {width} x {height} pixels"));
         }
-        // Tags that cannot be read are no reason to refuse a photograph.
+        // Tags that cannot be read are no reason to refuse an image.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let mut image = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
         if orient {
             image.apply_orientation(orientation);
         }
-        let (width, height) = (image.width() as usize, image.height() as usize);
-        let (channels, values) = if image.color().has_alpha() {
-            (4, image.into_rgba8().into_raw())
-        } else {
-            (3, image.into_rgb8().into_raw())
-        };
         let turned = !orient && orientation != Orientation::NoTransforms;
-        Ok(Picture { height, width, channels, values, turned })
+        Ok(Picture { turned, ..Picture::from(image) })
     }
 
     /// Without alpha, which is dropped.
@@ -99,7 +93,7 @@ impl Picture {
             return self.clone();
         }
         // Of each axis: where the source begins, where it goes, and how much of it there is.
-        let place = |all: usize, part: usize| {
+        let range = |all: usize, part: usize| {
             if all < part {
                 // What is odd of what is missing goes before it in transformers, behind it in torchvision.
                 return (0, (part - all + usize::from(down)) / 2, all);
@@ -108,7 +102,7 @@ impl Picture {
             let first = if down || spare % 4 != 3 { spare / 2 } else { spare / 2 + 1 };
             (first, 0, part)
         };
-        let ((top, at_y, rows), (left, at_x, columns)) = (place(self.height, height), place(self.width, width));
+        let ((top, at_y, rows), (left, at_x, columns)) = (range(self.height, height), range(self.width, width));
         let mut values = fill.repeat(height * width);
         for row in 0..rows {
             let from = ((top + row) * self.width + left) * 3;
@@ -119,10 +113,23 @@ impl Picture {
     }
 }
 
+/// An image in memory: grey becomes colours, sixteen bits eight.
+impl From<DynamicImage> for Picture {
+    fn from(image: DynamicImage) -> Picture {
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        let (channels, values) = if image.color().has_alpha() {
+            (4, image.into_rgba8().into_raw())
+        } else {
+            (3, image.into_rgb8().into_raw())
+        };
+        Picture { height, width, channels, values, turned: false }
+    }
+}
+
 /// Whether a JPEG ends before its last scan does: decoders fill up with grey.
 fn is_cut_off(bytes: &[u8]) -> bool {
     let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
-    // Start of image, of scan, end of image. Within a scan 0xff is followed by nought or a restart.
+    // Start of image, of scan, end of image. Within a scan 0xff is followed by zero or a restart.
     bytes.starts_with(&[0xff, 0xd8]) && last(0xd9) < last(0xda)
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::tower::Array;
+use crate::engine::Array;
 
 /// Figures of one comparison; all are always reported, [`Agreement::relative_error`] decides.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -19,23 +19,31 @@ pub struct Agreement {
 }
 
 impl Agreement {
-    /// Compares rows of `got` with rows of `reference`, which has the same shape.
+    /// Compares rows of `got` with rows of `reference`, both of float32 and of the same shape.
     /// Anything that is not a number makes every figure infinite.
     pub fn between(got: &Array, reference: &Array) -> Agreement {
-        let pairs = || got.values.iter().zip(&reference.values).map(|(&a, &b)| (f64::from(a), f64::from(b)));
-        let count = reference.values.len().max(1) as f64;
+        let [found, expected] = [got, reference].map(|array| array.floats().unwrap_or_default());
+        let pairs = || found.iter().zip(expected).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+        let count = expected.len().max(1) as f64;
         let rms = (pairs().map(|(_, b)| b * b).sum::<f64>() / count).sqrt();
         let difference = |(a, b): (f64, f64)| if a.is_finite() { (a - b).abs() } else { f64::INFINITY };
         let max_abs = pairs().map(difference).fold(0.0, f64::max);
         let mean_abs = pairs().map(difference).sum::<f64>() / count;
-        let cosines = || (0..got.shape[0]).map(|row| cosine(got.row(row), reference.row(row)));
+        let cosines = || (0..got.batch()).map(|row| cosine(got.row(row), reference.row(row)));
         let cosine =
             cosines().fold(f64::INFINITY, |least, c| if c.is_finite() { least.min(c) } else { f64::NEG_INFINITY });
-        let cosine_mean = cosines().sum::<f64>() / got.shape[0].max(1) as f64;
+        let cosine_mean = cosines().sum::<f64>() / got.batch().max(1) as f64;
         let cosine_mean = if cosine_mean.is_finite() { cosine_mean } else { f64::NEG_INFINITY };
         let relative_error = if rms > 0.0 { max_abs / rms } else { f64::INFINITY };
         Agreement { relative_error, max_abs, mean_abs, cosine, cosine_mean }
     }
+}
+
+/// Largest distance from 1 of a row's length.
+pub fn unit_norm_error(array: &Array) -> f64 {
+    let norm = |row: &[f32]| row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    let error = |row| (norm(array.row(row)) - 1.0).abs();
+    (0..array.batch()).map(error).fold(0.0, |most, e| if e.is_nan() { f64::INFINITY } else { most.max(e) })
 }
 
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
@@ -48,7 +56,7 @@ mod tests {
     use super::*;
 
     fn array(rows: usize, values: &[f32]) -> Array {
-        Array { shape: vec![rows, values.len() / rows], values: values.to_vec(), ids: vec![] }
+        Array::new([rows, values.len() / rows], values.to_vec())
     }
 
     #[test]
@@ -60,6 +68,12 @@ mod tests {
         assert_eq!(agreement.mean_abs, 0.125);
         assert!((agreement.relative_error - 0.5 / (30f64 / 4.0).sqrt()).abs() < 1e-12);
         assert!((agreement.cosine - 27.0 / (29.25f64 * 25.0).sqrt()).abs() < 1e-9);
+    }
+
+    #[test]
+    fn lengths_are_held_against_1() {
+        assert!((unit_norm_error(&array(2, &[0.6, 0.8, 3.0, 0.0])) - 2.0).abs() < 1e-6);
+        assert_eq!(unit_norm_error(&array(1, &[f32::NAN, 0.0])), f64::INFINITY);
     }
 
     #[test]

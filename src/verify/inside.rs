@@ -1,16 +1,15 @@
-//! What a file makes of its embeddings inside: logits where both towers are in it, probabilities where
-//! labels are. Held to the same worked out from the embeddings it gives beside them.
+//! What a file computes from its embeddings inside: logits where both towers are in it, probabilities where labels are.
+//! They are held against the same, computed from the embeddings that the file gives as well.
 
 use serde::Serialize;
 
-use super::report::within;
-use super::tower::{Array, Kind, Tower};
-use super::{Engine, Error, LOGITS, Tolerance};
+use super::{Error, LOGITS, PROBABILITY};
+use crate::engine::{Array, Tower};
+use crate::modality::Modality;
 use crate::towers::{LOGITS_PER_IMAGE, PROBABILITIES};
 
-/// How far probabilities may be from those of the embeddings; or their sum from 1, where labels' embeddings are
-/// not at hand.
-pub const PROBABILITY: Tolerance = Tolerance { name: "probabilities", bound: 2e-5 };
+/// Rows a file is run on, where its batch is free.
+const ROWS: usize = 3;
 
 /// One output of one file.
 #[derive(Clone, Debug, Serialize)]
@@ -22,22 +21,23 @@ pub struct InsideReport {
     pub shape: Vec<usize>,
     /// Largest absolute difference; of logits over `exp(logit_scale)`.
     pub error: f64,
-    /// What it is held to.
+    /// What the error may be.
     pub bound: f64,
     /// What it was compared with.
-    pub beside: &'static str,
+    pub against: &'static str,
 }
 
 impl InsideReport {
-    /// A line where it fails.
-    pub(super) fn failure(&self, failures: &mut Vec<String>) {
+    /// A line where it is beyond its bound.
+    pub(super) fn failure(&self) -> Option<String> {
         let tolerance = if self.output == PROBABILITIES { PROBABILITY } else { LOGITS };
-        within(failures, self.error, tolerance, &format!("{} of {} with {}", self.output, self.file, self.engine));
+        tolerance.exceeded(self.error, &format!("{} of {} with {}", self.output, self.file, self.engine))
     }
 }
 
-/// Runs a file once for what it gives besides embeddings. `inputs` are those of its towers, `labels [labels,
-/// embed_dim]` the normalised embeddings of what it knows, where they are at hand.
+/// Runs a file once for what it gives besides embeddings; None where that is nothing. `inputs` are those of its towers,
+/// `labels [labels, embed_dim]` the normalised embeddings of a classifier's labels, where they are at hand, and `engine`
+/// the name of the engine.
 ///
 /// # Errors
 /// When it cannot be run, or gives outputs of other shapes than its description says.
@@ -45,61 +45,87 @@ pub fn check(
     towers: &mut [Tower],
     inputs: &[Vec<Array>],
     labels: Option<&Array>,
-    engine: &Engine,
+    engine: &str,
 ) -> Result<Option<InsideReport>, Error> {
-    let rows = |tower: &Tower, inputs: &[Array]| -> Vec<usize> {
-        let all = inputs[0].shape[0];
-        (0..tower.fixed_batch.unwrap_or(all.min(3))).map(|row| row % all).collect()
-    };
-    let taken: Vec<Vec<Array>> = towers
-        .iter()
-        .zip(inputs)
-        .map(|(tower, inputs)| inputs.iter().map(|array| array.rows(&rows(tower, inputs))).collect())
-        .collect();
-    let parameters = towers.first().and_then(Tower::logits);
-    let report = |tower: &Tower, output, shape: &[usize], (error, bound), beside| InsideReport {
-        file: tower.name.clone(),
-        engine: engine.name().to_owned(),
-        output,
-        shape: shape.to_vec(),
-        error,
-        bound,
-        beside,
-    };
-    match towers {
-        [image, text] => {
-            let (Some((scale, bias)), Some(at)) = (parameters, image.output_at(LOGITS_PER_IMAGE)) else {
-                return Ok(None);
-            };
-            image.beside(text, taken[1].clone());
-            let runnable = image.at_batch(taken[0][0].shape[0], &taken[0])?;
-            let found = runnable.run_for(&taken[0], &[at, image.embedding_at(), text.embedding_at()])?;
-            let [logits, images, texts] = &found[..] else { return Ok(None) };
-            let worst =
-                worst(image, logits, images, texts, |dots| dots.iter().map(|dot| scale * dot + bias).collect())?;
-            let outcome = (worst / scale, LOGITS.bound);
-            Ok(Some(report(image, LOGITS_PER_IMAGE, &logits.shape, outcome, "its own embeddings")))
-        }
-        [image] if image.kind != Kind::Text => {
-            let Some(at) = image.output_at(PROBABILITIES) else { return Ok(None) };
-            let runnable = image.at_batch(taken[0][0].shape[0], &taken[0])?;
-            let found = runnable.run_for(&taken[0], &[at, image.embedding_at()])?;
-            let [probabilities, images] = &found[..] else { return Ok(None) };
-            let (scale, bias) = (parameters.map_or(1.0, |(scale, _)| scale), image.logit_bias());
-            let (worst, beside) = match labels {
-                Some(labels) => (
-                    worst(image, probabilities, images, labels, |dots| likely(dots, scale, bias))?,
-                    "its own embeddings and the labels'",
-                ),
-                None => (sums(probabilities, bias.is_some()), if bias.is_some() { "0 to 1" } else { "a sum of 1" }),
-            };
-            Ok(Some(report(image, PROBABILITIES, &probabilities.shape, (worst, PROBABILITY.bound), beside)))
+    match (towers, inputs) {
+        ([image, text], [images, texts]) => logits(image, text, &few(image, images), &few(text, texts), engine),
+        ([image], [images]) if image.signature().modality() == Modality::Image => {
+            probabilities(image, &few(image, images), labels, engine)
         }
         _ => Ok(None),
     }
 }
 
-/// How likely each label is, given the cosines: one of them where there is no bias, else each by itself.
+/// The first rows of a tower's inputs, or a batch of the size it is frozen to.
+fn few(tower: &Tower, inputs: &[Array]) -> Vec<Array> {
+    let rows = inputs.first().map_or(0, Array::batch);
+    let batch = tower.signature().fixed_batch.unwrap_or(rows.min(ROWS));
+    let positions: Vec<usize> = (0..batch).map(|row| row % rows.max(1)).collect();
+    inputs.iter().map(|array| array.rows(&positions)).collect()
+}
+
+/// Checks `logits_per_image`: cosines times `exp(logit_scale)`, plus the bias.
+fn logits(
+    image: &mut Tower,
+    text: &Tower,
+    images: &[Array],
+    texts: &[Array],
+    engine: &str,
+) -> Result<Option<InsideReport>, Error> {
+    let (Some((scale, bias)), Some(at)) = (image.signature().logits(), image.output_at(LOGITS_PER_IMAGE)) else {
+        return Ok(None);
+    };
+    image.feed_other(text, texts)?;
+    let wanted = [at, image.signature().embedding, text.signature().embedding];
+    let found = image.run_for(images, &wanted)?;
+    let [logits, images, texts] = &found[..] else { return Ok(None) };
+    let expected = |dots: &[f64]| dots.iter().map(|dot| scale * dot + bias).collect();
+    let error = largest_difference(image, logits, images, texts, expected)? / scale;
+    Ok(Some(InsideReport {
+        file: image.name().to_owned(),
+        engine: engine.to_owned(),
+        output: LOGITS_PER_IMAGE,
+        shape: logits.shape().to_vec(),
+        error,
+        bound: LOGITS.bound,
+        against: "its own embeddings",
+    }))
+}
+
+/// Checks the probabilities of a classifier; without its labels' embeddings, that they can be such.
+fn probabilities(
+    image: &Tower,
+    images: &[Array],
+    labels: Option<&Array>,
+    engine: &str,
+) -> Result<Option<InsideReport>, Error> {
+    let Some(at) = image.output_at(PROBABILITIES) else { return Ok(None) };
+    let signature = image.signature();
+    let found = image.run_for(images, &[at, signature.embedding])?;
+    let [probabilities, images] = &found[..] else { return Ok(None) };
+    let (scale, bias) = (signature.logit_scale.unwrap_or(1.0), signature.logit_bias);
+    let (error, against) = match (labels, bias) {
+        (Some(labels), _) => {
+            let expected = |dots: &[f64]| likely(dots, scale, bias);
+            let error = largest_difference(image, probabilities, images, labels, expected)?;
+            (error, "its own embeddings and the labels'")
+        }
+        (None, Some(_)) => (outside_unit(probabilities), "0 to 1"),
+        (None, None) => (off_unit_sum(probabilities), "a sum of 1"),
+    };
+    Ok(Some(InsideReport {
+        file: image.name().to_owned(),
+        engine: engine.to_owned(),
+        output: PROBABILITIES,
+        shape: probabilities.shape().to_vec(),
+        error,
+        bound: PROBABILITY.bound,
+        against,
+    }))
+}
+
+/// Probabilities of labels, given the cosines of an image with each: softmax where there is no bias (CLIP), else a
+/// sigmoid for each label (SigLIP).
 pub fn likely(cosines: &[f64], scale: f64, bias: Option<f64>) -> Vec<f64> {
     if let Some(bias) = bias {
         return cosines.iter().map(|cosine| 1.0 / (1.0 + (-(scale * cosine + bias)).exp())).collect();
@@ -110,40 +136,72 @@ pub fn likely(cosines: &[f64], scale: f64, bias: Option<f64>) -> Vec<f64> {
     parts.iter().map(|part| part / all).collect()
 }
 
-/// Largest difference of `found [N, M]` from what is made of the dots of `images [N, D]` and `texts [M, D]`.
-fn worst(
+/// Largest difference of `found [N, M]` from what `expected` makes of the dot products of `images [N, D]` and
+/// `texts [M, D]`.
+fn largest_difference(
     tower: &Tower,
     found: &Array,
     images: &Array,
     texts: &Array,
     expected: impl Fn(&[f64]) -> Vec<f64>,
 ) -> Result<f64, Error> {
-    let widths = images.shape.get(1) == texts.shape.get(1) && images.shape.len() == 2;
-    if !widths || found.shape != [images.shape[0], texts.shape[0]] {
-        let (found, images, texts) = (&found.shape, &images.shape, &texts.shape);
-        return Err(tower.unfit(format!("its outputs are {found:?}, of embeddings {images:?} and {texts:?}")));
+    let fits = images.shape().len() == 2
+        && images.shape().get(1) == texts.shape().get(1)
+        && *found.shape() == [images.batch(), texts.batch()];
+    if !fits {
+        let (found, images, texts) = (found.shape(), images.shape(), texts.shape());
+        let reason = format!("its outputs are {found:?}, of embeddings {images:?} and {texts:?}");
+        return Err(tower.unfit(reason).into());
     }
     let mut worst = 0f64;
-    for row in 0..found.shape[0] {
+    for row in 0..found.batch() {
         let dot = |text: &[f32]| images.row(row).iter().zip(text).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-        let dots: Vec<f64> = (0..texts.shape[0]).map(|at| dot(texts.row(at))).collect();
+        let dots: Vec<f64> = (0..texts.batch()).map(|at| dot(texts.row(at))).collect();
         for (found, expected) in found.row(row).iter().zip(expected(&dots)) {
-            let error = (f64::from(*found) - expected).abs();
-            worst = if error.is_nan() { f64::INFINITY } else { worst.max(error) };
+            worst = larger(worst, (f64::from(*found) - expected).abs());
         }
     }
     Ok(worst)
 }
 
-/// How far rows are from summing to 1, or their numbers from lying between 0 and 1.
-fn sums(probabilities: &Array, apart: bool) -> f64 {
-    let row = |row: &[f32]| -> f64 {
-        if apart {
-            return row.iter().map(|&p| f64::from((-p).max(p - 1.0)).max(0.0)).fold(0.0, f64::max);
-        }
-        (row.iter().map(|&p| f64::from(p)).sum::<f64>() - 1.0).abs()
-    };
-    let off = (0..probabilities.shape[0]).map(|at| row(probabilities.row(at)));
-    let finite = probabilities.values.iter().all(|p| p.is_finite());
-    if finite { off.fold(0.0, f64::max) } else { f64::INFINITY }
+/// How far probabilities are outside of 0 to 1.
+fn outside_unit(probabilities: &Array) -> f64 {
+    let values = probabilities.floats().unwrap_or_default().iter().map(|&p| f64::from(p));
+    values.map(|p| if p.is_nan() { p } else { (-p).max(p - 1.0).max(0.0) }).fold(0.0, larger)
+}
+
+/// How far rows are from summing to 1.
+fn off_unit_sum(probabilities: &Array) -> f64 {
+    let sum = |row: usize| probabilities.row(row).iter().map(|&p| f64::from(p)).sum::<f64>();
+    (0..probabilities.batch()).map(|row| (sum(row) - 1.0).abs()).fold(0.0, larger)
+}
+
+/// The larger one; infinity for what is not a number.
+fn larger(most: f64, value: f64) -> f64 {
+    if value.is_nan() { f64::INFINITY } else { most.max(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_compete_without_a_bias() {
+        let found = likely(&[0.5, 0.25], 4.0, None);
+        assert!(
+            (found[0] - 1.0 / (1.0 + (-1f64).exp())).abs() < 1e-12 && (found.iter().sum::<f64>() - 1.0).abs() < 1e-12
+        );
+        let found = likely(&[0.5, 0.25], 4.0, Some(-2.0));
+        assert!((found[0] - 0.5).abs() < 1e-12 && (found[1] - 1.0 / (1.0 + 1f64.exp())).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_is_no_probability_is_off() {
+        let rows = |values: &[f32]| Array::new([2, 2], values.to_vec());
+        assert!((off_unit_sum(&rows(&[0.5, 0.5, 0.75, 0.5])) - 0.25).abs() < 1e-9);
+        assert_eq!(outside_unit(&rows(&[0.0, 1.0, 0.5, 0.5])), 0.0);
+        assert_eq!(outside_unit(&rows(&[0.0, 1.5, -0.25, 0.5])), 0.5);
+        assert_eq!(outside_unit(&rows(&[f32::NAN, 0.0, 0.0, 0.0])), f64::INFINITY);
+        assert_eq!(off_unit_sum(&rows(&[f32::INFINITY, f32::NEG_INFINITY, 1.0, 0.0])), f64::INFINITY);
+    }
 }

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::Engine;
-use super::tower::Array;
+use super::tower::Embedded;
+use crate::engine::Array;
 use crate::precision::Precision;
 
 /// Images and texts whose similarities are listed, at most.
@@ -25,9 +25,10 @@ pub struct Ranking {
 }
 
 impl Ranking {
-    /// From embeddings and what they were compared with, of images and texts; none where they were not.
-    pub fn new(precision: Precision, engine: &Engine, [image, text]: [(&Array, Option<&Array>); 2]) -> Option<Ranking> {
-        let (found, expected) = (similarities(image.0, text.0), similarities(image.1?, text.1?));
+    /// From the embeddings of images and texts; None where they were not compared with others. `engine` is its name.
+    pub(super) fn new(precision: Precision, engine: &str, images: &Embedded, texts: &Embedded) -> Option<Ranking> {
+        let found = similarities(&images.found, &texts.found);
+        let expected = similarities(images.expected.as_ref()?, texts.expected.as_ref()?);
         let agreed =
             found.iter().zip(&expected).filter(|(a, b)| closest(a).is_some_and(|at| closest(b) == Some(at))).count();
         let listed = |rows: Vec<Vec<f32>>| -> Vec<Vec<f32>> {
@@ -35,9 +36,9 @@ impl Ranking {
         };
         Some(Ranking {
             precision: precision.name(),
-            engine: engine.name().to_owned(),
+            engine: engine.to_owned(),
             images: found.len(),
-            texts: text.0.shape[0],
+            texts: texts.found.batch(),
             top1_agreement: agreed as f64 / found.len().max(1) as f64,
             expected: listed(expected),
             found: listed(found),
@@ -50,15 +51,15 @@ fn similarities(images: &Array, texts: &Array) -> Vec<Vec<f32>> {
         let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt();
         row.iter().map(|v| v / norm).collect()
     };
-    let texts: Vec<Vec<f32>> = (0..texts.shape[0]).map(|row| unit(texts.row(row))).collect();
+    let texts: Vec<Vec<f32>> = (0..texts.batch()).map(|row| unit(texts.row(row))).collect();
     let of = |row: usize| {
         let image = unit(images.row(row));
         texts.iter().map(|text| image.iter().zip(text).map(|(a, b)| a * b).sum()).collect()
     };
-    (0..images.shape[0]).map(of).collect()
+    (0..images.batch()).map(of).collect()
 }
 
-/// None where there is something that is no number.
+/// The position of the largest; None where one is not a number.
 fn closest(similarities: &[f32]) -> Option<usize> {
     if similarities.iter().any(|v| !v.is_finite()) {
         return None;
@@ -72,17 +73,20 @@ mod tests {
 
     #[test]
     fn the_closest_text_is_counted() {
-        let array = |rows: usize, values: &[f32]| Array { shape: vec![rows, 2], values: values.to_vec(), ids: vec![] };
-        let texts = array(2, &[1.0, 0.0, 0.0, 1.0]);
-        let expected = array(2, &[2.0, 1.0, 1.0, 2.0]);
-        let found = array(2, &[2.0, 1.0, 2.0, 1.0]);
-        let pair = [(&found, Some(&expected)), (&texts, Some(&texts))];
-        let ranking = Ranking::new(Precision::Int8, &Engine::Tract, pair).unwrap();
-        assert_eq!((ranking.images, ranking.texts, ranking.top1_agreement), (2, 2, 0.5));
-        assert_eq!(ranking.found[0].len(), 2);
-        let broken = array(2, &[f32::NAN; 4]);
-        let pair = [(&broken, Some(&expected)), (&texts, Some(&texts))];
-        assert_eq!(Ranking::new(Precision::Int8, &Engine::Tract, pair).unwrap().top1_agreement, 0.0);
-        assert!(Ranking::new(Precision::Int8, &Engine::Tract, [(&found, None), (&texts, Some(&texts))]).is_none());
+        let array = |values: [f32; 4]| Array::new([2, 2], values.to_vec());
+        let embedded =
+            |found: &Array, expected: Option<&Array>| Embedded { found: found.clone(), expected: expected.cloned() };
+        let texts = array([1.0, 0.0, 0.0, 1.0]);
+        let expected = array([2.0, 1.0, 1.0, 2.0]);
+        let found = array([2.0, 1.0, 2.0, 1.0]);
+        let texts = embedded(&texts, Some(&texts));
+        let ranking = |found: &Array, expected: Option<&Array>| {
+            Ranking::new(Precision::Int8, "tract", &embedded(found, expected), &texts)
+        };
+        let good = ranking(&found, Some(&expected)).unwrap();
+        assert_eq!((good.images, good.texts, good.top1_agreement), (2, 2, 0.5));
+        assert_eq!(good.found[0].len(), 2);
+        assert_eq!(ranking(&array([f32::NAN; 4]), Some(&expected)).unwrap().top1_agreement, 0.0);
+        assert!(ranking(&found, None).is_none());
     }
 }

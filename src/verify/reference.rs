@@ -13,10 +13,11 @@ use ndarray::ArrayD;
 use ndarray_npy::{NpzReader, ReadNpzError};
 
 use super::Error;
-use super::tower::{Array, Kind, Pictures, Tower};
 use crate::checkpoint::Checkpoint;
-use crate::files::hex;
-use crate::files::ordinary;
+use crate::engine::signature::Input;
+use crate::engine::{Array, Tower};
+use crate::files::{hex, ordinary};
+use crate::modality::Modality;
 
 /// A reference file, read whole.
 pub struct Reference {
@@ -56,10 +57,12 @@ impl Reference {
         Ok(Reference { path: name, file_name, sha256, arrays, others })
     }
 
-    /// Whether a tower can be fed from it: one that takes bytes, from pictures of bytes alone.
+    /// Whether a tower can be fed from it. One that takes bytes can, if its images are those of bytes.
     pub fn feeds(&self, tower: &Tower) -> bool {
-        let picture = self.arrays.get("image").filter(|image| tower.kind == Kind::Image && image.shape.len() == 4);
-        !tower.resizes_always() && picture.is_none_or(|image| tower.image(&Pictures::Floats(image.clone())).is_some())
+        let Input::Image(input) = &tower.signature().input else { return true };
+        let images = self.arrays.get("image").filter(|image| image.shape().len() == 4 && image.floats().is_some());
+        let fits = |images: &Array| input.from_images(images).is_some();
+        !tower.signature().always_resizes() && images.is_none_or(fits)
     }
 
     /// The inputs of a tower, in its own order.
@@ -67,42 +70,27 @@ impl Reference {
     /// # Errors
     /// [`Error::Reference`] when an array is missing or not of the form the tower takes.
     pub fn inputs(&self, tower: &Tower) -> Result<Vec<Array>, Error> {
-        let keys: &[(&str, usize)] = match tower.kind {
-            Kind::Image => &[("image", 4)],
-            Kind::Text => &[("tokens", 2)],
-            Kind::Naflex => &[("naflex_patches", 3), ("naflex_type", 2), ("naflex_y", 2), ("naflex_x", 2)],
-        };
+        let signature = tower.signature();
         let mut out: Vec<Array> = Vec::new();
-        for (at, &(key, rank)) in keys.iter().enumerate() {
-            let array = self.array(key)?;
-            let floats = at == 0 && tower.kind != Kind::Text;
-            let typed = if floats { !array.values.is_empty() } else { !array.ids.is_empty() };
-            let rows_agree = out.first().is_none_or(|first| first.shape[0] == array.shape[0]);
-            if array.shape.len() != rank || !typed || !rows_agree {
-                return Err(self.wrong(format!(
-                    "`{key}` has shape {:?}; expected {rank} axes of {}, as many rows as its companions, at least one",
-                    array.shape,
-                    if floats { "floats" } else { "integers" },
-                )));
-            }
-            if let (Kind::Text, Some(size)) = (tower.kind, tower.stated_vocab_size())
-                && let Some(id) = array.ids.iter().find(|&&id| id < 0 || id >= size as i64)
-            {
-                return Err(self.wrong(format!("`{key}` holds the id {id}; the model's vocabulary has {size}")));
-            }
-            let array = match tower.kind {
-                Kind::Image => tower.image(&Pictures::Floats(array.clone())).ok_or_else(|| {
-                    self.wrong(format!("`{key}` holds numbers that no bytes become, and {} takes bytes", tower.name))
+        for (&(key, rank, floats), (_, port)) in keys(&signature.input).iter().zip(&signature.inputs) {
+            let array = self.input(key, rank, floats, out.first().map(Array::batch))?;
+            let array = match &signature.input {
+                Input::Image(input) => input.from_images(array).ok_or_else(|| {
+                    self.wrong(format!("`{key}` holds numbers that no bytes become, and {} takes bytes", tower.name()))
                 })?,
-                Kind::Naflex | Kind::Text => array.clone(),
+                Input::Text(input) => {
+                    self.check_ids(key, array, input.vocab_size)?;
+                    array.clone()
+                }
+                Input::Naflex(_) => array.clone(),
             };
-            let input = tower.input(at);
-            let differs = |axis: usize| input.fixed(axis).is_some_and(|n| array.shape.get(axis) != Some(&n));
-            if (1..input.shape.len()).any(differs) {
-                let (found, takes) = (&array.shape, input.shape.join(", "));
+            let differs = |axis: usize| port.fixed(axis).is_some_and(|n| array.shape().get(axis) != Some(&n));
+            if (1..port.shape.len()).any(differs) {
+                let (found, takes) = (array.shape(), port.shape.join(", "));
                 return Err(self.wrong(format!(
                     "`{key}` is {found:?}, and `{}` of {} takes [{takes}]; make a reference of that size",
-                    input.name, tower.name
+                    port.name,
+                    tower.name()
                 )));
             }
             out.push(array);
@@ -110,22 +98,49 @@ impl Reference {
         Ok(out)
     }
 
+    /// An array of so many axes, not empty, of floats or of integers, with as many rows as its companions have.
+    fn input(&self, key: &str, rank: usize, floats: bool, rows: Option<usize>) -> Result<&Array, Error> {
+        let array = self.array(key)?;
+        let is_typed = if floats { array.floats().is_some() } else { array.ids().is_some() };
+        let has_rows = !array.data().is_empty() && rows.is_none_or(|rows| rows == array.batch());
+        if array.shape().len() == rank && is_typed && has_rows {
+            return Ok(array);
+        }
+        Err(self.wrong(format!(
+            "`{key}` has shape {:?}; expected {rank} axes of {}, as many rows as its companions, at least one",
+            array.shape(),
+            if floats { "floats" } else { "integers" },
+        )))
+    }
+
+    /// Holds token ids against a vocabulary of `size` words.
+    fn check_ids(&self, key: &str, array: &Array, size: Option<usize>) -> Result<(), Error> {
+        let Some(size) = size else { return Ok(()) };
+        let mut ids = array.ids().unwrap_or_default().iter();
+        match ids.find(|&&id| id < 0 || id >= size as i64) {
+            Some(id) => Err(self.wrong(format!("`{key}` holds the id {id}; the model's vocabulary has {size}"))),
+            None => Ok(()),
+        }
+    }
+
     /// What a tower should give.
     ///
     /// # Errors
     /// [`Error::Reference`] when it is missing or has another number of rows than the inputs.
     pub fn embedding(&self, tower: &Tower, normalized: bool) -> Result<&Array, Error> {
-        let (key, inputs) = match tower.kind {
-            Kind::Image | Kind::Naflex => {
-                ("image_embedding", if tower.kind == Kind::Image { "image" } else { "naflex_patches" })
-            }
-            Kind::Text => ("text_embedding", "tokens"),
+        let signature = tower.signature();
+        let key = match signature.modality() {
+            Modality::Image => "image_embedding",
+            Modality::Text => "text_embedding",
         };
         let key = if normalized { format!("{key}_normalized") } else { key.to_owned() };
         let array = self.array(&key)?;
-        let rows = self.array(inputs)?.shape[0];
-        if array.shape.len() != 2 || array.shape[0] != rows || array.values.is_empty() {
-            return Err(self.wrong(format!("`{key}` has shape {:?}; expected [{rows}, width] of floats", array.shape)));
+        let (input, _, _) = keys(&signature.input)[0];
+        let rows = self.array(input)?.batch();
+        let is_matrix = array.shape().len() == 2 && array.batch() == rows;
+        if !is_matrix || array.floats().is_none_or(<[f32]>::is_empty) {
+            let found = array.shape();
+            return Err(self.wrong(format!("`{key}` has shape {found:?}; expected [{rows}, width] of floats")));
         }
         Ok(array)
     }
@@ -136,8 +151,8 @@ impl Reference {
     /// [`Error::Reference`] when it is not of `shape`, images by texts.
     pub fn logits(&self, shape: [usize; 2]) -> Result<Option<&Array>, Error> {
         let Some(array) = self.arrays.get("logits_per_image") else { return Ok(None) };
-        if array.shape != shape || array.values.is_empty() {
-            let found = &array.shape;
+        if array.shape() != shape || array.floats().is_none_or(<[f32]>::is_empty) {
+            let found = array.shape();
             return Err(self.wrong(format!("`logits_per_image` has shape {found:?}; expected {shape:?} of floats")));
         }
         Ok(Some(array))
@@ -145,7 +160,7 @@ impl Reference {
 
     /// A single number, where it is there.
     pub fn number(&self, key: &str) -> Option<f64> {
-        self.arrays.get(key).and_then(|a| a.values.first()).map(|&v| f64::from(v))
+        self.arrays.get(key)?.floats()?.first().map(|&v| f64::from(v))
     }
 
     fn array(&self, key: &str) -> Result<&Array, Error> {
@@ -163,13 +178,24 @@ impl Reference {
     }
 }
 
+/// Of each input of a tower its key, how many axes it has, and whether it holds floats.
+fn keys(input: &Input) -> &'static [(&'static str, usize, bool)] {
+    match input {
+        Input::Image(_) => &[("image", 4, true)],
+        Input::Text(_) => &[("tokens", 2, false)],
+        Input::Naflex(_) => {
+            &[("naflex_patches", 3, true), ("naflex_type", 2, false), ("naflex_y", 2, false), ("naflex_x", 2, false)]
+        }
+    }
+}
+
 /// Tries the types in turn; the last error is reported.
 fn read(npz: &mut NpzReader<File>, key: &str) -> Result<Array, ReadNpzError> {
     fn floats(a: ArrayD<f32>) -> Array {
-        Array { shape: a.shape().to_vec(), values: a.iter().copied().collect(), ids: vec![] }
+        Array::new(a.shape(), a.iter().copied().collect::<Vec<f32>>())
     }
     fn integers(a: ArrayD<i64>) -> Array {
-        Array { shape: a.shape().to_vec(), values: vec![], ids: a.iter().copied().collect() }
+        Array::new(a.shape(), a.iter().copied().collect::<Vec<i64>>())
     }
     if let Ok(array) = npz.by_name::<ndarray::OwnedRepr<f32>, ndarray::IxDyn>(key) {
         return Ok(floats(array));

@@ -1,14 +1,15 @@
 //! `report.json`: what was run, what came out, and whether it passed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
 
 use super::inside::InsideReport;
 use super::ranking::Ranking;
-use super::tower::{Array, Kind, Tower};
-use super::{Agreement, BATCH, DROP, EMBEDDING, Engine, LOGITS, Reference, SCALE, UNIT_NORM};
+use super::{Agreement, BATCH, DROP, EMBEDDING, LOGITS, Reference, SCALE, UNIT_NORM};
+use crate::engine::{Array, Engine, Tower};
+use crate::modality::Modality;
 use crate::precision::Precision;
 
 /// What a verification came to.
@@ -60,7 +61,7 @@ pub struct Report {
     /// Everything that did not pass, one line each.
     pub failures: Vec<String>,
     /// Seconds per phase; the only part that differs between runs.
-    pub seconds: std::collections::BTreeMap<String, f64>,
+    pub seconds: BTreeMap<String, f64>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -79,8 +80,9 @@ pub struct ToleranceReport {
 pub struct TowerReport {
     pub file: String,
     pub engine: String,
-    pub tower: &'static str,
-    /// What lines call it: the file, and of one with both towers which it is.
+    #[serde(rename = "tower")]
+    pub modality: Modality,
+    /// What lines call it: the file, and of one with both towers the modality.
     #[serde(skip)]
     pub label: String,
     pub precision: &'static str,
@@ -88,7 +90,8 @@ pub struct TowerReport {
     pub normalized: bool,
     /// How far cosines may be below 1, where that decides: in other precisions than float32.
     pub allowed_drop: Option<f64>,
-    /// How far rows may depend on the batch; null where they do, because its input is put on one grid.
+    /// How far rows may depend on the batch; null where they do, because activations are quantised with one scale for
+    /// all rows.
     pub allowed_batch_error: Option<f64>,
     /// Batch size the file is frozen to; null when it is free.
     pub fixed_batch: Option<usize>,
@@ -120,10 +123,11 @@ pub enum Compared {
 
 impl Compared {
     pub fn new(got: &Array, reference: &Array) -> Compared {
-        if got.shape == reference.shape {
+        if got.shape() == reference.shape() {
             return Compared::Agreement(Agreement::between(got, reference));
         }
-        Compared::Width { found: got.shape[1], expected: reference.shape[1] }
+        let [found, expected] = [got, reference].map(|array| array.shape().last().copied().unwrap_or(0));
+        Compared::Width { found, expected }
     }
 }
 
@@ -138,187 +142,215 @@ pub struct LogitsReport {
     pub scale_error: Option<f64>,
 }
 
-impl LogitsReport {
-    pub fn new(max_abs: f64, scale: f64, bias: f64) -> LogitsReport {
-        LogitsReport {
-            max_abs,
-            over_scale: max_abs / scale,
-            logit_scale_exp: scale,
-            logit_bias: bias,
-            scale_error: None,
-        }
-    }
-}
-
 impl TowerReport {
     pub(super) fn new(
         tower: &Tower,
-        engine: &Engine,
+        engine: &dyn Engine,
         max_drop: Option<f64>,
-        normalized: bool,
         load_seconds: f64,
         batches: Vec<BatchReport>,
+        normalized: bool,
     ) -> TowerReport {
-        let name = if tower.kind == Kind::Text { "text" } else { "image" };
+        let signature = tower.signature();
+        let (name, modality, precision) = (tower.name(), signature.modality(), signature.precision);
         TowerReport {
-            file: tower.name.clone(),
+            file: name.to_owned(),
             engine: engine.name().to_owned(),
-            precision: tower.precision.name(),
-            tower: name,
-            label: if tower.is_alone() { tower.name.clone() } else { format!("{}, {name}", tower.name) },
-            allowed_drop: (tower.precision != Precision::Fp32)
-                .then(|| max_drop.unwrap_or(1.0 - tower.precision.least_cosine())),
-            allowed_batch_error: tower.precision.batch_bound(),
-            output: tower.output_name.clone(),
+            precision: precision.name(),
+            modality,
+            label: if tower.is_alone() { name.to_owned() } else { format!("{name}, {modality}") },
+            allowed_drop: (precision != Precision::Fp32).then(|| max_drop.unwrap_or(1.0 - precision.least_cosine())),
+            allowed_batch_error: precision.batch_bound(),
+            output: signature.embedding_name.clone(),
             normalized,
-            fixed_batch: tower.fixed_batch,
+            fixed_batch: signature.fixed_batch,
             load_seconds,
             batches,
         }
     }
-}
 
-/// `value <= bound`, and a line of the report where it is not. A NaN is not.
-pub(super) fn within(failures: &mut Vec<String>, value: f64, tolerance: super::Tolerance, at: &str) {
-    // Asked this way round, what is not a number fails.
-    let good = value <= tolerance.bound;
-    if !good {
-        // 1 - 0.999 is not quite 0.001.
-        let bound = (tolerance.bound * 1e12).round() / 1e12;
-        failures.push(format!("{at}: {} {value:.2e}, allowed {bound:e}", tolerance.name));
+    /// What lines call a batch.
+    fn at(&self, batch: &BatchReport) -> String {
+        format!("{} at batch {} with {}", self.label, batch.batch, self.engine)
+    }
+
+    /// Lines about what is beyond its bound.
+    fn failures(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for batch in &self.batches {
+            let at = self.at(batch);
+            if !batch.finite {
+                lines.push(format!("{at}: output is not finite"));
+            }
+            lines.extend(batch.unit_norm_error.and_then(|error| UNIT_NORM.exceeded(error, &at)));
+            if let (Some(error), Some(bound)) = (batch.consistency, self.allowed_batch_error) {
+                lines.extend(BATCH.at(bound).exceeded(error, &at));
+            }
+            match (&batch.compared, self.allowed_drop) {
+                (Some(Compared::Agreement(agreement)), Some(bound)) => {
+                    lines.extend(DROP.at(bound).exceeded(1.0 - agreement.cosine, &at));
+                }
+                (Some(Compared::Agreement(agreement)), None) => {
+                    lines.extend(EMBEDDING.exceeded(agreement.relative_error, &at));
+                }
+                (Some(Compared::Width { found, expected }), _) => {
+                    lines.push(format!("{at}: embeddings have width {found}, the reference {expected}"));
+                }
+                (None, _) => {}
+            }
+        }
+        lines
+    }
+
+    fn is_compared(&self) -> bool {
+        self.batches.iter().all(|batch| batch.compared.is_some())
+    }
+
+    /// The note on a tower in another precision whose least cosine is below what is usual of a good file.
+    fn below_usual(&self) -> Option<String> {
+        const USUAL: f64 = 0.99;
+        self.allowed_drop?;
+        let cosines = self.batches.iter().filter_map(|batch| match &batch.compared {
+            Some(Compared::Agreement(agreement)) => Some(agreement.cosine),
+            _ => None,
+        });
+        let least = cosines.fold(f64::INFINITY, f64::min);
+        (least < USUAL).then(|| {
+            format!(
+                "{} with {}: least cosine {least:.4}, below the usual {USUAL}; a bound of {:.2} on the drop, set when exporting, keeps layers in higher precision until it holds",
+                self.label,
+                self.engine,
+                1.0 - USUAL
+            )
+        })
     }
 }
 
-/// The note on a tower in another precision whose least cosine is below what is usual.
-fn below_usual(tower: &TowerReport) -> Option<String> {
-    const USUAL: f64 = 0.99;
-    tower.allowed_drop?;
-    let cosines = tower.batches.iter().filter_map(|batch| match &batch.compared {
-        Some(Compared::Agreement(agreement)) => Some(agreement.cosine),
-        _ => None,
-    });
-    let least = cosines.fold(f64::INFINITY, f64::min);
-    (least < USUAL).then(|| {
-        format!(
-            "{} with {}: least cosine {least:.4}, below the usual {USUAL}; --max-drop {:.2} keeps layers in higher precision until it holds",
-            tower.label,
-            tower.engine,
-            1.0 - USUAL
-        )
-    })
+impl LogitsReport {
+    fn failures(&self) -> impl Iterator<Item = String> {
+        let scale = self.scale_error.and_then(|error| SCALE.exceeded(error, "logits"));
+        LOGITS.exceeded(self.over_scale, "logits").into_iter().chain(scale)
+    }
+}
+
+/// Everything a report is made of.
+pub(super) struct Outcomes {
+    pub towers: Vec<TowerReport>,
+    pub inside: Vec<InsideReport>,
+    pub logits: Option<LogitsReport>,
+    pub rankings: Vec<Ranking>,
+    /// A line for each file that no engine ran, which is no pass.
+    pub not_run: Vec<String>,
+    pub notes: Vec<String>,
+}
+
+impl Outcomes {
+    /// A line for everything that did not pass.
+    fn failures(&self) -> Vec<String> {
+        let mut lines = self.not_run.clone();
+        lines.extend(self.towers.iter().flat_map(TowerReport::failures));
+        lines.extend(self.inside.iter().filter_map(InsideReport::failure));
+        lines.extend(self.logits.iter().flat_map(LogitsReport::failures));
+        lines
+    }
+
+    /// Towers that there was nothing to compare with.
+    fn not_compared(&self) -> BTreeSet<&str> {
+        let towers = self.towers.iter().filter(|tower| !tower.is_compared());
+        towers.map(|tower| tower.label.as_str()).collect()
+    }
+
+    /// Names of the engines, in the order in which they were used.
+    fn engines(&self) -> Vec<&str> {
+        let mut engines: Vec<&str> = self.towers.iter().map(|tower| tower.engine.as_str()).collect();
+        engines.dedup();
+        engines
+    }
+
+    fn seconds(&self) -> BTreeMap<String, f64> {
+        let mut seconds = BTreeMap::new();
+        for tower in &self.towers {
+            seconds.insert(format!("load {} with {}", tower.label, tower.engine), tower.load_seconds);
+            for batch in &tower.batches {
+                seconds.insert(format!("run {}", tower.at(batch)), batch.seconds);
+            }
+        }
+        seconds
+    }
+
+    /// One sentence saying what the verdict rests on. `only_not_run` says that nothing else failed.
+    fn summary(&self, reference: Option<&Reference>, verdict: Verdict, only_not_run: bool) -> String {
+        let batches = || self.towers.iter().flat_map(|tower| &tower.batches);
+        let sizes: BTreeSet<usize> = batches().map(|batch| batch.batch).collect();
+        let sizes = sizes.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+        let independent = self.independent();
+        match (reference, verdict) {
+            (Some(reference), Verdict::Passed) => {
+                let engines = self.engines().join(" and ");
+                format!("agrees with {} at batch {sizes}, run with {engines}", reference.file_name)
+            }
+            (Some(reference), Verdict::NotCompared) => {
+                let file = &reference.file_name;
+                format!("not every file takes what {file} holds; what does agrees at batch {sizes}")
+            }
+            (_, Verdict::Failed) if only_not_run => "not every file was run".to_owned(),
+            (Some(reference), Verdict::Failed) => format!("does NOT agree with {}", reference.file_name),
+            (None, Verdict::Failed) => {
+                "outputs are not what they have to be, whatever the reference: see above".to_owned()
+            }
+            (None, _) if batches().any(|batch| batch.compared.is_some()) => format!(
+                "no reference was given. The files agree with the same towers in float32, fed floats, at batch {sizes}; outputs are finite and of unit norm where normalised{independent}"
+            ),
+            (None, _) => format!(
+                "no reference was given. At batch {sizes} outputs are finite and of unit norm where normalised{independent}. To compare embeddings, give a reference, which scripts/make_reference.py writes"
+            ),
+        }
+    }
+
+    /// What the summary says of rows in batches.
+    fn independent(&self) -> &'static str {
+        let bounded = || self.towers.iter().filter(|tower| tower.allowed_batch_error.is_some());
+        let was_measured = bounded().flat_map(|tower| &tower.batches).any(|batch| batch.consistency.is_some());
+        match (was_measured, bounded().count() == self.towers.len()) {
+            (true, true) => "; rows independent of the batch",
+            (true, false) => "; rows independent of the batch, but for int8",
+            (false, _) => "",
+        }
+    }
 }
 
 impl Report {
-    /// `missed` are files that nothing ran, which is no pass.
-    pub(super) fn new(
-        reference: Option<&Reference>,
-        (towers, inside): (Vec<TowerReport>, Vec<InsideReport>),
-        logits: Option<LogitsReport>,
-        rankings: Vec<Ranking>,
-        missed: Vec<String>,
-    ) -> Report {
-        let (mut failures, missed) = (missed.clone(), missed.len());
-        let mut seconds = std::collections::BTreeMap::new();
-        for tower in &towers {
-            seconds.insert(format!("load {} with {}", tower.label, tower.engine), tower.load_seconds);
-            for batch in &tower.batches {
-                let at = format!("{} at batch {} with {}", tower.label, batch.batch, tower.engine);
-                seconds.insert(format!("run {at}"), batch.seconds);
-                if !batch.finite {
-                    failures.push(format!("{at}: output is not finite"));
-                }
-                if let Some(error) = batch.unit_norm_error {
-                    within(&mut failures, error, UNIT_NORM, &at);
-                }
-                if let (Some(error), Some(bound)) = (batch.consistency, tower.allowed_batch_error) {
-                    within(&mut failures, error, super::Tolerance { bound, ..BATCH }, &at);
-                }
-                match (&batch.compared, tower.allowed_drop) {
-                    (Some(Compared::Agreement(agreement)), Some(bound)) => {
-                        within(&mut failures, 1.0 - agreement.cosine, super::Tolerance { bound, ..DROP }, &at);
-                    }
-                    (Some(Compared::Agreement(agreement)), None) => {
-                        within(&mut failures, agreement.relative_error, EMBEDDING, &at);
-                    }
-                    (Some(Compared::Width { found, expected }), _) => {
-                        failures.push(format!("{at}: embeddings have width {found}, the reference {expected}"));
-                    }
-                    (None, _) => {}
-                }
-            }
-        }
-        inside.iter().for_each(|report| report.failure(&mut failures));
-        if let Some(logits) = &logits {
-            within(&mut failures, logits.over_scale, LOGITS, "logits");
-            if let Some(error) = logits.scale_error {
-                within(&mut failures, error, SCALE, "logits");
-            }
-        }
-        let only_missed = failures.len() == missed;
-        // Of int8 and int4 the usual measure of a good file is 0.99.
-        let mut notes: Vec<String> = towers.iter().filter_map(below_usual).collect();
-        let of_nothing: BTreeSet<&str> = towers
-            .iter()
-            .filter(|t| t.batches.iter().any(|b| b.compared.is_none()))
-            .map(|t| t.label.as_str())
-            .collect();
-        let verdict = match (failures.is_empty(), reference.is_some() && of_nothing.is_empty() && !towers.is_empty()) {
+    pub(super) fn new(reference: Option<&Reference>, outcomes: Outcomes) -> Report {
+        let failures = outcomes.failures();
+        let not_compared = outcomes.not_compared();
+        let is_compared = reference.is_some() && not_compared.is_empty() && !outcomes.towers.is_empty();
+        let verdict = match (failures.is_empty(), is_compared) {
             (false, _) => Verdict::Failed,
             (true, true) => Verdict::Passed,
             (true, false) => Verdict::NotCompared,
         };
-        if reference.is_some() && !of_nothing.is_empty() {
-            let names: Vec<&str> = of_nothing.iter().copied().collect();
-            notes.push(format!("compared with nothing: {}", names.join(", ")));
+        let mut notes = outcomes.notes.clone();
+        notes.extend(outcomes.towers.iter().filter_map(TowerReport::below_usual));
+        if reference.is_some() && !not_compared.is_empty() {
+            notes.push(format!("compared with nothing: {}", Vec::from_iter(not_compared).join(", ")));
         }
-        let passed = verdict != Verdict::Failed;
-        let mut engines: Vec<&str> = towers.iter().map(|tower| tower.engine.as_str()).collect();
-        engines.dedup();
-        let run: std::collections::BTreeSet<usize> = towers.iter().flat_map(|t| &t.batches).map(|b| b.batch).collect();
-        let batches: Vec<String> = run.iter().map(usize::to_string).collect();
-        let batches = batches.join(", ");
-        let held = towers.iter().filter(|t| t.allowed_batch_error.is_some());
-        let consistent = held.flat_map(|t| &t.batches).any(|b| b.consistency.is_some());
-        let all_held = towers.iter().all(|t| t.allowed_batch_error.is_some());
-        let independent = match (consistent, all_held) {
-            (true, true) => "; rows independent of the batch",
-            (true, false) => "; rows independent of the batch, but for int8",
-            (false, _) => "",
-        };
-        let summary = match (reference, passed) {
-            (Some(r), true) if verdict == Verdict::Passed => {
-                format!("agrees with {} at batch {batches}, run with {}", r.file_name, engines.join(" and "))
-            }
-            (Some(r), true) => {
-                format!("not every file takes what {} holds; what does agrees at batch {batches}", r.file_name)
-            }
-            (_, false) if only_missed => "not every file was run".to_owned(),
-            (Some(r), false) => format!("does NOT agree with {}", r.file_name),
-            (None, true) if towers.iter().flat_map(|t| &t.batches).any(|b| b.compared.is_some()) => format!(
-                "no reference was given. The files agree with the same towers in float32, fed floats, at batch {batches}; outputs are finite and of unit norm where normalised{independent}"
-            ),
-            (None, true) => format!(
-                "no reference was given. At batch {batches} outputs are finite and of unit norm where normalised{independent}. --reference FILE compares embeddings; scripts/make_reference.py writes one"
-            ),
-            (None, false) => "outputs are not what they have to be, whatever the reference: see above".to_owned(),
-        };
         Report {
             verdict,
             passed: verdict == Verdict::Passed,
             compared: reference.is_some(),
-            rankings,
-            summary,
-            engine: engines.join(", "),
+            summary: outcomes.summary(reference, verdict, failures.len() == outcomes.not_run.len()),
+            engine: outcomes.engines().join(", "),
             reference: reference.map(|r| ReferenceReport { file: r.file_name.clone(), sha256: r.sha256.clone() }),
-            towers,
-            inside,
-            logits,
+            seconds: outcomes.seconds(),
             tolerances: [EMBEDDING, LOGITS, SCALE, UNIT_NORM, BATCH]
                 .map(|t| ToleranceReport { name: t.name, bound: t.bound })
                 .to_vec(),
             notes,
             failures,
-            seconds,
+            towers: outcomes.towers,
+            inside: outcomes.inside,
+            logits: outcomes.logits,
+            rankings: outcomes.rankings,
         }
     }
 }
@@ -349,8 +381,8 @@ impl fmt::Display for Report {
         if let Some(logits) = &self.logits {
             writeln!(f, "{:<57} {:>10.2e} {:>10.2e}", "logits", logits.over_scale, logits.max_abs)?;
         }
-        for InsideReport { file, engine, output, shape, error, beside, .. } in &self.inside {
-            let (rows, against) = (shape.first().copied().unwrap_or(0), format!("{output}, against {beside}"));
+        for InsideReport { file, engine, output, shape, error, against, .. } in &self.inside {
+            let (rows, against) = (shape.first().copied().unwrap_or(0), format!("{output}, against {against}"));
             writeln!(f, "{file:<24} {engine:<20} {:>5} {rows:>5} {error:>10.2e} {against}", "")?;
         }
         for note in &self.notes {

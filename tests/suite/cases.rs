@@ -2,13 +2,14 @@
 //! checkpoint is followed, what is no tensor is read past, and what a folder's links lead to is loaded.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use clip_onnx::embed::{Embedder, Options};
-use clip_onnx::error::sentence;
+use clip_onnx::engine::{self, Engine, Session, Step};
+use clip_onnx::error::{chain, sentence};
 use clip_onnx::pipeline::{Export, ModelChoice, Progress, Silent, Source, export, inspect};
 use clip_onnx::verify::report::Verdict;
-use clip_onnx::verify::{EMBEDDING, Engine};
+use clip_onnx::verify::{EMBEDDING, Verify};
 use ndarray::Array2;
 use ndarray_npy::NpzReader;
 
@@ -43,8 +44,8 @@ fn exported(case: &Path, out: &Path) -> Vec<(String, String, bool)> {
 }
 
 fn embedder(folder: &Path) -> Embedder {
-    let options =
-        Options { precision: None, tokenizer: None, engine: Engine::Tract, threads: None, batch: 2, orient: false };
+    let mut options = Options::new(engine::tract());
+    options.batch = 2;
     Embedder::open(folder, options).unwrap()
 }
 
@@ -222,19 +223,8 @@ fn exports_inside_a_hubs_cache_are_run() {
         symlink(Path::new("../../blobs").join(&blob), snapshot.join(entry.file_name())).unwrap();
     }
     let verified = |folder: &Path| {
-        let request = clip_onnx::verify::Request {
-            models: clip_onnx::verify::models_in(folder).unwrap(),
-            reference: Some(case.join("reference.npz")),
-            engines: vec![Engine::Tract],
-            stand_ins: vec![],
-            labels: None,
-            baselines: vec![],
-            max_drop: None,
-            batches: vec![1, 3],
-            notes: vec![],
-            shown_in: None,
-        };
-        clip_onnx::verify::verify(&request, &|_| {})
+        let request = Verify::new(clip_onnx::verify::models_in(folder).unwrap());
+        request.reference(case.join("reference.npz")).engines([engine::tract()]).batches([1, 3]).run(&|_| {})
     };
     let report = verified(&snapshot).unwrap();
     assert_eq!(report.verdict, Verdict::Passed, "{report}");
@@ -278,23 +268,41 @@ fn a_verdict_needs_something_to_compare_with_and_to_run() {
     assert_eq!((json["verdict"].as_str(), json["passed"].as_bool()), (Some("not compared"), Some(false)));
     assert!(json["run"]["checkpoint_sha256"].is_string() && json["run"]["machine"].is_string());
 
-    let verify = |models: Vec<PathBuf>, engines: Vec<Engine>| {
-        let request = clip_onnx::verify::Request {
-            models,
-            reference: None,
-            engines,
-            stand_ins: vec![],
-            labels: None,
-            baselines: vec![],
-            max_drop: None,
-            batches: vec![1],
-            notes: vec![],
-            shown_in: None,
-        };
-        clip_onnx::error::chain(&clip_onnx::verify::verify(&request, &|_| {}).unwrap_err())
+    let verify = |models: Vec<PathBuf>, engines: Vec<Arc<dyn Engine>>| {
+        chain(&Verify::new(models).engines(engines).batches([1]).run(&|_| {}).unwrap_err())
     };
     assert!(verify(vec![out.join("text_model.onnx")], vec![]).contains("no engine"));
-    assert!(verify(vec![], vec![Engine::Tract]).contains("no file to verify"));
+    assert!(verify(vec![], vec![engine::tract()]).contains("no file to verify"));
+}
+
+/// An engine of a program's own, which here has tract do the work.
+#[derive(Debug)]
+struct Mine(Arc<dyn Engine>);
+
+impl Engine for Mine {
+    fn name(&self) -> &str {
+        "mine 1.0"
+    }
+
+    fn load(&self, file: &Path, shown: &str, threads: Option<usize>) -> Result<Box<dyn Session>, engine::Error> {
+        if shown.ends_with("text_model.onnx") {
+            return Err(engine::Error::failed(self.name(), shown, Step::Load, "it\nruns no texts"));
+        }
+        self.0.load(file, shown, threads)
+    }
+}
+
+#[test]
+fn a_program_verifies_with_an_engine_of_its_own() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (case, out) = (case("hub-cache-and-tools"), scratch.path().join("out"));
+    exported(&case, &out);
+    let engines = || -> [Arc<dyn Engine>; 1] { [Arc::new(Mine(engine::tract()))] };
+    let image = Verify::new([out.join("vision_model.onnx")]).reference(case.join("reference.npz")).engines(engines());
+    let report = image.run(&|_| {}).unwrap();
+    assert_eq!((report.verdict, report.engine.as_str()), (Verdict::Passed, "mine 1.0"), "{report}");
+    let error = Verify::new([out.join("text_model.onnx")]).engines(engines()).run(&|_| {}).unwrap_err().to_string();
+    assert!(error.starts_with("mine 1.0 could not load ") && error.ends_with("it runs no texts"), "{error}");
 }
 
 /// A JPEG whose file says that it is to be shown turned by a quarter.

@@ -79,7 +79,7 @@ fn a_failed_verification_leaves_the_folder_and_says_so() {
     bench.rewrite(|arrays| get(arrays, "txt/head/bias").values[0] += 0.01);
     let outcome = bench.run(&format!("{EXPORT} --reference reference.npz"));
     assert_eq!(outcome.code, Some(1), "{}{}", outcome.out, outcome.err);
-    outcome.says(&["FAILED", "failed: text_model.onnx at batch 1 with tract 0.23.9: embedding relative"]);
+    outcome.says(&["FAILED", "failed: text_model.onnx at batch 1 with tract", ": embedding relative"]);
     let report = std::fs::read_to_string(bench.path("out/report.json")).unwrap();
     assert!(report.contains("\"passed\": false"));
     let outcome = bench.run("verify out --reference reference.npz");

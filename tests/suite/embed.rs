@@ -1,5 +1,7 @@
 //! `embed`, `classify` and layouts: the real binary on a folder it exported.
 
+use clip_onnx::embed::{Embedder, Items, Options, cosine};
+use clip_onnx::engine;
 use ndarray::{Array2, Axis};
 use ndarray_npy::read_npy;
 
@@ -59,6 +61,30 @@ fn photographs_and_sentences_become_rows_and_bad_ones_are_skipped() {
     bench.run(&both).succeeded().says(&["cosine", "wide.png", "cat"]);
     bench.run("embed out --engine tract").refused(&["nothing to embed"]);
     bench.run("embed nowhere --text cat --engine tract").refused(&["nowhere", "no folder that an export wrote"]);
+}
+
+/// A program embeds one image or text after another, or many at once; what is named twice is embedded once.
+#[test]
+fn a_program_embeds_images_and_texts() {
+    let bench = Bench::new("siglip_tiny");
+    tokenizer(&bench);
+    bench.run(&format!("{EXPORT} --no-verify --tokenizer tokenizer.json")).succeeded();
+    let embedder = Embedder::open(bench.path("out"), Options::new(engine::tract())).unwrap();
+    let wide = std::path::Path::new(PICTURES).join("wide.png");
+    let items = Items::new([wide.clone(), wide.clone()], ["cat".to_owned(), "cat".to_owned()]);
+    let mut events = Vec::new();
+    let embedded = embedder.embed(&items, &mut |event| events.push(format!("{event:?}"))).unwrap();
+    let started = ["Image", "Text"].map(|modality| format!("Started {{ modality: {modality}, count: 1 }}"));
+    assert_eq!(events, [&started[0], "Embedded", &started[1], "Embedded"]);
+    let [image, text] = &embedded.entries[..] else { panic!("{embedded:?}") };
+    let same = |a: &[f32], b: &[f32]| cosine(a, b) > 1.0 - 1e-6;
+    assert!(same(&embedder.image_file(&wide).unwrap(), &image.embedding));
+    assert!(same(&embedder.image(&image::open(&wide).unwrap()).unwrap(), &image.embedding));
+    assert!(same(&embedder.text("cat").unwrap(), &text.embedding));
+    assert!(!same(&embedder.text("dog").unwrap(), &text.embedding));
+    assert!(embedder.image(&image::DynamicImage::new_rgb8(0, 4)).unwrap_err().to_string().contains("no pixels"));
+    let nowhere = Items::new([wide.with_file_name("nowhere.png")], []);
+    assert!(embedder.embed(&nowhere, &mut |_| ()).is_err(), "none could be embedded");
 }
 
 /// What is done is kept until the end, a line cut off counts as not done.

@@ -58,7 +58,7 @@ fn both_towers_in_one_file_agree_and_so_do_their_logits() {
             (request.graph.savings.fold, request.graph.target) = (fold, target);
             let report = exported(&request);
             assert!(worst(&report) <= EMBEDDING.bound, "{name}: {:.2e}", worst(&report));
-            let towers: Vec<&str> = report.towers.iter().map(|tower| tower.tower).collect();
+            let towers: Vec<&str> = report.towers.iter().map(|tower| tower.modality.name()).collect();
             assert_eq!(towers, ["image", "text"], "{name}");
             let [inside] = &report.inside[..] else { panic!("{name}: {:?}", report.inside) };
             assert!(inside.output == "logits_per_image" && inside.error <= LOGITS.bound, "{name}: {inside:?}");

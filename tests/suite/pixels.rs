@@ -34,10 +34,11 @@ fn compare(name: &str, way: &str, config: &ModelConfig) -> (f64, i32) {
     let expected: Array3<i32> = NpzReader::new(file).unwrap().by_name(&format!("{name}/{way}")).unwrap();
     let path = folder().join(name);
     let found = Pixels::new(config).of(&Picture::open(&path, false).unwrap(), &path).unwrap();
-    let [_, _, height, width] = found[0].shape[..] else { panic!("{:?}", found[0].shape) };
+    let [_, _, height, width] = found[0].shape()[..] else { panic!("{:?}", found[0].shape()) };
     assert_eq!(expected.shape(), [height, width, 3], "{name} {way}");
-    let found =
-        |(y, x, c): (usize, usize, usize)| (found[0].values[(c * height + y) * width + x] * 255.0).round() as i32;
+    let found = |(y, x, c): (usize, usize, usize)| {
+        (found[0].floats().unwrap()[(c * height + y) * width + x] * 255.0).round() as i32
+    };
     let differences: Vec<i32> = expected.indexed_iter().map(|(at, byte)| (found(at) - byte).abs()).collect();
     let differing = differences.iter().filter(|&&d| d > 0).count();
     (differing as f64 / differences.len() as f64, differences.into_iter().max().unwrap())
@@ -97,7 +98,7 @@ fn resizing_is_pillows_byte_for_byte() {
         let interpolation = named.unwrap_or(Interpolation::Bilinear);
         let config = model(ResizeMode::Squash, interpolation, way != "tensorflow", to);
         let found = Pixels::new(&config).of(&drawn(from), Path::new("drawn")).unwrap();
-        let (area, values) = (to[0] * to[1], &found[0].values);
+        let (area, values) = (to[0] * to[1], found[0].floats().unwrap());
         let byte = |at: usize| (values[at % 3 * area + at / 3] * 255.0).round() as u8;
         let found: String = (0..area * 3).map(|at| format!("{:02x}", byte(at))).collect();
         assert!(found == bytes, "{way} from {from:?} to {to:?}");

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clip_onnx::bench;
 use clip_onnx::config::{ModelConfig, TextPool, TextTower, VisionCfg};
+use clip_onnx::engine;
 use clip_onnx::onnx::Target;
 use clip_onnx::onnx::proto::{GraphProto, ModelProto, tensor_shape_proto::dimension, type_proto};
 use clip_onnx::onnx::target::{COREML, MOBILE, ONNX_RUNTIME, PORTABLE, QNN, WEB};
@@ -13,7 +14,7 @@ use clip_onnx::pipeline::{GraphOptions, Silent, TokenType, export};
 use clip_onnx::precision::Precision;
 use clip_onnx::providers::Provider;
 use clip_onnx::towers::{self, Build};
-use clip_onnx::verify::{EMBEDDING, Engine};
+use clip_onnx::verify::EMBEDDING;
 
 use crate::common::{Fixture, fixtures, model, worst};
 
@@ -199,7 +200,7 @@ fn texts_may_have_any_length() {
             assert!(report.passed && worst(&report) <= EMBEDDING.bound, "{name}: {:?}", report.failures);
             let short = bench::Request {
                 model: request.output.folder.join("text_model.onnx"),
-                engine: Engine::Tract,
+                engine: engine::tract(),
                 threads: 1,
                 batches: vec![1, 3],
                 rounds: 1,

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{PrecisionReport, escaped, worst};
+use crate::modality::Modality;
 use crate::precision::Precision;
 use crate::verify::Report;
 
@@ -57,13 +58,13 @@ fn short(value: f64) -> String {
 }
 
 /// Size along, distance of the least cosine from 1 up, as a logarithm; nothing where nothing was compared.
-pub fn scatter(report: &Report, precisions: &[PrecisionReport], tower: &str) -> String {
+pub fn scatter(report: &Report, precisions: &[PrecisionReport], modality: Modality) -> String {
     const SIZE: [f64; 2] = [460.0, 300.0];
     let engines = names(report);
     let points: Vec<(&str, usize, f64, f64)> = report
         .towers
         .iter()
-        .filter(|t| t.tower == tower)
+        .filter(|t| t.modality == modality)
         .filter_map(|t| {
             let size = precisions.iter().find(|p| p.file == t.file)?.size;
             let distance = (1.0 - worst(t)?.0).clamp(1e-8, 1.0);
@@ -80,7 +81,7 @@ pub fn scatter(report: &Report, precisions: &[PrecisionReport], tower: &str) -> 
     let x = |megabytes: f64| 50.0 + megabytes / most * (SIZE[0] - 130.0);
     let y = |log: f64| 20.0 + -log / 8.0 * (SIZE[1] - 60.0);
     let mut out = format!(
-        "<figure><figcaption>{tower} tower</figcaption><svg viewBox=\"0 0 {0} {1}\" role=img aria-label=\"size and accuracy\">",
+        "<figure><figcaption>{modality} tower</figcaption><svg viewBox=\"0 0 {0} {1}\" role=img aria-label=\"size and accuracy\">",
         SIZE[0], SIZE[1]
     );
     for log in 0..=8 {
