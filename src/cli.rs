@@ -7,9 +7,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clip_onnx::config::known;
 use clip_onnx::engine::Engines;
 use clip_onnx::pipeline::{Convert, Inspected, Progress, convert, export, inspect};
-use clip_onnx::verify::report::Verdict;
-use clip_onnx::verify::Verify;
 use clip_onnx::providers;
+use clip_onnx::verify::Verify;
+use clip_onnx::verify::report::Verdict;
 
 mod args;
 mod embedding;

@@ -25,11 +25,11 @@ use crate::engine::signature::Input;
 use crate::engine::{self, Array, Engine, Tower};
 use crate::modality::{Modality, PerModality};
 use crate::pixels::{self, Picture, Pixels};
+use crate::ports::PROBABILITIES;
 use crate::ports::PixelFormat;
 use crate::precision::Precision;
 use crate::setting::Setting;
 use crate::tokenize::{self, Tokenizer};
-use crate::towers::PROBABILITIES;
 use crate::verify::inside::likely;
 
 mod folder;
@@ -95,11 +95,8 @@ impl Error {
             Error::NoLabels { .. } => Some(format!("name some, or export the model with {}", Setting::ZeroShot)),
             Error::Engine(error) => error.remedy(),
             Error::Store(error) => error.remedy(),
-            Error::Config(_)
-            | Error::Tokenizer(_)
-            | Error::Pixels(_)
-            | Error::NotFinite(_)
-            | Error::NoneEmbedded { .. } => None,
+            Error::Tokenizer(error) => error.remedy(),
+            Error::Config(_) | Error::Pixels(_) | Error::NotFinite(_) | Error::NoneEmbedded { .. } => None,
         }
     }
 }

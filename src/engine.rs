@@ -11,15 +11,19 @@ use crate::setting::Setting;
 
 pub mod array;
 pub mod inputs;
+#[cfg(feature = "onnxruntime")]
 mod onnxruntime;
 pub mod signature;
 mod tower;
+#[cfg(feature = "tract")]
 mod tract;
 
 pub use array::{Array, Data, ElementType};
+#[cfg(feature = "onnxruntime")]
 pub use onnxruntime::OnnxRuntime;
 pub use signature::Signature;
 pub use tower::Tower;
+#[cfg(feature = "tract")]
 pub use tract::{Tract, panics_are_caught};
 
 /// What loads ONNX files and runs them.
@@ -125,6 +129,8 @@ pub enum Error {
     IdleLibrary { path: String },
     #[error("there is no engine to run anything with")]
     NoEngines,
+    #[error("{} is not part of this build", .kind.name())]
+    NotBuilt { kind: EngineKind },
 }
 
 /// Said where tract alone was asked.
@@ -143,9 +149,10 @@ impl Error {
         Some(match self {
             Error::Failed { others: true, .. } => format!("name its library with {}", Setting::Library),
             Error::Library { .. } => "name libonnxruntime.so (.dylib, .dll) of version 1.17 or newer".to_owned(),
-            Error::NoLibrary => format!("name it with {} or in {}", Setting::Library, onnxruntime::VARIABLE),
+            Error::NoLibrary => format!("name it with {} or in {}", Setting::Library, LIBRARY_VARIABLE),
             Error::IdleLibrary { .. } => format!("leave it out, or ask for ONNX Runtime with {}", Setting::Engines),
             Error::NoEngines => format!("ask for tract, ONNX Runtime, or both with {}", Setting::Engines),
+            Error::NotBuilt { kind } => format!("build the crate with the feature `{}`", kind.name()),
             Error::Onnx(_) | Error::Unfit { .. } | Error::Failed { .. } => return None,
         })
     }
@@ -166,6 +173,7 @@ impl Error {
 }
 
 /// tract, ready to load files.
+#[cfg(feature = "tract")]
 pub fn tract() -> Arc<dyn Engine> {
     Arc::new(Tract)
 }
@@ -174,6 +182,9 @@ pub fn tract() -> Arc<dyn Engine> {
 pub fn is_tract(engine: &dyn Engine) -> bool {
     engine.kind() == Some(EngineKind::Tract)
 }
+
+/// The variable that names ONNX Runtime's library, as its Rust bindings have it.
+pub const LIBRARY_VARIABLE: &str = "ORT_DYLIB_PATH";
 
 /// Which engines of this crate to use.
 #[derive(Clone, Debug, Default)]
@@ -194,22 +205,48 @@ impl Engines {
         let wanted = |kind| self.kinds.is_empty() || self.kinds.contains(&kind);
         let mut out: Vec<Arc<dyn Engine>> = Vec::new();
         if wanted(EngineKind::Tract) {
-            out.push(tract());
+            out.extend(self.tract()?);
         }
         if wanted(EngineKind::OnnxRuntime) {
-            match self.library.clone().or_else(onnxruntime::library_of_environment) {
-                Some(library) => out.push(Arc::new(OnnxRuntime::load(&library)?)),
-                None if self.kinds.is_empty() => {}
-                None => return Err(Error::NoLibrary),
-            }
+            out.extend(self.onnx_runtime()?);
         } else if let Some(library) = &self.library {
             return Err(Error::IdleLibrary { path: library.display().to_string() });
         }
         if out.is_empty() { Err(Error::NoEngines) } else { Ok(out) }
     }
+
+    #[cfg(feature = "tract")]
+    fn tract(&self) -> Result<Option<Arc<dyn Engine>>, Error> {
+        Ok(Some(tract()))
+    }
+
+    #[cfg(not(feature = "tract"))]
+    fn tract(&self) -> Result<Option<Arc<dyn Engine>>, Error> {
+        self.not_built(EngineKind::Tract)
+    }
+
+    #[cfg(feature = "onnxruntime")]
+    fn onnx_runtime(&self) -> Result<Option<Arc<dyn Engine>>, Error> {
+        match self.library.clone().or_else(onnxruntime::library_of_environment) {
+            Some(library) => Ok(Some(Arc::new(OnnxRuntime::load(&library)?))),
+            None if self.kinds.is_empty() => Ok(None),
+            None => Err(Error::NoLibrary),
+        }
+    }
+
+    #[cfg(not(feature = "onnxruntime"))]
+    fn onnx_runtime(&self) -> Result<Option<Arc<dyn Engine>>, Error> {
+        self.not_built(EngineKind::OnnxRuntime)
+    }
+
+    /// An engine that is not compiled in: missing where it is asked for by name.
+    #[cfg(not(all(feature = "tract", feature = "onnxruntime")))]
+    fn not_built(&self, kind: EngineKind) -> Result<Option<Arc<dyn Engine>>, Error> {
+        if self.kinds.is_empty() { Ok(None) } else { Err(Error::NotBuilt { kind }) }
+    }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "tract"))]
 mod tests {
     use super::*;
 

@@ -41,6 +41,7 @@ compile_error!("weights are little-endian in every format read and written, and 
 pub mod bench;
 pub mod checkpoint;
 pub mod config;
+#[cfg(feature = "embed")]
 pub mod embed;
 pub mod engine;
 pub mod error;
@@ -57,6 +58,7 @@ mod parallel;
 #[doc(hidden)]
 pub mod params;
 pub mod pipeline;
+#[cfg(feature = "embed")]
 #[doc(hidden)]
 pub mod pixels;
 #[doc(hidden)]
@@ -75,6 +77,7 @@ pub mod verify;
 
 pub use checkpoint::Checkpoint;
 pub use config::ModelConfig;
+#[cfg(feature = "embed")]
 pub use embed::Embedder;
 pub use layout::Layout;
 pub use modality::Modality;

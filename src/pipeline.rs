@@ -114,6 +114,13 @@ impl Progress for Silent {
     fn warn(&self, _: &str) {}
 }
 
+/// An error and its causes, `: ` between them.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    std::iter::once(error.to_string()).chain(causes.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
+}
+
 impl Error {
     fn checkpoint(path: &Path, source: checkpoint::Error) -> Error {
         Error::Checkpoint { path: path.display().to_string(), source }
@@ -127,6 +134,15 @@ impl Error {
         };
         let path = checkpoint.path().display().to_string();
         Error::Params { path, source: Box::new(source), hint }
+    }
+
+    /// The error, its causes and what would help, in one line.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self.remedy() {
+            Some(remedy) => format!("{}; {remedy}", chain(self)),
+            None => chain(self),
+        }
     }
 
     /// What would help, as a sentence without its end: settings in backticks, by their fields.
@@ -156,6 +172,7 @@ impl Error {
             )),
             Error::Unsupported { way_out, .. } => Some(way_out.clone()),
             Error::Output(error) => error.remedy(),
+            Error::Tokenizer(error) => error.remedy(),
             Error::Verify(error) => error.remedy(),
             Error::Engine(error) => error.remedy(),
             _ => None,

@@ -1,5 +1,10 @@
 //! Names and types of a file's inputs and outputs.
 
+/// The output of a graph with both towers.
+pub const LOGITS_PER_IMAGE: &str = "logits_per_image";
+/// The output of a graph with labels inside.
+pub const PROBABILITIES: &str = "probabilities";
+
 /// How an image tower is fed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PixelFormat {

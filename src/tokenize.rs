@@ -4,18 +4,27 @@
 
 use std::path::Path;
 
-use crate::config::{Clean, Dialect, ModelConfig, TextCfg};
+use crate::config::ModelConfig;
+use crate::setting::Setting;
 use clip::Spelling;
 
+#[cfg(not(feature = "embed"))]
+mod absent;
+#[cfg(feature = "embed")]
 mod clean;
 mod clip;
+#[cfg(feature = "embed")]
+mod tokenizer;
+
+#[cfg(not(feature = "embed"))]
+pub use absent::{Tokenizer, adds};
+#[cfg(feature = "embed")]
+pub use tokenizer::{Tokenizer, adds};
 
 /// What can be wrong with a tokenizer or a sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error(
-        "model `{model}` has a vocabulary that is not built in; name its tokenizer.json with --tokenizer (transformers' repository of the same model has one)"
-    )]
+    #[error("model `{model}` has a vocabulary that is not built in")]
     Missing { model: String },
     #[error("{path} is not a readable tokenizer.json: {reason}; transformers' repository of the same model has one")]
     Read { path: String, reason: String },
@@ -23,25 +32,24 @@ pub enum Error {
     Unfit { path: String, model: String, reason: String },
     #[error("a sentence cannot be tokenized: {0}")]
     Encode(String),
+    #[error("tokenizers are not part of this build")]
+    NotBuilt,
 }
 
-/// A model's tokenizer.
-pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
-    clean: Clean,
-    /// Ids of a row.
-    context: usize,
-    sot: Option<i64>,
-    eot: i64,
-    pad: i64,
-    /// Ids the model has rows for.
-    vocabulary: usize,
-    /// The tokenizer's path and the model, for error messages.
-    name: (String, String),
+impl Error {
+    /// What would help, as a sentence without its end: settings in backticks, by their fields.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        Some(match self {
+            Error::Missing { .. } => format!(
+                "name its tokenizer.json with {} (transformers' repository of the same model has one)",
+                Setting::Tokenizer
+            ),
+            Error::NotBuilt => "build the crate with the feature `embed`".to_owned(),
+            Error::Read { .. } | Error::Unfit { .. } | Error::Encode(_) => return None,
+        })
+    }
 }
-
-/// End tokens of existing vocabularies.
-const ENDS: [&str; 4] = ["</s>", "<eos>", "<|endoftext|>", "<end_of_text>"];
 
 /// Whether a model's vocabulary is built in.
 pub fn built_in(config: &ModelConfig) -> bool {
@@ -64,15 +72,6 @@ pub fn is_built_in(json: &serde_json::Value) -> bool {
     same("/model/vocab") && merges(json) == merges(&own)
 }
 
-/// Whether a `tokenizer.json` puts a model's start token before texts, and its end token behind them; None where it
-/// cannot be read.
-pub fn adds(json: &serde_json::Value, text: &TextCfg) -> Option<(bool, bool)> {
-    let inner: tokenizers::Tokenizer = json.to_string().parse().ok()?;
-    let encoded = inner.encode("a", true).ok()?;
-    let ids: Vec<i64> = encoded.get_ids().iter().map(|&id| i64::from(id)).collect();
-    Some((ids.first().copied() == text.sot_id, ids.last() == Some(&text.eot_id)))
-}
-
 /// The text of a `tokenizer.json`: of the file named, else of CLIP's vocabulary.
 ///
 /// # Errors
@@ -81,93 +80,4 @@ pub fn json(file: Option<&Path>) -> Result<String, Error> {
     let Some(path) = file else { return Ok(clip::tokenizer_json(Spelling::Transformers).to_string()) };
     let wrong = |e: std::io::Error| Error::Read { path: path.display().to_string(), reason: e.to_string() };
     crate::files::read_text(path).map_err(wrong)
-}
-
-impl Tokenizer {
-    /// Of a model: from `file` where one is named, else built in.
-    ///
-    /// # Errors
-    /// [`Error::Missing`], [`Error::Read`], or [`Error::Unfit`] when the file is another model's.
-    pub fn new(config: &ModelConfig, file: Option<&Path>) -> Result<Tokenizer, Error> {
-        let (path, text) = match file {
-            Some(path) => (path.display().to_string(), json(Some(path))?),
-            None if built_in(config) => {
-                let spelling =
-                    if config.dialect == Dialect::Transformers { Spelling::Transformers } else { Spelling::OpenClip };
-                ("CLIP's tokenizer".to_owned(), clip::tokenizer_json(spelling).to_string())
-            }
-            None => return Err(Error::Missing { model: config.model.clone() }),
-        };
-        // By `FromStr`, whose code is compiled in the tokenizers crate; its generic functions would be compiled here.
-        let mut inner: tokenizers::Tokenizer =
-            text.parse().map_err(|e: tokenizers::Error| Error::Read { path: path.clone(), reason: e.to_string() })?;
-        // Rows are truncated and padded below, by the model's own rules.
-        let _ = inner.with_truncation(None);
-        inner.with_padding(None);
-        let text = &config.text_cfg;
-        let unfit = |reason: String| Error::Unfit { path: path.clone(), model: config.model.clone(), reason };
-        let found = inner.get_vocab_size(true);
-        // mT5's vocabulary has a hundred entries for training that no model has rows for.
-        if found > text.vocab_size + text.vocab_size / 100 + 256 {
-            return Err(unfit(format!("it has {found} entries, the model has rows for {}", text.vocab_size)));
-        }
-        let ends: Vec<i64> = ENDS.iter().filter_map(|end| inner.token_to_id(end)).map(i64::from).collect();
-        if !ends.is_empty() && !ends.contains(&text.eot_id) {
-            return Err(unfit(format!("it ends sentences with id {}, the model's end with {}", ends[0], text.eot_id)));
-        }
-        Ok(Tokenizer {
-            inner,
-            clean: config.clean(),
-            context: text.context_length,
-            sot: text.sot_id,
-            eot: text.eot_id,
-            pad: text.pad_id,
-            vocabulary: text.vocab_size,
-            name: (path, config.model.clone()),
-        })
-    }
-
-    /// The token of an id.
-    pub fn token(&self, id: i64) -> Option<String> {
-        let token = self.inner.id_to_token(u32::try_from(id).ok()?)?;
-        // CLIP's special tokens in the spelling of transformers' files.
-        Some(clip::Spelling::Transformers.mark_of(&token).to_owned())
-    }
-
-    /// Ids of a row.
-    pub fn context_length(&self) -> usize {
-        self.context
-    }
-
-    /// A row of ids: start where there is one, the sentence, end, padding. A sentence that is too long is truncated, and
-    /// ends with the end token all the same.
-    ///
-    /// # Errors
-    /// [`Error::Encode`]; [`Error::Unfit`] for an id the model has no row for.
-    pub fn row(&self, sentence: &str) -> Result<Vec<i64>, Error> {
-        Ok(self.row_and_cut(sentence)?.0)
-    }
-
-    /// The same, and whether the sentence was truncated.
-    ///
-    /// # Errors
-    /// As [`Tokenizer::row`].
-    pub fn row_and_cut(&self, sentence: &str) -> Result<(Vec<i64>, bool), Error> {
-        let clean = self.clean.apply(sentence);
-        let encoded = self.inner.encode(clean.as_ref(), false).map_err(|e| Error::Encode(e.to_string()))?;
-        let ids = encoded.get_ids().iter().map(|&id| i64::from(id));
-        let mut row: Vec<i64> = self.sot.into_iter().chain(ids).collect();
-        let cut = row.len() >= self.context;
-        row.truncate(self.context.saturating_sub(1));
-        row.push(self.eot);
-        row.resize(self.context, self.pad);
-        match row.iter().find(|&&id| id >= self.vocabulary as i64) {
-            Some(id) => Err(Error::Unfit {
-                path: self.name.0.clone(),
-                model: self.name.1.clone(),
-                reason: format!("it gives the id {id} in `{sentence}`, the model has rows for {}", self.vocabulary),
-            }),
-            None => Ok((row, cut)),
-        }
-    }
 }

@@ -10,7 +10,7 @@ use crate::config::{Dialect, ModelConfig, TextCfg};
 use crate::onnx::graph::{Dim, ElementType, Role};
 use crate::onnx::{CompositeOps, Graph, Ops, Target, Value};
 use crate::params::{Error, Params, Wanted};
-use crate::ports::Ports;
+use crate::ports::{LOGITS_PER_IMAGE, PROBABILITIES, Ports};
 use crate::tensor::Tensor;
 
 mod convs;
@@ -25,11 +25,6 @@ mod vision;
 
 use scope::{Options, Scope};
 pub use vision::cannot_resize;
-
-/// The output of a graph with both towers.
-pub const LOGITS_PER_IMAGE: &str = "logits_per_image";
-/// The output of a graph with labels inside.
-pub const PROBABILITIES: &str = "probabilities";
 
 /// Number of ids in a text, if it is not fixed.
 const SEQUENCE: Dim = Dim::Named("sequence_length");

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::engine::{self, Array, Engine, is_tract};
+use crate::layout::manifest::graphs;
 use crate::precision::Precision;
 
 mod agreement;
@@ -245,15 +246,18 @@ fn precision(path: &Path) -> Precision {
     crate::onnx::read::summary(path).map_or(Precision::Fp32, |summary| engine::signature::precision(&summary))
 }
 
-/// The ONNX files of a folder, its own level and `onnx/`, `visual/` and `textual/` below, sorted.
+/// The graphs of a folder, sorted: those its manifest lists; without one the ONNX files of its own level and of `onnx/`,
+/// `visual/` and `textual/` below.
 ///
 /// # Errors
 /// [`Error::NoModels`] when there are none.
 pub fn models_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let mut out = Vec::new();
-    for folder in [folder.to_owned(), folder.join("onnx"), folder.join("visual"), folder.join("textual")] {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        out.extend(entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "onnx")));
+    let mut out = graphs(folder).unwrap_or_default();
+    if out.is_empty() {
+        for folder in [folder.to_owned(), folder.join("onnx"), folder.join("visual"), folder.join("textual")] {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            out.extend(entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "onnx")));
+        }
     }
     out.sort();
     if out.is_empty() {

@@ -262,8 +262,8 @@ impl ExportArgs {
         let Some(file) = &self.labels else {
             return Ok(if self.combined { Artifacts::Combined } else { Artifacts::Towers });
         };
-        let labels = super::embedding::labels(vec![], Some(file), warn)?;
         let templates = self.template.iter().map(Template::new).collect::<Result<Vec<_>, _>>()?;
+        let labels = super::embedding::labels(vec![], Some(file), warn)?;
         Ok(Artifacts::ZeroShot(ZeroShot::new(labels, templates)?))
     }
 

@@ -1,6 +1,7 @@
 //! Settings of the library as flags, and errors as the one line that users read.
 
 use clip_onnx::embed;
+use clip_onnx::engine;
 use clip_onnx::pipeline::{self, Setting};
 use clip_onnx::verify;
 
@@ -58,7 +59,8 @@ pub fn error(error: &anyhow::Error) -> String {
         let of_pipeline = cause.downcast_ref::<pipeline::Error>().and_then(pipeline::Error::remedy);
         let of_embed = || cause.downcast_ref::<embed::Error>().and_then(embed::Error::remedy);
         let of_verify = || cause.downcast_ref::<verify::Error>().and_then(verify::Error::remedy);
-        of_pipeline.or_else(of_embed).or_else(of_verify)
+        let of_engine = || cause.downcast_ref::<engine::Error>().and_then(engine::Error::remedy);
+        of_pipeline.or_else(of_embed).or_else(of_verify).or_else(of_engine)
     });
     let chain = format!("{error:#}");
     one_line(&spelled(&remedy.map_or(chain.clone(), |remedy| format!("{chain}; {remedy}"))))

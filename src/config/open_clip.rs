@@ -293,7 +293,7 @@ fn text_cfg(section: Section, quick: bool, notes: &mut Vec<String>) -> Result<Te
     let eos = section.id("eos_id", 2)?;
     if pool_type == TextPool::Eos && vocab_size == 49_408 && eos != last {
         notes.push(format!(
-            "the model looks for id {eos} at the end of texts (text_cfg.eos_id), and CLIP's tokenizer ends them with {last}: name another with --tokenizer"
+            "the model looks for id {eos} at the end of texts (text_cfg.eos_id), and CLIP's tokenizer ends them with {last}: name another with `source.tokenizer`"
         ));
     }
     let width = section.size("width", 512)?;

@@ -13,8 +13,8 @@ use crate::files::hex;
 use crate::modality::Modality;
 use crate::onnx::read::summary;
 use crate::output::MANIFEST;
+use crate::ports::PROBABILITIES;
 use crate::precision::Precision;
-use crate::towers::PROBABILITIES;
 
 /// The part of `manifest.json` that is needed.
 #[derive(Deserialize)]

@@ -10,12 +10,9 @@ use ort::value::TensorRef;
 use super::array::{Array, Data};
 use super::{Engine, EngineKind, Error, Session, Step};
 
-/// The variable that names the library where nobody else does; that of its Rust bindings.
-pub(super) const VARIABLE: &str = "ORT_DYLIB_PATH";
-
 /// The library that the environment names.
 pub(super) fn library_of_environment() -> Option<PathBuf> {
-    std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
+    std::env::var_os(super::LIBRARY_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// ONNX Runtime's library, loaded.

@@ -1,10 +1,12 @@
 //! `manifest.json`: what an export says of itself, and what is read of it again.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::modality::Modality;
+use crate::output::MANIFEST;
 use crate::precision::Precision;
 
 /// Everything in the folder but the manifest itself and the reports, which may hold times.
@@ -36,8 +38,10 @@ pub struct Rule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// A graph with one tower or both.
-    Model,
+    /// A graph with one tower.
+    Tower,
+    /// A graph with both towers and their logits.
+    Combined,
     /// A graph with an image tower and labels.
     Classifier,
     /// Weights of a graph, in a file of their own.
@@ -55,15 +59,22 @@ pub enum Role {
     Page,
 }
 
+impl Role {
+    /// Whether the file is a graph, which can be run.
+    pub fn is_graph(self) -> bool {
+        matches!(self, Role::Tower | Role::Combined | Role::Classifier)
+    }
+}
+
 /// A file of the folder.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ManifestFile {
     /// From the folder, with `/` between parts.
     pub path: String,
     pub role: Role,
-    /// Of graphs and their weights: which towers are inside.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub modalities: Vec<Modality>,
+    /// What a tower embeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modality: Option<Modality>,
     /// Of graphs and their weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
@@ -73,4 +84,45 @@ pub struct ManifestFile {
     pub size: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+}
+
+/// The graphs that the manifest of a folder lists, in its order, of those that are there; None where there is no manifest,
+/// or one of an earlier version, which does not say what files are for.
+pub fn graphs(folder: &Path) -> Option<Vec<PathBuf>> {
+    #[derive(Deserialize)]
+    struct Listed {
+        files: Vec<ListedFile>,
+    }
+    #[derive(Deserialize)]
+    struct ListedFile {
+        path: PathBuf,
+        role: Role,
+    }
+    let text = crate::files::read_text(&folder.join(MANIFEST)).ok()?;
+    let listed: Listed = serde_json::from_str(&text).ok()?;
+    let graphs = listed.files.into_iter().filter(|file| file.role.is_graph()).map(|file| folder.join(file.path));
+    Some(graphs.filter(|path| path.is_file()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn graphs_are_those_the_manifest_lists() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        assert_eq!(graphs(folder.path()), None);
+        write(MANIFEST, r#"{"files": [{"path": "a.onnx", "size": 1}]}"#);
+        assert_eq!(graphs(folder.path()), None, "roles are not said");
+        write(
+            MANIFEST,
+            r#"{"files": [{"path": "b.onnx", "role": "tower"}, {"path": "b.onnx_data", "role": "weights"},
+                {"path": "gone.onnx", "role": "combined"}]}"#,
+        );
+        for name in ["a.onnx", "b.onnx", "b.onnx_data"] {
+            write(name, "");
+        }
+        assert_eq!(graphs(folder.path()), Some(vec![folder.path().join("b.onnx")]));
+    }
 }

@@ -9,7 +9,6 @@ use super::select::{Difference, differences, ranked, select};
 use super::{Error, Setting, Silent, Source};
 use crate::checkpoint::{self, Checkpoint, Skipped};
 use crate::config::ModelConfig;
-use crate::error::sentence;
 use crate::layout::manifest::Rule;
 use crate::onnx::graph::Parts;
 use crate::onnx::read::{Summary, summary};
@@ -141,7 +140,7 @@ fn checkpoint(checkpoint: &Checkpoint, source: &Source) -> Result<CheckpointRepo
     let params = match Params::from_checkpoint(checkpoint) {
         Ok(params) => params,
         Err(problem) => {
-            report.problem = Some(sentence(&Error::names(checkpoint, problem)));
+            report.problem = Some(Error::names(checkpoint, problem).sentence());
             return Ok(report);
         }
     };
@@ -178,7 +177,7 @@ fn checkpoint(checkpoint: &Checkpoint, source: &Source) -> Result<CheckpointRepo
                         Setting::Config
                     )
                 }
-                other => sentence(&other),
+                other => other.sentence(),
             });
             let dialect = source.dialect.unwrap_or(params.naming().dialect());
             if let Some((config, differences)) = ranked(&params, dialect).into_iter().next() {

@@ -167,19 +167,19 @@ pub struct Companion {
 
 /// A model's entry, and its weights' where they are in a file of their own.
 fn of_artifact(artifact: &Artifact, recipe: &Recipe) -> Vec<ManifestFile> {
-    let modalities = match artifact.graph.as_str() {
-        "vision_model" | "classifier" => vec![Modality::Image],
-        "text_model" => vec![Modality::Text],
-        _ => vec![Modality::Image, Modality::Text],
+    let (role, modality) = match artifact.graph.as_str() {
+        "vision_model" => (Role::Tower, Some(Modality::Image)),
+        "text_model" => (Role::Tower, Some(Modality::Text)),
+        "classifier" => (Role::Classifier, None),
+        _ => (Role::Combined, None),
     };
-    let role = if artifact.graph == "classifier" { Role::Classifier } else { Role::Model };
     let place = |file: &Written| recipe.layout.place(&file_name(&file.path));
     let mut entries: Vec<ManifestFile> = artifact
         .written
         .iter()
         .enumerate()
         .map(|(at, file)| ManifestFile {
-            modalities: modalities.clone(),
+            modality,
             precision: Some(artifact.precision),
             ..entry(file, &place(file), if at == 0 { role } else { Role::Weights })
         })
@@ -195,7 +195,7 @@ fn entry(file: &Written, path: &Path, role: Role) -> ManifestFile {
     ManifestFile {
         path: slashed(path),
         role,
-        modalities: vec![],
+        modality: None,
         precision: None,
         data: vec![],
         size: file.size,

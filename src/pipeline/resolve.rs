@@ -422,7 +422,9 @@ mod tests {
             Setting::Pixels => request.graph.pixels = bytes(false),
             Setting::Resize => {
                 request.graph.pixels = bytes(true);
-                request.graph.target = Target::with_opset(&PORTABLE, 18).unwrap();
+                if request.graph.target == Target::default() {
+                    request.graph.target = Target::with_opset(&PORTABLE, 18).unwrap();
+                }
             }
             Setting::Tokens => request.graph.tokens = Some(TokenType::Int64),
             Setting::Outputs => request.graph.outputs.patches = true,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{Error, LOGITS, PROBABILITY};
 use crate::engine::{Array, Tower};
 use crate::modality::Modality;
-use crate::towers::{LOGITS_PER_IMAGE, PROBABILITIES};
+use crate::ports::{LOGITS_PER_IMAGE, PROBABILITIES};
 
 /// Rows a file is run on, where its batch is free.
 const ROWS: usize = 3;

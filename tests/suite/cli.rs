@@ -136,7 +136,7 @@ fn tensors_that_do_not_fit_are_named() {
         (drop("t"), &["`logit_scale`"]),
         (
             drop("img/MAPHead_0/MultiHeadDotProductAttention_0/value/bias"),
-            &["value/bias` is missing beside", "`visual.attn_pool.kv.bias`"],
+            &["value/bias` is missing, while", "`visual.attn_pool.kv.bias`"],
         ),
         (Box::new(|a| a.push(("img/cls".to_owned(), Array::new(&[1], vec![0.0])))), &["no row", "img/cls"]),
         (
@@ -515,7 +515,13 @@ fn providers_are_told_apart() {
     let bench = Bench::new("siglip_tiny");
     bench.run(&format!("{EXPORT} --no-verify")).succeeded();
     let outcome = bench.run("inspect out/vision_model.onnx --provider coreml,webnn");
-    outcome.succeeded().says(&["CoreML takes ", "of ", "--static N", "ReduceL2", "WebNN takes 0"]);
+    outcome.succeeded().says(&[
+        "CoreML takes ",
+        "of ",
+        "an export with a fixed batch has none",
+        "ReduceL2",
+        "WebNN takes 0",
+    ]);
     let outcome = bench.run("inspect out/text_model.onnx --provider qnn --json");
     let json: serde_json::Value = serde_json::from_str(&outcome.succeeded().out).unwrap();
     let qnn = &json["providers"][0];

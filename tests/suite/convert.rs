@@ -119,6 +119,6 @@ fn naflex_converts_only_when_frozen() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("open_clip.safetensors");
     let error = sentence(&convert(&request(&fixture, &out, None), &Silent).unwrap_err());
-    assert!(error.contains("--image-size"), "{error}");
+    assert!(error.contains("`source.image_size`"), "{error}");
     assert!(!out.exists());
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::common::root;
 
 /// The one module that runs models: no other file imports an engine's crate.
-const ENGINES: &str = "verify";
+const ENGINES: &str = "engine";
 
 fn is_engine(name: &str) -> bool {
     name.starts_with("tract_") || name == "ort"

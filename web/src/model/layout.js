@@ -1,11 +1,11 @@
 // Which of a folder's files are its towers, in any layout that an export writes.
 
 /**
- * @typedef {{path: string, size?: number}} ListedFile
+ * @typedef {{path: string, size?: number, role?: string, modality?: string, precision?: string, data?: string[]}} ListedFile
  * @typedef {{path: string, size?: number, precision: string, data: ListedFile[]}} TowerFile
  */
 
-/** `vision_model.onnx`, `onnx/vision_model_int8.onnx`, `visual/model.onnx`, `visual.onnx`. */
+/** Of folders whose manifest does not say what files are for: `vision_model.onnx`, `onnx/vision_model_int8.onnx`, `visual/model.onnx`, `visual.onnx`. */
 const TOWERS = {
   image: /^(.*\/)?(?:vision_model|visual\/model|visual)(_\w+)?\.onnx$/,
   text: /^(.*\/)?(?:text_model|textual\/model|textual)(_\w+)?\.onnx$/,
@@ -21,6 +21,12 @@ const WEIGHTS = { image: 'vision_model', text: 'text_model' };
  * @returns {TowerFile | null}
  */
 export function towerIn(files, kind) {
+  const towers = files.filter((file) => file.role === 'tower' && file.modality === kind);
+  const listed = towers.find((file) => file.precision === 'fp32') ?? towers[0];
+  if (listed) {
+    const data = files.filter((file) => listed.data?.includes(file.path));
+    return { path: listed.path, size: listed.size, precision: listed.precision ?? 'fp32', data };
+  }
   const found = files.flatMap((file) => {
     const match = TOWERS[kind].exec(file.path);
     return match ? [{ ...file, precision: match[2] ?? '' }] : [];

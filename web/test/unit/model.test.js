@@ -22,6 +22,16 @@ test('towers are found in every layout', () => {
   assert.equal(tokenizerIn(files('a/tokenizer.json.bak', 'textual/tokenizer.json')).path, 'textual/tokenizer.json');
 });
 
+test('a manifest that says what files are for is followed', () => {
+  const listed = [
+    { path: 'a.onnx', role: 'tower', modality: 'image', precision: 'int4-fp16', data: ['w'] },
+    { path: 'w', role: 'weights' },
+    { path: 'vision_model.onnx', role: 'tower', modality: 'text', precision: 'fp32' },
+  ];
+  assert.deepEqual(towerIn(listed, 'image'), { path: 'a.onnx', size: undefined, precision: 'int4-fp16', data: [listed[1]] });
+  assert.equal(towerIn(listed, 'text').path, 'vision_model.onnx');
+});
+
 test('what a folder lacks is told', () => {
   const manifest = {
     tool: 'clip-onnx', metadata: {}, config: { model: 'M', vision_cfg: { model_type: 'vit' } },
