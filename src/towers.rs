@@ -1,4 +1,4 @@
-//! Configuration + parameters → graphs. The one place where both meet.
+//! Configuration + parameters → graphs. The only module that uses both.
 //!
 //! No tower asks which checkpoint its parameters came from: choices are fields of the configuration, and parameters are
 //! read strictly, by name and shape. Nor does a tower know its target, which [`crate::onnx::legalize`] handles, or how its

@@ -12,7 +12,7 @@ use super::proto::{
     type_proto,
 };
 
-/// A tensor without its raw data, which the writer streams: `len` bytes, or the place they have in the sidecar.
+/// A tensor without its raw data, which the writer streams: `len` bytes, or their location in the external data file.
 pub fn tensor_proto(initializer: &Initializer, external: Option<(&str, u64)>, len: u64) -> TensorProto {
     let data_type = data_type(match &initializer.data {
         Data::Float(_) => ElementType::Float,

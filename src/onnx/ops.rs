@@ -50,8 +50,8 @@ pub trait Ops {
         self.graph().scalar(value)
     }
 
-    /// A number with `rank` axes of length 1, for values that may be of one number too: rten 0.27 drops their axes
-    /// beside a number without any.
+    /// A number with `rank` axes of length 1, for operands that may have one element only: rten 0.27 drops the axes of
+    /// those if the other operand is a scalar.
     fn number(&self, value: f32, rank: usize) -> Value {
         self.graph().number(value, rank)
     }

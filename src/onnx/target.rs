@@ -1,7 +1,7 @@
 //! What a file may contain, so that the runtimes it is for can load it and run it well.
 //!
-//! A profile says who the file is for; the opset, within what the profile allows, says how operators are spelled.
-//! [`super::legalize`] is the only reader of the spelling.
+//! A profile describes a group of runtimes; the operator set, within what the profile allows, decides which operators
+//! there are. Only [`super::legalize`] reads either while a graph is built.
 
 use std::ops::RangeInclusive;
 
@@ -26,7 +26,7 @@ pub struct Profile {
     pub opsets: RangeInclusive<i64>,
     /// Whether lengths may depend on the numbers in an input.
     pub data_dependent_shapes: bool,
-    /// Whether weights go beside the model whatever its size, from where a runtime can map them.
+    /// Whether weights go to an external data file whatever the model's size, so that a runtime can map them.
     pub external_data: bool,
     /// Whether every axis is fixed: batches are of one row where no other number is asked for.
     pub static_batch: bool,

@@ -85,9 +85,9 @@ pub fn weight_bytes(parts: &Parts) -> u64 {
     parts.initializers.iter().map(|initializer| initializer.data.byte_len()).sum()
 }
 
-/// Writes a model to `path`, and its weights beside it as `<path>_data` where the options say so.
-/// `seal` gives the metadata their last values once all weights are written, each as long as the one
-/// that stood in for it; `progress` is told of the bytes of weights as they go.
+/// Writes a model to `path`, and its weights to `<path>_data` if the options say so. `seal` sets the final values of
+/// metadata once all weights are written, each as long as its placeholder; `progress` is called with the number of bytes
+/// of weights as they are written.
 ///
 /// # Errors
 /// What reading a tensor or writing a file reports, or `seal`; the files are then incomplete.

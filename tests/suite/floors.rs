@@ -161,14 +161,17 @@ impl Source {
     }
 }
 
-/// All but the list of modules, `lib.rs`.
+/// All but the list of modules, `lib.rs`, and files that are for tests alone.
 fn sources() -> Vec<Source> {
     fn collect(folder: &Path, out: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 collect(&path, out);
-            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("src/lib.rs") {
+            } else if path.extension().is_some_and(|e| e == "rs")
+                && !path.ends_with("src/lib.rs")
+                && !path.ends_with("testing.rs")
+            {
                 out.push(path);
             }
         }

@@ -110,8 +110,8 @@ mod tests {
         let parts = s.0.into_parts();
         assert!(!operators(&parts).contains(&"Attention"));
         // Nobody sees the last two positions: as if there were three.
-        let (mut inputs, hidden) =
-            ([1, 2, 3].map(|seed| floats(&SHAPE, seed)).to_vec(), [0.0f32, 0.0, 0.0, -1e9, -1e9]);
+        let mut inputs = [1, 2, 3].map(|seed| floats(&SHAPE, seed)).to_vec();
+        let hidden = [0.0f32, 0.0, 0.0, -1e9, -1e9];
         inputs.push(tract_onnx::prelude::Tensor::from_shape(&[2, 1, 1, 5], &[hidden, hidden].concat()).unwrap());
         let masked = run(&parts, &inputs);
 

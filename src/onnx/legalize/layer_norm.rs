@@ -5,8 +5,8 @@
 use crate::onnx::graph::{Attribute, Data, Initializer, Node, Parts, Role, Value};
 use crate::tensor::Tensor;
 
-/// (x − mean(x)) / √(mean((x − mean(x))²) + ε) · gain + bias, spelled with Pow as ONNX Runtime's own fusion
-/// looks for it: its CPU kernels get the operator back. Ba et al. 2016, eq. 4.
+/// (x − mean(x)) / √(mean((x − mean(x))²) + ε) · gain + bias, with Pow, the form that ONNX Runtime fuses back
+/// into one operator for its CPU kernels. Ba et al. 2016, eq. 4.
 pub fn decompose(mut parts: Parts) -> Parts {
     if !parts.target.avoids("LayerNormalization") {
         return parts;
@@ -38,7 +38,7 @@ pub fn decompose(mut parts: Parts) -> Parts {
     parts
 }
 
-/// Where one node becomes several.
+/// Adds the nodes that replace one LayerNormalization, under its name.
 struct Decomposed<'a> {
     parts: &'a mut Parts,
     path: String,
@@ -61,7 +61,7 @@ impl Decomposed<'_> {
         self.parts.nodes.push(Node { name, domain: "", op_type, inputs, outputs, attributes: vec![] });
     }
 
-    /// One that is free: the operator's, or that with a number.
+    /// An unused node name: the operator's, or that with a number.
     fn name(&self, op_type: &str) -> String {
         let taken = |name: &String| self.parts.nodes.iter().rev().take(12).any(|node| node.name == *name);
         let mut names = (0..).map(|n| match n {
@@ -84,7 +84,7 @@ impl Decomposed<'_> {
         self.shared(name, Data::Float(Tensor::from_f32("constant", &[], &[value])))
     }
 
-    /// A constant that all have in common.
+    /// A constant shared by all decomposed norms.
     fn shared(&mut self, name: &str, data: Data) -> Value {
         let name = format!("constants/layer_norm_{name}");
         let found = self.parts.values().find(|&value| self.parts.value_name(value) == name);

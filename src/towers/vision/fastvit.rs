@@ -2,7 +2,7 @@
 //! 2024 (MobileCLIP); timm's `fastvit.py`, Apple's `mobileclip/models/mci.py`.
 //!
 //! Everything linear is folded when it is written ([`crate::towers::convs`]): what reaches the graph is
-//! Conv, Gelu, the squeeze-and-excite pieces, Add, and attention.
+//! Conv, Gelu, the parts of squeeze-and-excite, Add, and attention.
 
 use super::image::Image;
 use crate::config::{AttnNorm, FastVit, ModelConfig, TokenMixer};
@@ -119,7 +119,7 @@ struct MobileOne {
     kernel: usize,
     stride: usize,
     groups: usize,
-    /// Whether there is a 1×1 branch beside the k×k one.
+    /// Whether there is a 1×1 branch parallel to the k×k one.
     scale_branch: bool,
     /// Width of the squeeze, where there is one.
     se: Option<usize>,
