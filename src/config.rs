@@ -42,11 +42,7 @@ pub use processor::processor;
 pub use text::{ClipText, MctText, RepMixer, TextCfg, TextFamily, TextPool, TextTower};
 pub use timm::pretrained_cfg;
 pub use tokens::{Clean, SpecialIds, special_ids};
-pub use vision::{
-    AttnNorm, Blocks, ClassToken, ConvStem, Dims, Encoder, FastVit, ImageInput, NaflexVit, OpenClipForm, PatchEmbed,
-    PatchWeight, Pool, PositionLayout, Positions, SqueezeExcite, Stage, Stem, StemConv, TokenMixer, VisionCfg,
-    VisionFamily, Vit,
-};
+pub use vision::*;
 
 /// What can be wrong with a configuration file.
 #[derive(Debug, thiserror::Error)]

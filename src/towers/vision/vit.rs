@@ -84,8 +84,8 @@ pub fn encode(
     Ok(Encoded { tokens, pooled })
 }
 
-/// Each patch times one matrix, as a convolution whose stride is its kernel.
-fn patch_embed(s: &Scope, image: Image, c: &PatchEmbed, width: usize) -> Result<Value, Error> {
+/// Each patch times one matrix, as a convolution whose stride is its kernel: `[B, D, rows, columns]`.
+pub fn patch_embed(s: &Scope, image: Image, c: &PatchEmbed, width: usize) -> Result<Value, Error> {
     let (shape, side) = ([width, 3, c.size, c.size], [c.size; 2]);
     if image.rescale.is_some() {
         let conv = if c.bias { biased(s, shape)? } else { unbiased(s, shape)? };
