@@ -2,9 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use half::f16;
-
-use super::grid::largest;
 use super::layers::{Constant, SMALL};
 use super::operators::{FLOAT32_ONLY, INTEGER_RESULTS, PIXELS};
 use super::packed::Float16;
@@ -14,18 +11,6 @@ use super::{Changes, LayerReport, Options, Reason};
 use crate::onnx::Value;
 use crate::onnx::graph::{Attribute, ElementType, Node, Parts, Role};
 use crate::onnx::write::MICROSOFT;
-
-/// Brings numbers into float16's range; gives how many were beyond it. The least float32 is not counted: masks have it in
-/// place of minus infinity.
-pub fn clamp(values: &mut [f32]) -> u64 {
-    let most = f16::MAX.to_f32();
-    if largest(values) <= most {
-        return 0;
-    }
-    let beyond = values.iter().filter(|v| v.abs() > most && **v != f32::MIN).count() as u64;
-    values.iter_mut().for_each(|v| *v = v.clamp(-most, most));
-    beyond
-}
 
 /// Large weights in float16, cast to float32 where they are used: engines do that once, when they load the file.
 pub fn weights(parts: &Parts, options: &Options, changes: &mut Changes) -> Parts {
@@ -199,30 +184,10 @@ impl Arithmetic<'_> {
 mod tests {
     use super::super::Precision;
     use super::super::activations::Activations;
-    use super::super::packed::tests::bytes;
     use super::*;
     use crate::onnx::graph::Dim;
     use crate::onnx::{Graph, Target};
     use crate::tensor::Tensor;
-
-    #[test]
-    fn what_is_beyond_float16_is_clamped_and_counted() {
-        let mut values = [1.0, -65504.0, 65520.0, -1e9, f32::MIN];
-        assert_eq!(clamp(&mut values), 2);
-        assert_eq!(values, [1.0, -65504.0, 65504.0, -65504.0, -65504.0]);
-        assert_eq!(clamp(&mut [65504.0, 0.0]), 0);
-    }
-
-    #[test]
-    fn weights_are_rounded_to_the_nearest_float16() {
-        // 1 + 2⁻¹¹ lies midway between two of them: the even one is 1. Below 2⁻²⁴ numbers are multiples of it.
-        let values = [1.0 + 2f32.powi(-11), 1.0 + 3.0 * 2f32.powi(-11), 2f32.powi(-24) * 1.4, 1e6];
-        let mut changes = Changes::default();
-        let data = Float16::data(Tensor::from_f32("w", &[4], &values), &changes.count_clamped("w"));
-        let found: Vec<f32> = bytes(&data).chunks(2).map(|two| f16::from_le_bytes([two[0], two[1]]).to_f32()).collect();
-        assert_eq!(found, [1.0, 1.0 + 2f32.powi(-9), 2f32.powi(-24), 65504.0]);
-        assert_eq!(super::super::clamped(&changes.clamped), [("w".to_owned(), 1)]);
-    }
 
     /// x [1, 32] times a matrix of 32 × 32 of this role.
     fn product(role: Role) -> Parts {

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use super::float16::clamp;
-use super::grid;
+use super::grid::{largest, round};
 use super::layers::Weight;
 use crate::onnx::graph::{Data, ElementType, Packed};
 use crate::onnx::write::Error;
@@ -54,6 +53,18 @@ impl Packed for Float16 {
             each(bytemuck::cast_slice(halves.reinterpret_cast()))
         })
     }
+}
+
+/// Brings numbers into float16's range; gives how many were beyond it. The least float32 is not counted: masks have it in
+/// place of minus infinity.
+fn clamp(values: &mut [f32]) -> u64 {
+    let most = f16::MAX.to_f32();
+    if largest(values) <= most {
+        return 0;
+    }
+    let beyond = values.iter().filter(|v| v.abs() > most && **v != f32::MIN).count() as u64;
+    values.iter_mut().for_each(|v| *v = v.clamp(-most, most));
+    beyond
 }
 
 /// A matrix in float32, its input channels multiplied by smoothing factors.
@@ -125,7 +136,7 @@ impl Packed for Int8 {
     fn write(&self, each: Each) -> Result<(), Error> {
         let inverse = |(at, scale): (usize, &f32)| if self.weight.is_zeroed(at) { 0.0 } else { 1.0 / scale };
         let inverse: Vec<f32> = self.scales.iter().enumerate().map(inverse).collect();
-        let quantize = |v: f32, inverse: f32| grid::round((v * inverse).max(-self.limit).min(self.limit)) as i8;
+        let quantize = |v: f32, inverse: f32| round((v * inverse).max(-self.limit).min(self.limit)) as i8;
         let mut integers: Vec<i8> = Vec::new();
         if self.weight.is_input_major() {
             // Stored [in, out], or [heads, in, out]: scales go along the last axis and by heads, factors along the one
@@ -174,6 +185,25 @@ pub mod tests {
             .unwrap();
         assert_eq!(out.len() as u64, data.byte_len());
         out
+    }
+
+    #[test]
+    fn what_is_beyond_float16_is_clamped_and_counted() {
+        let mut values = [1.0, -65504.0, 65520.0, -1e9, f32::MIN];
+        assert_eq!(clamp(&mut values), 2);
+        assert_eq!(values, [1.0, -65504.0, 65504.0, -65504.0, -65504.0]);
+        assert_eq!(clamp(&mut [65504.0, 0.0]), 0);
+    }
+
+    #[test]
+    fn weights_are_rounded_to_the_nearest_float16() {
+        // 1 + 2⁻¹¹ lies midway between two of them: the even one is 1. Below 2⁻²⁴ numbers are multiples of it.
+        let values = [1.0 + 2f32.powi(-11), 1.0 + 3.0 * 2f32.powi(-11), 2f32.powi(-24) * 1.4, 1e6];
+        let clamped = Arc::default();
+        let data = Float16::data(Tensor::from_f32("w", &[4], &values), &clamped);
+        let found: Vec<f32> = bytes(&data).chunks(2).map(|two| f16::from_le_bytes([two[0], two[1]]).to_f32()).collect();
+        assert_eq!(found, [1.0, 1.0 + 2f32.powi(-9), 2f32.powi(-24), 65504.0]);
+        assert_eq!(clamped.load(Ordering::Relaxed), 1);
     }
 
     #[test]

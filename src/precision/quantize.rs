@@ -181,7 +181,7 @@ impl Quantize<'_> {
     }
 
     fn matmul(&mut self, node: &Node, a: Value, b: Value) -> Value {
-        let [product] = self.out.node(&node.name, ("", "MatMul"), vec![a, b], vec![]);
+        let [product] = self.out.node(&node.name, "MatMul", vec![a, b], vec![]);
         product
     }
 
@@ -193,7 +193,7 @@ impl Quantize<'_> {
             let values = channels.iter().map(|&k| k as i64).collect();
             let indices = Data::Int64 { dims: vec![channels.len()], values };
             let indices = out.constant(&format!("{from}.{}", names::OUTLIER_INDICES), Role::Constant, indices);
-            let [picked] = out.node(&from, ("", "Gather"), vec![x, indices], vec![("axis", Attribute::Int(-1))]);
+            let [picked] = out.node(&from, "Gather", vec![x, indices], vec![("axis", Attribute::Int(-1))]);
             picked
         })
     }
@@ -220,7 +220,7 @@ impl Quantize<'_> {
             let mask: Vec<f32> = (0..columns).map(|k| if channels.contains(&k) { 0.0 } else { 1.0 }).collect();
             let mask = Data::Float(Tensor::from_f32(names::OUTLIER_MASK, &[columns], &mask));
             let mask = out.constant(&format!("{from}.{}", names::OUTLIER_MASK), Role::Constant, mask);
-            let [masked] = out.node(&from, ("", "Mul"), vec![x, mask], vec![]);
+            let [masked] = out.node(&from, "Mul", vec![x, mask], vec![]);
             masked
         })
     }
@@ -295,7 +295,7 @@ impl Quantize<'_> {
         }
         let Int8Constants { integers, scales } = self.int8(name, layer, scales, INT8);
         let wide = self.out.cast(name, integers, FLOAT);
-        let [value] = self.out.node(name, ("", "Mul"), vec![wide, scales], vec![]);
+        let [value] = self.out.node(name, "Mul", vec![wide, scales], vec![]);
         if is_plain {
             self.shared.dequantized.insert(old, value);
         }
@@ -308,14 +308,14 @@ impl Quantize<'_> {
         let from = self.out.name(x).to_owned();
         let out = &mut self.out;
         let QuantizedInput { integers: input, scale, zero_point } = *self.shared.inputs.entry(x).or_insert_with(|| {
-            let [integers, scale, zero_point] = out.node(&from, ("", "DynamicQuantizeLinear"), vec![x], vec![]);
+            let [integers, scale, zero_point] = out.node(&from, "DynamicQuantizeLinear", vec![x], vec![]);
             QuantizedInput { integers, scale, zero_point }
         });
         let Int8Constants { integers, scales } = self.int8(name, layer, scales, self.limit);
         let inputs = vec![input, integers, zero_point];
-        let [product] = self.out.node(&node.name, ("", "MatMulInteger"), inputs, vec![]);
+        let [product] = self.out.node(&node.name, "MatMulInteger", inputs, vec![]);
         let product = self.out.cast(&node.name, product, FLOAT);
-        let [scales] = self.out.node(&node.name, ("", "Mul"), vec![scale, scales], vec![]);
+        let [scales] = self.out.node(&node.name, "Mul", vec![scale, scales], vec![]);
         node.inputs = vec![product, scales];
         node.op_type = "Mul";
         self.out.keep(node);
@@ -327,10 +327,10 @@ impl Quantize<'_> {
         let [_, width] = layer.full.rows();
         let Int8Constants { integers, scales } = self.int8(name, layer, scales, INT8);
         let axis = || vec![("axis", Attribute::Int(0))];
-        let [rows] = self.out.node(&node.name, ("", "Gather"), vec![integers, ids], axis());
+        let [rows] = self.out.node(&node.name, "Gather", vec![integers, ids], axis());
         let wide = self.out.cast(&node.name, rows, FLOAT);
-        let [scale] = self.out.node(&node.name, ("", "Gather"), vec![scales, ids], axis());
-        let [wide] = self.out.node(&node.name, ("", "Mul"), vec![wide, scale], vec![]);
+        let [scale] = self.out.node(&node.name, "Gather", vec![scales, ids], axis());
+        let [wide] = self.out.node(&node.name, "Mul", vec![wide, scale], vec![]);
         // Groups of numbers become one row again.
         let shape = Data::Int64 { dims: vec![3], values: vec![0, 0, width as i64] };
         let shape = self.out.constant(names::TABLE_SHAPE, Role::Constant, shape);
@@ -362,7 +362,7 @@ impl Quantize<'_> {
             }
             BlockLayout::Standard => {
                 let attributes = vec![("axis", Attribute::Int(0)), ("block_size", Attribute::Int(BLOCK as i64))];
-                let [weights] = self.out.node(name, ("", "DequantizeLinear"), inputs, attributes);
+                let [weights] = self.out.node(name, "DequantizeLinear", inputs, attributes);
                 node.inputs[1] = weights;
             }
         }

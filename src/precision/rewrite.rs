@@ -89,7 +89,7 @@ impl Rewrite {
     pub fn node<const N: usize>(
         &mut self,
         name: &str,
-        (domain, op_type): (&'static str, &'static str),
+        op_type: &'static str,
         inputs: Vec<Value>,
         attributes: Vec<(&'static str, Attribute)>,
     ) -> [Value; N] {
@@ -97,13 +97,13 @@ impl Rewrite {
         let outputs = std::array::from_fn(|i| {
             self.value(&if N == 1 { format!("{name}_output") } else { format!("{name}_output_{i}") })
         });
-        self.keep(Node { name, domain, op_type, inputs, outputs: outputs.to_vec(), attributes });
+        self.keep(Node { name, domain: "", op_type, inputs, outputs: outputs.to_vec(), attributes });
         outputs
     }
 
     /// `x` as another element type.
     pub fn cast(&mut self, name: &str, x: Value, to: i64) -> Value {
-        let [y] = self.node(name, ("", "Cast"), vec![x], vec![("to", Attribute::Int(to))]);
+        let [y] = self.node(name, "Cast", vec![x], vec![("to", Attribute::Int(to))]);
         y
     }
 
