@@ -143,3 +143,31 @@ pub fn batch_norm(s: &Scope, channels: usize, eps: f32) -> Result<Norm, Error> {
         eps,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Case, OPTIONS};
+    use super::*;
+
+    /// A sum of convolutions, BatchNorms and the identity; the stored outputs are those of the activation after it.
+    #[test]
+    fn branches_are_those_of_timm() {
+        for name in ["mobile_one", "mobile_one_stem"] {
+            let case = Case::read(name);
+            let (d_in, d_out, groups): (usize, usize, usize) =
+                (case.setting("d_in"), case.setting("d_out"), case.setting("groups"));
+            let (kernel, stride, eps) = (case.setting("kernel"), case.setting("stride"), case.setting("bn_eps"));
+            let shape = [d_out, d_in / groups, kernel, kernel];
+            case.check(OPTIONS, &|s| {
+                let x = case.input(s, "input");
+                let mut sum = conv_bn(&s.at("conv_kxk").at(0), shape, eps)?;
+                sum = sum.plus(conv_bn(&s.at("conv_scale"), [d_out, d_in / groups, 1, 1], eps)?);
+                if d_in == d_out {
+                    sum = sum.plus(Linear::Identity.normed(batch_norm(&s.at("identity"), d_out, eps)?));
+                }
+                let geometry = Geometry { stride: [stride; 2], ..Geometry::same(shape, groups) };
+                Ok(s.gelu(emit(&s.at("reparam_conv"), x, &sum, geometry)?))
+            });
+        }
+    }
+}

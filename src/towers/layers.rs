@@ -114,3 +114,22 @@ pub fn head(s: &Scope, x: Value, width: usize, embed_dim: usize, head: Option<He
     let bias = if head.bias { Some(s.param("bias", &[embed_dim])?) } else { None };
     Ok(affine(&s, x, &s.param("weight", &[embed_dim, width])?, bias))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Case, OPTIONS};
+    use super::*;
+
+    #[test]
+    fn a_block_is_that_of_open_clip_and_timm() {
+        for name in ["block_gelu", "block_quick_gelu", "block_gelu_tanh", "block_causal"] {
+            let case = Case::read(name);
+            let c = case.transformer();
+            case.check(OPTIONS, &|s| {
+                let x = case.input(s, "input");
+                let mask = case.setting::<bool>("causal").then(|| Mask::Causal(s.causal_mask(case.shape("input")[1])));
+                block(s, x, &Transformer { mask, ..c })
+            });
+        }
+    }
+}

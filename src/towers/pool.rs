@@ -122,13 +122,11 @@ pub fn map_head(s: &Scope, x: Value, c: &Transformer, heads: usize, mlp_dim: usi
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{OPTIONS, built};
+    use super::super::testing::{Case, OPTIONS, built, targets};
     use super::*;
     use crate::config::Act;
-    use crate::onnx::Target;
     use crate::onnx::composite::{Pooled, Texts};
     use crate::onnx::graph::{Dim, ElementType};
-    use crate::onnx::target::{MOBILE, ONNX_RUNTIME, QNN};
     use crate::onnx::testing::{assert_close, floats, ids, run};
     use crate::towers::scope::Options;
 
@@ -150,7 +148,7 @@ mod tests {
         build: &dyn Fn(&Scope) -> Result<Value, Error>,
         inputs: &[tract_onnx::prelude::Tensor],
     ) {
-        for target in [Target::default(), Target::new(&ONNX_RUNTIME), Target::new(&MOBILE), Target::new(&QNN)] {
+        for target in targets() {
             let result = |options: Options| {
                 let options = Options { batch: target.profile.static_batch.then_some(3), ..options };
                 run(&built(target, &options, build), inputs).remove(0)
@@ -198,5 +196,40 @@ mod tests {
         let off = Options { map_query: false, ..OPTIONS };
         let build = |s: &Scope| map_head(&s.at("attn_pool"), tokens(s), &BLOCKS, 2, 12);
         same(OPTIONS, off, &build, &[floats(&[3, 4, 8], 1)]);
+    }
+
+    #[test]
+    fn the_last_block_is_that_of_open_clip_at_the_pooled_position() {
+        let case = Case::read("last_block");
+        let position = Position::Fixed(case.setting("position"));
+        case.check(OPTIONS, &|s| last_block(s, case.input(s, "input"), position, &case.transformer()));
+
+        let case = Case::read("block_causal");
+        let positions = case.shape("input")[1];
+        for at in 0..positions {
+            case.check_against(&case.output_at(at), OPTIONS, &|s| {
+                let x = case.input(s, "input");
+                let mask = Some(Mask::Causal(s.causal_mask(positions)));
+                last_block(s, x, Position::Fixed(at), &Transformer { mask, ..case.transformer() })
+            });
+        }
+    }
+
+    #[test]
+    fn the_map_head_is_that_of_timm() {
+        let case = Case::read("map_head");
+        let (heads, mlp_dim) = (case.setting("map_heads"), case.setting("map_mlp_dim"));
+        // A head has its own number of heads and width of the MLP.
+        let c = Transformer {
+            width: case.setting("width"),
+            act: case.setting("act"),
+            norm_eps: case.setting("norm_eps"),
+            positions: Some(case.shape("input")[1]),
+            ..BLOCKS
+        };
+        for map_query in [true, false] {
+            let options = Options { map_query, ..OPTIONS };
+            case.check(options, &|s| map_head(s, case.input(s, "input"), &c, heads, mlp_dim));
+        }
     }
 }

@@ -84,3 +84,25 @@ pub fn conv_mlp(
     let fc2 = layer_scaled(&s.at(layer_scale), biased(&m.at("fc2"), shape)?, d)?;
     emit(&m.at("fc2"), x, &fc2, Geometry::same(shape, 1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Case, OPTIONS};
+    use super::*;
+
+    #[test]
+    fn a_block_is_that_of_timm() {
+        let case = Case::read("rep_mixer_block");
+        let c = RepMixer {
+            dim: case.setting("dim"),
+            mixer_kernel: case.setting("mixer_kernel"),
+            mlp_kernel: case.setting("mlp_kernel"),
+            mlp_dim: case.setting("mlp_dim"),
+            scale_branch: case.setting("scale_branch"),
+            act: case.setting("act"),
+            bn_eps: case.setting("bn_eps"),
+            reparameterized: false,
+        };
+        case.check(OPTIONS, &|s| rep_mixer_block(s, case.input(s, "input"), &c));
+    }
+}

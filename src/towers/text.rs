@@ -113,3 +113,47 @@ fn filled_up(s: &Scope, ids: Value, c: &TextCfg, ports: &Ports) -> Value {
     let padding = s.add(s.sub(first, first), pad);
     s.slice(s.concat(&[ids, padding], 1), s.ints(&[0]), s.ints(&[c.context_length as i64]), 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Case, OPTIONS};
+    use super::*;
+    use crate::config::{ClipText, Head, Transformer as Blocks};
+    use crate::towers::scope::Options;
+
+    /// Ports whose ids are the case's input.
+    pub const PORTS: Ports = Ports { tokens: "input", ..Ports::PLAIN };
+
+    /// The text tower of a case.
+    pub fn config(case: &Case) -> TextCfg {
+        let blocks = Blocks {
+            width: case.setting("width"),
+            layers: case.setting("layers"),
+            heads: case.setting("heads"),
+            mlp_dim: case.setting("mlp_dim"),
+            act: case.setting("act"),
+            norm_eps: case.setting("norm_eps"),
+        };
+        TextCfg {
+            context_length: case.setting("context_length"),
+            vocab_size: case.setting("vocab_size"),
+            tower: TextTower::Transformer(ClipText { blocks, causal: !case.setting::<bool>("no_causal_mask") }),
+            pool_type: case.setting("pool_type"),
+            head: Some(Head { bias: false }),
+            pad_id: 0,
+            sot_id: None,
+            eot_id: 31,
+            clean: None,
+        }
+    }
+
+    #[test]
+    fn a_tower_is_that_of_open_clip() {
+        let case = Case::read("text_embed_pool");
+        let (c, embed_dim) = (config(&case), case.setting("embed_dim"));
+        for (last_block, dynamic_text) in [(true, false), (false, false), (true, true), (false, true)] {
+            let options = Options { last_block, dynamic_text, ..OPTIONS };
+            case.check(options, &|s| Ok(tower(s, &c, embed_dim, &PORTS, Want::Pooled)?.pooled));
+        }
+    }
+}

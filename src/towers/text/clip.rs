@@ -20,3 +20,24 @@ pub fn encode(s: &Scope, text: &Text, c: &TextCfg, want: Want) -> Result<Encoded
     let pooled = position.take(&s.at("pool"), tokens, width);
     Ok(Encoded::with_tokens(pooled, tokens, transformer.positions, width))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{PORTS, config};
+    use super::*;
+    use crate::towers::testing::{Case, OPTIONS};
+
+    /// The embedding is the same where all positions are computed as well.
+    #[test]
+    fn both_wants_give_the_embedding_of_open_clip() {
+        let case = Case::read("text_embed_pool");
+        let (c, embed_dim) = (config(&case), case.setting("embed_dim"));
+        for want in [Want::Pooled, Want::Tokens] {
+            case.check(OPTIONS, &|s| {
+                let Encoded { tokens, pooled } = encode(s, &Text::input(s, &c, &PORTS), &c, want)?;
+                assert_eq!(tokens.is_some(), want == Want::Tokens);
+                layers::head(s, pooled, c.blocks().width, embed_dim, c.head)
+            });
+        }
+    }
+}

@@ -258,3 +258,102 @@ fn squeeze_excite(s: &Scope, x: Value, d: usize, width: usize, order: usize) -> 
     let y = emit_interleaved(&fc2, s.relu(y), &biased(&fc2, shape)?, Geometry::same(shape, 1), [1, order])?;
     Ok(s.mul(x, s.sigmoid(y)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{SqueezeExcite, Stage};
+    use crate::towers::scope::Options;
+    use crate::towers::testing::{Case, OPTIONS};
+
+    /// A tower with the settings of a case, and stages of these widths.
+    fn config(case: &Case, widths: &[usize]) -> FastVit {
+        let stage = |&width: &usize| Stage {
+            layers: 1,
+            width,
+            mlp_ratio: 1.0,
+            mixer: TokenMixer::Attention,
+            pos_emb: false,
+            se_downsample: true,
+        };
+        let se = |channels: usize| SqueezeExcite {
+            ratio: case.setting::<Option<usize>>("se").unwrap_or(channels) as f64 / channels as f64,
+            divisor: 1,
+        };
+        let widest = widths.last().copied().unwrap_or(1);
+        FastVit {
+            image_size: [32; 2],
+            act: case.setting("act"),
+            stages: widths.iter().map(stage).collect(),
+            stem_scale_branch: true,
+            attn_norm: case.setting::<Option<AttnNorm>>("attn_norm").unwrap_or(AttnNorm::BatchNorm),
+            norm_eps: case.setting::<Option<f32>>("norm_eps").unwrap_or(1e-5),
+            head_dim: case.setting::<Option<usize>>("head_dim").unwrap_or(1),
+            se_downsample: se(widest),
+            se_final: se(widest),
+            final_expansion: 1,
+            bn_eps: case.setting("bn_eps"),
+            reparameterized: false,
+            head: None,
+        }
+    }
+
+    #[test]
+    fn a_mobile_one_block_is_that_of_timm() {
+        for (name, read_next) in [
+            ("mobile_one", true),
+            ("mobile_one", false),
+            ("mobile_one_stem", true),
+            ("mobile_one_final", true),
+            ("mobile_one_final", false),
+        ] {
+            let case = Case::read(name);
+            let block = MobileOne {
+                d_in: case.setting("d_in"),
+                d_out: case.setting("d_out"),
+                kernel: case.setting("kernel"),
+                stride: case.setting("stride"),
+                groups: case.setting("groups"),
+                scale_branch: case.setting("scale_branch"),
+                se: case.setting("se"),
+                read_next,
+                rescale: None,
+            };
+            case.check(OPTIONS, &|s| {
+                let (y, order) = mobile_one(s, (case.input(s, "input"), 1), &block, &config(&case, &[]))?;
+                let depthwise = block.groups == block.d_in && read_next && s.options().fold;
+                assert_eq!(order, if depthwise { block.d_out / block.d_in } else { 1 });
+                // What reads it has its weights in that order; here the channels are put back.
+                let runs = block.d_out / order;
+                let back: Vec<i64> = (0..block.d_out).map(|c| (c % order * runs + c / order) as i64).collect();
+                Ok(s.gather(y, s.ints(&back), 1))
+            });
+        }
+    }
+
+    #[test]
+    fn squeeze_and_excite_is_that_of_timm() {
+        let case = Case::read("squeeze_excite");
+        let [dim, width] = ["dim", "se"].map(|field| case.setting(field));
+        case.check(OPTIONS, &|s| squeeze_excite(s, case.input(s, "input"), dim, width, 1));
+    }
+
+    #[test]
+    fn an_attention_block_is_that_of_timm() {
+        let case = Case::read("attention_block");
+        let [dim, mlp_dim] = ["dim", "mlp_dim"].map(|field| case.setting(field));
+        let &[_, _, height, width] = case.shape("input") else { panic!("[B, D, H, W]") };
+        let c = config(&case, &[dim]);
+        case.check(OPTIONS, &|s| attention_block(s, case.input(s, "input"), &c, dim, mlp_dim, [height, width]));
+    }
+
+    #[test]
+    fn a_downsampling_is_that_of_timm() {
+        let case = Case::read("downsample");
+        let c = config(&case, &[case.setting("d_in"), case.setting("d_out")]);
+        for plain_depthwise in [true, false] {
+            let options = Options { plain_depthwise, ..OPTIONS };
+            case.check(options, &|s| downsample(s, case.input(s, "input"), &c, 1));
+        }
+    }
+}

@@ -74,3 +74,32 @@ fn axis_weights(s: &Scope, at: Value, mask: Value, grid: usize) -> Value {
     let weight = s.at_least(s.sub(one, s.div(distance, reach)), 0.0, 2);
     s.div(weight, s.reduce_sum(weight, &[2], true))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Act, PatchEmbed, PatchWeight, Transformer};
+    use crate::towers::testing::{Case, OPTIONS};
+
+    /// Grids larger and smaller than the stored one, and padding, which gets the position of the first patch.
+    #[test]
+    fn positions_are_those_of_torch_interpolate() {
+        let case = Case::read("naflex_positions");
+        let width = case.setting("width");
+        // Only the grid and the width are read here.
+        let c = NaflexVit {
+            grid: case.setting("pos_grid"),
+            patches: PatchEmbed { size: 1, weight: PatchWeight::Linear, bias: true },
+            pre_norm: false,
+            blocks: Transformer { width, layers: 1, heads: 1, mlp_dim: 1, act: Act::GeluTanh, norm_eps: 1e-6 },
+            final_norm: true,
+            map_heads: 1,
+            map_mlp_dim: 1,
+            head: None,
+        };
+        case.check(OPTIONS, &|s| {
+            let [mask, y, x] = ["patch_mask", "patch_y", "patch_x"].map(|name| case.input(s, name));
+            pos_embed(&s.at("pos_embed"), s, &c, s.cast_float(mask), y, x)
+        });
+    }
+}

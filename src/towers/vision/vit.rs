@@ -14,11 +14,16 @@ use crate::towers::{Encoded, Tokens, Want};
 
 /// Pixels → embedding `[B, embed_dim]`.
 pub fn tower(s: &Scope, model: &ModelConfig, c: &Vit, ports: &Ports, want: Want) -> Result<Encoded, Error> {
-    let ([rows, columns], width) = (c.grid(), c.encoder.blocks.width);
-    let patches = rows * columns;
-
     let padded = matches!(&c.stem, Stem::Convs(stem) if stem.convs.first().is_some_and(|conv| conv.padding > 0));
     let image = Image::input(s, c.image_size, model, ports, padded); // [B, 3, H, W]
+    let (x, positions) = embed(s, image, c)?; // [B, N, D] or [B, 1 + N, D]
+    encode(s, x, &c.encoder, model, Some(positions), None, want)
+}
+
+/// Patches and the class token, where there is one, with their positions added; and how many positions there are.
+fn embed(s: &Scope, image: Image, c: &Vit) -> Result<(Value, usize), Error> {
+    let ([rows, columns], width) = (c.grid(), c.encoder.blocks.width);
+    let patches = rows * columns;
     let x = match &c.stem {
         Stem::Convs(stem) => conv_stem(&s.at("patch_embed").at("backbone"), image, stem)?,
         Stem::Patches(patches) => patch_embed(&s.at("patch_embed").at("proj"), image, patches, width)?,
@@ -29,16 +34,14 @@ pub fn tower(s: &Scope, model: &ModelConfig, c: &Vit, ports: &Ports, want: Want)
     let positioned = c.class_token == ClassToken::Positioned;
     let positions = s.param("pos_embed", &[1, usize::from(positioned) + patches, width])?;
     if !c.class_token.is_some() {
-        let x = s.add(x, s.initializer("pos_embed", Role::Position, positions));
-        return encode(s, x, &c.encoder, model, Some(patches), None, want);
+        return Ok((s.add(x, s.initializer("pos_embed", Role::Position, positions)), patches));
     }
     let mut token = s.param("cls_token", &[1, 1, width])?.to_f32()?;
     let mut positions = positions.to_f32()?;
     if positioned {
         token.iter_mut().zip(positions.drain(..width)).for_each(|(token, position)| *token += position);
     }
-    let x = s.prepend_token(x, token, positions); // [B, 1 + N, D]
-    encode(s, x, &c.encoder, model, Some(patches + 1), None, want)
+    Ok((s.prepend_token(x, token, positions), patches + 1)) // [B, 1 + N, D]
 }
 
 /// Embedded patches → blocks → pooling → projection: all that comes after positions. `mask` is of the blocks and of
@@ -115,4 +118,56 @@ fn conv_stem(s: &Scope, image: Image, c: &ConvStem) -> Result<Value, Error> {
         d_in = d_out;
     }
     Ok(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Act, PatchWeight, Transformer as Blocks};
+    use crate::towers::testing::{Case, OPTIONS};
+
+    fn image(case: &Case, s: &Scope) -> Image {
+        Image { value: case.input(s, "input"), rescale: None }
+    }
+
+    #[test]
+    fn a_convolution_stem_is_that_of_timm() {
+        let case = Case::read("conv_stem");
+        let [channels, kernels, strides, paddings] =
+            ["channels", "kernels", "strides", "paddings"].map(|field| case.setting::<Vec<usize>>(field));
+        let conv = |at: usize| StemConv {
+            channels: channels[at],
+            kernel: kernels[at],
+            stride: strides[at],
+            padding: paddings[at],
+        };
+        let c = ConvStem {
+            convs: (0..channels.len()).map(conv).collect(),
+            act: case.setting("act"),
+            bn_eps: case.setting("bn_eps"),
+            bias: case.setting("patch_bias"),
+        };
+        case.check(OPTIONS, &|s| conv_stem(s, image(&case, s), &c));
+    }
+
+    #[test]
+    fn patches_and_positions_are_those_of_timm() {
+        let case = Case::read("patch_embed");
+        let [size, width] = ["patch_size", "width"].map(|field| case.setting(field));
+        let stem = PatchEmbed { size, weight: PatchWeight::Conv, bias: case.setting("patch_bias") };
+        assert!(case.setting::<bool>("class_token") && case.setting::<bool>("pos_embed_class"));
+        // Of the encoder, only the width is read here.
+        let blocks = Blocks { width, layers: 1, heads: 1, mlp_dim: 1, act: Act::Gelu, norm_eps: 1e-6 };
+        let c = Vit {
+            image_size: case.setting("image_size"),
+            stem: Stem::Patches(stem),
+            class_token: ClassToken::Positioned,
+            encoder: Encoder { pre_norm: false, blocks, final_norm: true, pool: Pool::Token, head: None },
+        };
+        case.check(OPTIONS, &|s| {
+            let (x, positions) = embed(s, image(&case, s), &c)?;
+            assert_eq!(positions, case.shape("output")[1]);
+            Ok(x)
+        });
+    }
 }
