@@ -1,6 +1,6 @@
 //! A checkpoint file: names, shapes and tensors on demand, in whatever container it comes.
 //!
-//! The container is told from the first bytes, never from the file name. Files are mapped, and
+//! The container is detected from the first bytes, never from the file name. Files are mapped, and
 //! tensors are views into the mapping, so opening costs the directory alone. This floor knows
 //! nothing of models: it would open a ResNet as happily.
 
@@ -29,7 +29,9 @@ pub mod write;
 /// Containers read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// NumPy archive, as big_vision publishes its weights.
     Npz,
+    /// One safetensors file, or the shards that an index lists.
     Safetensors,
     /// PyTorch's zip container, or a TorchScript archive.
     Torch,
@@ -51,42 +53,103 @@ impl std::fmt::Display for Format {
 /// What can be wrong with the file itself. The caller adds the path.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The operating system could not open or read the file.
     #[error("cannot be read: {0}")]
     Io(#[from] std::io::Error),
+    /// A file of no bytes.
     #[error("is empty")]
     Empty,
+    /// A directory without a checkpoint under a known file name.
     #[error("is a directory with none of {expected} in it; name the checkpoint file in it")]
-    Directory { expected: String },
+    Directory {
+        /// File names that are looked for.
+        expected: String,
+    },
+    /// JSON that is not the index of a sharded checkpoint.
     #[error("is JSON, but no index of a sharded checkpoint: {reason}")]
-    Index { reason: String },
+    Index {
+        /// What is wrong, in words.
+        reason: String,
+    },
+    /// The index assigns a tensor to a shard that does not store it.
     #[error("names shard `{shard}` for tensor `{tensor}`, which is not in it; get index and shards again, together")]
-    Misplaced { shard: String, tensor: String },
+    Misplaced {
+        /// File name of the shard.
+        shard: String,
+        /// Name of the tensor in the index.
+        tensor: String,
+    },
+    /// A shard of a sharded checkpoint could not be read.
     #[error("names shard `{shard}`, which {source}")]
-    Shard { shard: String, source: Box<Error> },
+    Shard {
+        /// File name of the shard.
+        shard: String,
+        /// The error of reading the shard.
+        source: Box<Error>,
+    },
+    /// The text that Git LFS leaves in place of a file that was not downloaded.
     #[error("is a Git LFS pointer, not the checkpoint; run `git lfs pull`, or download the file itself")]
     LfsPointer,
+    /// A web page saved under the checkpoint's name.
     #[error("is an HTML page, not a checkpoint; the download did not give the file itself")]
     Html,
+    /// A pickle that is damaged, or uses what is not supported.
     #[error("is a PyTorch file that cannot be read: {reason}")]
-    Pickle { reason: String },
+    Pickle {
+        /// What is wrong, in words.
+        reason: String,
+    },
+    /// None of the supported containers.
     #[error(
         "is neither .npz nor .pt (zip) nor .safetensors: it starts with {found}; expected a zip archive, a safetensors header, a PyTorch pickle or the index of a sharded checkpoint"
     )]
-    Unknown { found: String },
+    Unknown {
+        /// First bytes of the file.
+        found: String,
+    },
+    /// A zip container that is truncated or damaged.
     #[error(
         "is not a whole zip archive ({reason}); expected an .npz or a PyTorch file. It may be truncated: compare its size with the published one"
     )]
-    Zip { reason: String },
+    Zip {
+        /// What is wrong, in words.
+        reason: String,
+    },
+    /// A safetensors container that is truncated or damaged.
     #[error("is not a whole safetensors file ({reason}). It may be truncated: compare its size with the published one")]
-    Safetensors { reason: String },
+    Safetensors {
+        /// What is wrong, in words.
+        reason: String,
+    },
+    /// A tensor of the container that cannot be read.
     #[error("tensor `{name}`: {reason}")]
-    Member { name: String, reason: String },
+    Member {
+        /// Name of the tensor.
+        name: String,
+        /// What is wrong, in words.
+        reason: String,
+    },
+    /// Two tensors of the same name.
     #[error("tensor `{name}` is stored twice; expected each name once")]
-    Duplicate { name: String },
+    Duplicate {
+        /// Name of the tensor.
+        name: String,
+    },
+    /// A zip directory with repeated names.
     #[error("lists {listed} members under {names} names; expected each name once")]
-    DuplicateMember { listed: usize, names: usize },
+    DuplicateMember {
+        /// Number of entries in the zip directory.
+        listed: usize,
+        /// Number of distinct names.
+        names: usize,
+    },
+    /// The CRC-32 of a zip member differs from the one stored.
     #[error("member `{name}` does not match its checksum; the file is damaged, get it again")]
-    Checksum { name: String },
+    Checksum {
+        /// Name of the member in the zip archive.
+        name: String,
+    },
+    /// The values of a tensor could not be read or converted.
     #[error(transparent)]
     Tensor(#[from] tensor::Error),
 }
@@ -232,6 +295,7 @@ impl Checkpoint {
         }
     }
 
+    /// Path that the checkpoint was opened from.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -241,6 +305,7 @@ impl Checkpoint {
         self.path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
     }
 
+    /// Container format, detected from the first bytes.
     pub fn format(&self) -> Format {
         self.contents.format
     }
@@ -250,7 +315,7 @@ impl Checkpoint {
         self.files.iter().map(|file| file.len() as u64).sum()
     }
 
-    /// A file that lies beside this one, such as a configuration; None when there is none.
+    /// A file in the same folder, such as a configuration; None when there is none.
     ///
     /// # Errors
     /// When it is there and cannot be read.

@@ -13,6 +13,7 @@ use clip_onnx::verify::report::Verdict;
 
 mod args;
 mod embedding;
+mod labels;
 mod manual;
 mod parse;
 mod progress;

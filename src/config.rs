@@ -47,28 +47,86 @@ pub use vision::*;
 /// What can be wrong with a configuration file.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The operating system could not open or read the file.
     #[error("{path} cannot be read: {source}")]
-    Read { path: String, source: std::io::Error },
+    Read {
+        /// Path of the file.
+        path: String,
+        /// What the operating system reported.
+        source: std::io::Error,
+    },
+    /// Not JSON, or JSON of another structure than a model configuration.
     #[error("{path} is not a model configuration: {field}: {source}")]
-    Parse { path: String, field: String, source: serde_json::Error },
+    Parse {
+        /// Path of the file.
+        path: String,
+        /// Path of the field that could not be parsed, such as `vision_cfg.width`.
+        field: String,
+        /// What the JSON parser reported.
+        source: serde_json::Error,
+    },
+    /// A field is out of range, or contradicts another one.
     #[error("{path}: {problem}")]
-    Check { path: String, problem: Problem },
+    Check {
+        /// Path of the file.
+        path: String,
+        /// Which field it is, and which values it may have.
+        problem: Problem,
+    },
+    /// A transformers `config.json` of a model that is not supported.
     #[error("{path} is a transformers configuration that cannot be followed: {problem}")]
-    Transformers { path: String, problem: Problem },
+    Transformers {
+        /// Path of the file.
+        path: String,
+        /// Which field it is, and which values it may have.
+        problem: Problem,
+    },
+    /// An `open_clip_config.json` of a model that is not supported.
     #[error("{path} is an open_clip configuration that cannot be followed: {problem}")]
-    OpenClip { path: String, problem: Problem },
+    OpenClip {
+        /// Path of the file.
+        path: String,
+        /// Which field it is, and which values it may have.
+        problem: Problem,
+    },
+    /// Preprocessing of images that is not supported.
     #[error(
         "{path} makes pixels in a way that cannot be followed: {problem}. Correct the file, or give the whole configuration with --config"
     )]
-    Pixels { path: String, problem: Problem },
+    Pixels {
+        /// Path of the file.
+        path: String,
+        /// Which field it is, and which values it may have.
+        problem: Problem,
+    },
+    /// A tokenizer setting that is not supported.
     #[error(
         "{path} makes rows of token ids in a way that cannot be followed: {problem}. Correct the file, or remove it"
     )]
-    Tokens { path: String, problem: Problem },
+    Tokens {
+        /// Path of the file.
+        path: String,
+        /// Which field it is, and which values it may have.
+        problem: Problem,
+    },
+    /// No built-in model has this name.
     #[error("no model is named `{name}`; {hint}")]
-    Unknown { name: String, hint: String },
+    Unknown {
+        /// The name that was asked for.
+        name: String,
+        /// Similar names, or where to find all of them.
+        hint: String,
+    },
+    /// The model has no configuration for this dialect.
     #[error("model `{model}` has no `{dialect}` dialect; it has {known}")]
-    NoDialect { model: String, dialect: Dialect, known: String },
+    NoDialect {
+        /// Name of the model.
+        model: String,
+        /// The dialect that was asked for.
+        dialect: Dialect,
+        /// Dialects of the model, separated by commas.
+        known: String,
+    },
 }
 
 /// One model: both towers, what the checkpoint carries besides them, and how its pixels are made.
@@ -79,6 +137,7 @@ pub enum Error {
 pub struct Model<V = VisionCfg, T = TextCfg> {
     /// open_clip's name where it has one.
     pub model: String,
+    /// Lineage of the weights.
     pub family: Family,
     /// How the published file names its tensors.
     pub naming: Naming,
@@ -92,8 +151,11 @@ pub struct Model<V = VisionCfg, T = TextCfg> {
     pub logit_scale_max: Option<f32>,
     /// Whether the checkpoint has one.
     pub logit_bias: bool,
+    /// Image tower.
     pub vision_cfg: V,
+    /// Text tower.
     pub text_cfg: T,
+    /// Preprocessing of images.
     pub preprocess_cfg: PreprocessCfg,
     /// What other dialects change, as a patch over the fields above.
     #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
@@ -121,10 +183,15 @@ impl Deref for ModelConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
+    /// Google's SigLIP. Zhai et al. 2023.
     Siglip,
+    /// Google's SigLIP 2, NaFlex included. Tschannen et al. 2025.
     Siglip2,
+    /// OpenAI's CLIP, and models of its architecture. Radford et al. 2021.
     Clip,
+    /// Apple's MobileCLIP. Vasu et al. 2024.
     Mobileclip,
+    /// Apple's MobileCLIP2. Faghri et al. 2025.
     Mobileclip2,
 }
 
@@ -243,7 +310,7 @@ impl ModelConfig {
     }
 
     /// The same model for images of `size` pixels, height and width; NaFlex becomes a ViT of that size. The position
-    /// table has to be resampled alike.
+    /// table has to be resampled to the same grid.
     ///
     /// # Errors
     /// A size the tower cannot be made for.

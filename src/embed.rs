@@ -44,26 +44,60 @@ use folder::Folder;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The folder has no `manifest.json` of an export, or one that cannot be used.
     #[error("{path} is no folder that an export wrote: {reason}")]
-    Folder { path: String, reason: String },
+    Folder {
+        /// Path of the file.
+        path: String,
+        /// What is wrong, in words.
+        reason: String,
+    },
+    /// The folder has no tower for this modality and precision.
     #[error("{path} has no {modality} tower in {precision}; its manifest.json lists {found}")]
-    NoTower { path: String, modality: Modality, precision: Precision, found: String },
+    NoTower {
+        /// Path of the file.
+        path: String,
+        /// Modality that was asked for.
+        modality: Modality,
+        /// Precision that was asked for.
+        precision: Precision,
+        /// Towers of the folder.
+        found: String,
+    },
+    /// Texts cannot be embedded: the folder holds a zero-shot classifier.
     #[error("{path} is a classifier, without a text tower: its labels are inside")]
-    Classifier { path: String },
+    Classifier {
+        /// Path of the file.
+        path: String,
+    },
+    /// Labels were asked for, and the folder holds no zero-shot classifier.
     #[error("{path} has no labels inside")]
-    NoLabels { path: String },
+    NoLabels {
+        /// Path of the file.
+        path: String,
+    },
+    /// The model's configuration in `manifest.json` cannot be used.
     #[error(transparent)]
     Config(Box<config::Error>),
+    /// The tokenizer cannot be loaded, or failed on a text.
     #[error(transparent)]
     Tokenizer(#[from] tokenize::Error),
+    /// An image cannot be decoded or preprocessed.
     #[error(transparent)]
     Pixels(#[from] pixels::Error),
+    /// No engine could load or run a tower.
     #[error(transparent)]
     Engine(Box<engine::Error>),
+    /// An embedding with NaN or infinite values; holds the image's path, or the text.
     #[error("`{0}` has an embedding that is no number")]
     NotFinite(String),
+    /// Every item failed.
     #[error("none of the {count} could be embedded; nothing is written")]
-    NoneEmbedded { count: usize },
+    NoneEmbedded {
+        /// Number of items.
+        count: usize,
+    },
+    /// The file of embeddings cannot be written.
     #[error(transparent)]
     Store(#[from] store::Error),
 }
@@ -109,6 +143,7 @@ pub struct Options {
     pub precision: Option<Precision>,
     /// The model's `tokenizer.json`, where its vocabulary is not built in and the folder has none.
     pub tokenizer: Option<PathBuf>,
+    /// Engine that runs the towers.
     pub engine: Arc<dyn Engine>,
     /// Threads of one run; as many as the engine sees fit where None.
     pub threads: Option<usize>,

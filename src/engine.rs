@@ -63,11 +63,14 @@ pub trait Session: Send + Sync {
 /// An engine of this crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EngineKind {
+    /// tract, compiled into the program (feature `tract`).
     Tract,
+    /// ONNX Runtime, whose library is loaded at run time (feature `onnxruntime`).
     OnnxRuntime,
 }
 
 impl EngineKind {
+    /// All engines, whether or not this build has them.
     pub const ALL: [EngineKind; 2] = [EngineKind::Tract, EngineKind::OnnxRuntime];
 
     /// What flags call it.
@@ -87,9 +90,11 @@ impl EngineKind {
 /// What an engine was doing when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// Read and parse the file.
     Load,
     /// Optimise for the shapes of a batch.
     Optimize,
+    /// Compute outputs from inputs.
     Run,
 }
 
@@ -107,30 +112,57 @@ impl fmt::Display for Step {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The file is not a readable ONNX model.
     #[error(transparent)]
     Onnx(#[from] crate::onnx::read::Error),
     /// The file is no tower, or its inputs do not take what it is fed.
     #[error("{path} is no tower this tool can feed: {reason}")]
-    Unfit { path: String, reason: String },
+    Unfit {
+        /// Path of the ONNX file.
+        path: String,
+        /// Which input or output does not fit, in words.
+        reason: String,
+    },
+    /// The engine refused the file, or failed on it.
     #[error("{engine} could not {step} {path}: {reason}{}", if *.others { OTHERS } else { "" })]
     Failed {
+        /// Name of the engine.
         engine: String,
+        /// Path of the ONNX file.
         path: String,
+        /// What the engine was doing.
         step: Step,
+        /// What the engine reported.
         reason: String,
         /// Whether there is an engine that was not asked, and may run the file.
         others: bool,
     },
+    /// The shared library cannot be loaded as ONNX Runtime.
     #[error("{path} is no ONNX Runtime library: {reason}")]
-    Library { path: String, reason: String },
+    Library {
+        /// Path of the file.
+        path: String,
+        /// What is wrong, in words.
+        reason: String,
+    },
+    /// No path to ONNX Runtime's shared library was given or found.
     #[error("ONNX Runtime's library is not known")]
     NoLibrary,
+    /// A path to ONNX Runtime's library was given, and ONNX Runtime is not among the engines.
     #[error("{path} is ONNX Runtime's library, which no engine asked for needs")]
-    IdleLibrary { path: String },
+    IdleLibrary {
+        /// Path of the file.
+        path: String,
+    },
+    /// The list of engines is empty.
     #[error("there is no engine to run anything with")]
     NoEngines,
+    /// The engine's feature was off when the crate was compiled.
     #[error("{} is not part of this build", .kind.name())]
-    NotBuilt { kind: EngineKind },
+    NotBuilt {
+        /// The engine that was asked for.
+        kind: EngineKind,
+    },
 }
 
 /// Said where tract alone was asked.

@@ -63,3 +63,8 @@ pub fn mapped(file: &File) -> Result<Bytes> {
 pub fn hex(digest: &[u8]) -> String {
     digest.iter().map(|b| format!("{b:02x}")).collect()
 }
+
+/// The last part of a path; empty where there is none.
+pub fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}

@@ -25,11 +25,12 @@ pub enum Layout {
     ImmichUint8,
     /// Jina's clip-as-service.
     ClipAsService,
-    /// A repository that open_clip loads, with the weights under its names, and the towers beside them.
+    /// A repository that open_clip loads, with the weights under its names, and the ONNX towers in `onnx/`.
     OpenClip,
 }
 
 impl Layout {
+    /// Every layout.
     pub const ALL: [Layout; 6] =
         [Layout::Plain, Layout::Hf, Layout::Immich, Layout::ImmichUint8, Layout::ClipAsService, Layout::OpenClip];
 
@@ -61,6 +62,7 @@ impl Layout {
         }
     }
 
+    /// Names, element types and axis order of the inputs and outputs that the layout's runtime expects of this family.
     pub fn ports(self, family: Family) -> Ports {
         match self {
             Layout::Plain | Layout::OpenClip => Ports::PLAIN,

@@ -34,6 +34,8 @@
 //! Without features the crate exports, and cannot run what it wrote: an [`Export`] is then to be
 //! [`unverified`](Export::unverified).
 
+#![deny(missing_docs)]
+
 #[cfg(target_endian = "big")]
 compile_error!("weights are little-endian in every format read and written, and are moved without swapping");
 

@@ -4,7 +4,9 @@
 
 pub mod builder;
 pub mod composite;
+mod composite_ops;
 pub(crate) mod encode;
+mod error;
 pub mod graph;
 pub mod legalize;
 pub mod ops;
@@ -17,7 +19,8 @@ pub mod testing;
 pub mod write;
 
 pub use builder::Graph;
-pub use composite::{CompositeOps, HeadRows, Heads, Mask};
+pub use composite::{HeadRows, Heads, Mask};
+pub use composite_ops::CompositeOps;
 pub use graph::{Dim, Value};
 pub use ops::{ConvAttributes, Ops};
 pub use target::Target;

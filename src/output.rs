@@ -56,6 +56,12 @@ pub const REPORT: &str = "report.json";
 /// The same, drawn.
 pub const PAGE: &str = "report.html";
 
+/// JSON with indents and a line break at its end.
+pub fn pretty(value: &impl serde::Serialize) -> String {
+    // Structs of the crate, with string keys: this cannot fail.
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}
+
 /// A folder in the making, beside its final place; dropped, it disappears.
 ///
 /// An empty folder that is there already may be a mount point, which cannot be renamed: then the

@@ -1,8 +1,8 @@
-//! The commands as library calls, each a straight line. The one place that knows the order of things, and where a problem
+//! The commands as library calls, each a straight line. The only module that knows the order of things, and where a problem
 //! gets its file's name.
 //!
 //! An [`Export`] says what is asked for. Once the model is known it is resolved to a recipe, in which nothing
-//! contradicts ([`resolve`]); no step after that looks at the request.
+//! contradicts (`resolve`); no step after that looks at the request.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -23,7 +23,9 @@ mod digest;
 mod export;
 mod graphs;
 mod inspect;
+mod labels;
 mod manifest;
+mod metadata;
 mod model;
 mod proof;
 mod quantize;
@@ -42,6 +44,7 @@ pub use crate::setting::Setting;
 pub use convert::{Convert, Converted, convert};
 pub use export::{Exported, export};
 pub use inspect::{CheckpointReport, Folding, Inspected, OnnxReport, inspect};
+pub use labels::{Template, ZeroShot};
 pub use quantize::PrecisionReport;
 pub use request::{
     Artifacts, Export, ExtraOutputs, GraphOptions, LayoutOptions, ModelChoice, Output, PrecisionOptions, ProofOptions,
@@ -50,52 +53,127 @@ pub use request::{
 pub use resolve::Given;
 pub use select::{Difference, Found, Selected};
 pub use surroundings::Origin;
-pub use zero_shot::{Template, ZeroShot};
 
 /// Everything that can keep a command from being carried out. Settings are named in backticks by their fields
 /// ([`Setting`]); [`Error::remedy`] says what would help.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The checkpoint cannot be read.
     #[error("{path}")]
-    Checkpoint { path: String, source: checkpoint::Error },
+    Checkpoint {
+        /// Path of the file.
+        path: String,
+        /// What is wrong with the file.
+        source: checkpoint::Error,
+    },
+    /// The checkpoint's tensors are not those of the model.
     #[error("{path}")]
-    Params { path: String, source: Box<params::Error>, hint: String },
+    Params {
+        /// Path of the file.
+        path: String,
+        /// Which tensors, and how they differ.
+        source: Box<params::Error>,
+        /// What the choice of the model rests on, in parentheses; empty where that cannot be the cause.
+        hint: String,
+    },
+    /// The values of a tensor could not be read or converted.
     #[error("{path}")]
-    Tensor { path: String, source: tensor::Error },
+    Tensor {
+        /// Path of the file.
+        path: String,
+        /// What is wrong with the tensor.
+        source: tensor::Error,
+    },
+    /// A configuration cannot be read or used.
     #[error(transparent)]
     Config(#[from] config::Error),
+    /// The image tower cannot be made for the image size asked for.
     #[error("{} for {model}: {problem}", Setting::ImageSize)]
-    ImageSize { model: String, problem: Problem },
+    ImageSize {
+        /// Name of the model.
+        model: String,
+        /// What is wrong with the size.
+        problem: Problem,
+    },
+    /// An ONNX file could not be written.
     #[error(transparent)]
     Write(#[from] onnx::write::Error),
+    /// The output folder cannot be used.
     #[error(transparent)]
     Output(#[from] output::Error),
+    /// The tokenizer cannot be loaded, or failed on a label.
     #[error(transparent)]
     Tokenizer(#[from] crate::tokenize::Error),
+    /// What was written could not be verified.
     #[error(transparent)]
     Verify(#[from] verify::Error),
+    /// No engine could load or run a file.
     #[error(transparent)]
     Engine(#[from] engine::Error),
+    /// Two settings contradict each other.
     #[error("{a} and {b} do not go together: {reason}")]
-    Conflict { a: Given, b: Given, reason: Cow<'static, str>, instead: Option<resolve::Instead> },
+    Conflict {
+        /// One of the settings.
+        a: Given,
+        /// The other one.
+        b: Given,
+        /// Why both cannot hold.
+        reason: Cow<'static, str>,
+        /// Setting that makes it possible, where there is one.
+        instead: Option<resolve::Instead>,
+    },
+    /// A list or number that may not be empty or zero.
     #[error("{setting} holds nothing that can be used; expected {expected}")]
-    Empty { setting: Setting, expected: &'static str },
+    Empty {
+        /// The setting.
+        setting: Setting,
+        /// What it has to hold.
+        expected: &'static str,
+    },
+    /// A template without `{}`.
     #[error("the template `{text}` has no {{}} for the label")]
-    Template { text: String },
+    Template {
+        /// The template.
+        text: String,
+    },
+    /// A zero-shot classifier of no labels.
     #[error("there are no labels")]
     NoLabels,
+    /// A zero-shot classifier of no templates.
     #[error("there are no templates to put around labels")]
     NoTemplates,
+    /// No built-in model has the checkpoint's names and shapes.
     #[error("{path}: no known model has these shapes; {closest}")]
-    NoFit { path: String, closest: String },
+    NoFit {
+        /// Path of the file.
+        path: String,
+        /// The model that differs least, and in what.
+        closest: String,
+    },
+    /// Several built-in models have the checkpoint's names and shapes, and compute different embeddings.
     #[error("{path}: {count} known models have these names and shapes: {names}")]
-    Ambiguous { path: String, count: usize, names: String },
+    Ambiguous {
+        /// Path of the file.
+        path: String,
+        /// Number of these models.
+        count: usize,
+        /// Their names, separated by commas.
+        names: String,
+    },
+    /// A checkpoint of an architecture that is not supported.
     #[error("{path}: {what}")]
-    Unsupported { path: String, what: String, way_out: String },
+    Unsupported {
+        /// Path of the file.
+        path: String,
+        /// What is not supported, in words.
+        what: String,
+        /// What can be done instead; empty where nothing can.
+        way_out: String,
+    },
 }
 
-/// Told of the work as it goes; all methods may do nothing.
+/// Receives the progress of the work; all methods may do nothing.
 pub trait Progress: Sync {
     /// Something begins; `bytes` is how much there is of it, where that is known.
     fn start(&self, what: &str, bytes: Option<u64>);

@@ -49,7 +49,7 @@ pub struct Ports {
     pub int32: bool,
     /// An input of texts that may be left out and that nothing reads, for runtimes that feed one.
     pub mask: Option<&'static str>,
-    /// Every place of the last block as `last_hidden_state`, as transformers has it: normed, but for CLIP's
+    /// Every position of the last block as `last_hidden_state`, as transformers has it: normed, but for CLIP's
     /// images.
     pub hidden: bool,
     /// Of an image every patch, normed, as `patch_tokens`.

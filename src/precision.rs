@@ -99,7 +99,9 @@ impl Options {
 
 /// A graph in another precision, and what became of its layers.
 pub struct Rewritten {
+    /// The graph, with its weights converted.
     pub graph: Parts,
+    /// Each layer with weights: its precision, and the loss where it was measured.
     pub layers: Vec<LayerReport>,
     clamped: Vec<Clamped>,
 }

@@ -6,41 +6,77 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Setting {
+    /// Path of the checkpoint.
     Checkpoint,
+    /// Name of a built-in model.
     Model,
+    /// Configuration file of the model.
     Config,
+    /// Library whose numbers are followed.
     Dialect,
+    /// Height and width of images, in pixels.
     ImageSize,
+    /// The model's `tokenizer.json`.
     Tokenizer,
+    /// Output folder.
     Folder,
+    /// Whether an earlier export is replaced.
     Replace,
+    /// Whether SHA-256 sums are computed.
     Hash,
+    /// Whether weights always go to files of their own.
     ExternalData,
+    /// Profile of runtimes.
     Target,
+    /// ONNX operator set version.
     Opset,
+    /// Both towers in one graph, with logits.
     Combined,
+    /// A classifier with the embeddings of labels as constants.
     ZeroShot,
+    /// Fixed batch size.
     Batch,
+    /// Texts of any length up to the context.
     DynamicText,
+    /// Whether embeddings are L2-normalized in the graph.
     Normalize,
+    /// Format of image inputs.
     Pixels,
+    /// Whether the graph resizes images.
     Resize,
+    /// Element type of token ids.
     Tokens,
+    /// Outputs besides embeddings.
     Outputs,
+    /// Precisions to write.
     Precisions,
+    /// Layers that stay in higher precision, by parts of their names.
     Exclude,
+    /// Whether layers that lose much more than the others stay in higher precision.
     AutoExclude,
+    /// int8 weights between −63 and 63, for x86 CPUs without VNNI.
     ReduceRange,
+    /// Whether blocks of int4 weights have zero points.
     ZeroPoints,
+    /// Images and texts that activations are measured with.
     Calibrate,
+    /// Largest loss of cosine in other precisions than float32.
     MaxDrop,
+    /// Names of files, inputs and outputs, as a runtime expects them.
     Layout,
+    /// A web page that classifies photographs with the export.
     Demo,
+    /// Whether files are loaded and run after writing.
     Verify,
+    /// Whether files are timed.
     Bench,
+    /// Engines that run files.
     Engines,
+    /// ONNX Runtime's shared library.
     Library,
+    /// Reference embeddings to compare with.
     Reference,
+    /// Batch sizes to verify at.
     Batches,
 }
 

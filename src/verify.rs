@@ -43,16 +43,34 @@ use pass::Outcome;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// An engine failed on a file.
     #[error(transparent)]
     Engine(#[from] engine::Error),
+    /// The file of reference embeddings cannot be used.
     #[error("{path}: {reason}")]
-    Reference { path: String, reason: String },
+    Reference {
+        /// Path of the file.
+        path: String,
+        /// What is wrong, in words.
+        reason: String,
+    },
+    /// Every engine failed on the file.
     #[error("no engine could run {path}: {reasons}")]
-    NoEngine { path: String, reasons: String },
+    NoEngine {
+        /// Path of the file.
+        path: String,
+        /// What each engine reported.
+        reasons: String,
+    },
+    /// The list of files is empty.
     #[error("there is no file to verify")]
     Nothing,
+    /// A folder without ONNX files.
     #[error("{path} holds no .onnx file")]
-    NoModels { path: String },
+    NoModels {
+        /// Path of the folder.
+        path: String,
+    },
 }
 
 impl Error {
@@ -81,7 +99,7 @@ pub struct Verify {
     engines: Vec<Arc<dyn Engine>>,
     max_drop: Option<f64>,
     batches: Vec<usize>,
-    /// Of some models a file that tract runs in its place.
+    /// Of some models a file that tract runs instead.
     tract_variants: Vec<(PathBuf, PathBuf)>,
     labels: Option<Labels>,
     baselines: Vec<PathBuf>,
@@ -121,7 +139,7 @@ impl Verify {
         self
     }
 
-    /// How far a cosine may fall below 1 in other precisions than float32, in place of the bound of each precision.
+    /// How far a cosine may fall below 1 in other precisions than float32, instead of the bound of each precision.
     pub fn max_drop(mut self, drop: f64) -> Verify {
         self.max_drop = Some(drop);
         self
@@ -133,7 +151,7 @@ impl Verify {
         self
     }
 
-    /// Pairs of one of the models and a file that tract runs in its place: the same tower without what tract cannot run.
+    /// Pairs of one of the models and a file that tract runs instead: the same tower without what tract cannot run.
     pub(crate) fn tract_variants(mut self, variants: Vec<(PathBuf, PathBuf)>) -> Verify {
         self.tract_variants = variants;
         self

@@ -31,7 +31,7 @@ pub fn in_folder(folder: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Whether the file is JSON text. A safetensors header's length may begin with the same byte; its
-/// eighth is nought then.
+/// eighth is zero then.
 pub fn is_index(file: &[u8]) -> bool {
     file.trim_ascii_start().starts_with(b"{") && file.get(7) != Some(&0)
 }

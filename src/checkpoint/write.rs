@@ -14,8 +14,10 @@ use crate::tensor::{self, DType, Tensor};
 /// What can go wrong while writing.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A tensor's values could not be read or converted.
     #[error(transparent)]
     Tensor(#[from] tensor::Error),
+    /// The file could not be written.
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }

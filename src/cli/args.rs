@@ -263,7 +263,7 @@ impl ExportArgs {
             return Ok(if self.combined { Artifacts::Combined } else { Artifacts::Towers });
         };
         let templates = self.template.iter().map(Template::new).collect::<Result<Vec<_>, _>>()?;
-        let labels = super::embedding::labels(vec![], Some(file), warn)?;
+        let labels = super::labels::labels(vec![], Some(file), warn)?;
         Ok(Artifacts::ZeroShot(ZeroShot::new(labels, templates)?))
     }
 

@@ -13,6 +13,7 @@ use clip_onnx::pipeline::{Progress, Template};
 use clip_onnx::precision::Precision;
 
 use super::args::EngineArgs;
+use super::labels::{labels, lines};
 use super::parse::parse_precision;
 use super::progress::Bars;
 
@@ -235,37 +236,6 @@ fn tell_cut(cut: usize, bars: &Bars) {
             if cut == 1 { "is longer" } else { "are longer" }
         ));
     }
-}
-
-/// Labels that are named, then those of a file; each once.
-pub fn labels(named: Vec<String>, file: Option<&Path>, warn: &dyn Fn(&str)) -> anyhow::Result<Vec<String>> {
-    let mut all = named;
-    if let Some(file) = file {
-        all.extend(lines(file)?.into_iter().map(|label| label.trim().to_owned()));
-    }
-    if all.iter().any(|label| label.trim().is_empty()) {
-        bail!("a label is blank; leave it out");
-    }
-    let count = all.len();
-    let labels = super::timing::distinct(all);
-    if labels.len() < count {
-        warn(&format!("labels are taken once: {count} are named, {} are different", labels.len()));
-    }
-    Ok(labels)
-}
-
-/// Lines of a file that hold something.
-fn lines(file: &Path) -> anyhow::Result<Vec<String>> {
-    let text =
-        clip_onnx::files::read_text(file).map_err(|e| anyhow::anyhow!("{} cannot be read: {e}", file.display()))?;
-    let text = text.trim_start_matches('\u{feff}');
-    // Whatever ends them.
-    let lines: Vec<String> =
-        text.split(['\n', '\r']).filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
-    if lines.is_empty() {
-        bail!("{} has no line that holds anything", file.display());
-    }
-    Ok(lines)
 }
 
 /// Files that are named, those in folders, and those that patterns match; each kind in order of names. What of folders

@@ -1,7 +1,5 @@
 //! `clip-onnx bench`: a process for every file, engine and number of threads, and a table of them.
 
-use std::collections::HashSet;
-use std::hash::Hash;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,6 +11,7 @@ use clip_onnx::engine::{self, Engine, EngineKind, Engines, is_tract};
 use serde::{Deserialize, Serialize};
 
 use super::args::{BenchArgs, models};
+use super::labels::distinct;
 use super::progress::Bars;
 
 /// Said where tract alone was at hand and failed.
@@ -76,13 +75,6 @@ pub fn bench(args: BenchArgs, bars: &Bars) -> anyhow::Result<Timings> {
         timings.notes.push(WAY_OUT.to_owned());
     }
     Ok(timings)
-}
-
-/// Without what was there before, in the same order.
-pub fn distinct<T: Clone + Eq + Hash>(mut all: Vec<T>) -> Vec<T> {
-    let mut seen = HashSet::new();
-    all.retain(|one| seen.insert(one.clone()));
-    all
 }
 
 fn request(args: &BenchArgs, model: &Path, engine: &Arc<dyn Engine>, threads: usize) -> Request {

@@ -6,8 +6,11 @@ use super::Model;
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{field} is {found}, expected {expected}")]
 pub struct Problem {
+    /// Path of the field, such as `vision_cfg.width`.
     pub field: String,
+    /// Its value, as text.
     pub found: String,
+    /// Which values are possible, in words.
     pub expected: String,
 }
 

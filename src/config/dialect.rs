@@ -8,10 +8,13 @@ use super::{Error, ModelConfig};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Naming {
+    /// big_vision's `.npz`, by Google: SigLIP and SigLIP 2.
     BigVision,
+    /// Apple's MobileCLIP checkpoints.
     Apple,
-    /// timm's trunks too.
+    /// open_clip, timm's trunks included.
     OpenClip,
+    /// Hugging Face transformers.
     Transformers,
 }
 
@@ -32,7 +35,9 @@ impl Naming {
 pub enum Dialect {
     /// The authors' own code.
     Original,
+    /// open_clip's code.
     OpenClip,
+    /// Hugging Face transformers' code.
     Transformers,
 }
 

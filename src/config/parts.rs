@@ -19,13 +19,17 @@ pub enum Act {
 /// Pre-norm transformer blocks; queries, keys, values and all linear layers with bias.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Transformer {
+    /// Channels of every position between blocks (the hidden size).
     pub width: usize,
+    /// Number of blocks.
     pub layers: usize,
-    /// Of attention; a divisor of the width.
+    /// Attention heads; a divisor of the width.
     pub heads: usize,
+    /// Hidden width of each MLP.
     pub mlp_dim: usize,
+    /// Activation of each MLP.
     pub act: Act,
-    /// Of every LayerNorm in the tower.
+    /// Epsilon of every LayerNorm in the tower.
     pub norm_eps: f32,
 }
 
@@ -41,6 +45,7 @@ impl Transformer {
 /// The matrix after pooling, from the tower's width to the embedding's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
+    /// Whether a bias is added after the matrix product.
     pub bias: bool,
 }
 

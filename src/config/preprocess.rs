@@ -17,12 +17,15 @@ pub const NAFLEX_PATCHES: usize = 256;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PreprocessCfg {
-    /// Of red, green and blue, after rescaling.
+    /// Means of red, green and blue, after rescaling.
     pub mean: [f64; 3],
+    /// Standard deviations of red, green and blue, after rescaling.
     pub std: [f64; 3],
+    /// Filter of the resize.
     pub interpolation: Interpolation,
     /// Whether downscaling widens the filter.
     pub antialias: bool,
+    /// Which sides are resized to the target size.
     pub resize_mode: ResizeMode,
     /// Interval of the tower's input after mean and std; null where that is not a round one.
     pub value_range: Option<[f64; 2]>,
@@ -63,11 +66,17 @@ fn is_yes(value: &bool) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Interpolation {
+    /// Nearest neighbour.
     Nearest,
+    /// Sinc with a Lanczos window, three lobes.
     Lanczos,
+    /// Triangle filter.
     Bilinear,
+    /// Cubic convolution, a = -1/2.
     Bicubic,
+    /// Box filter: the mean of the covered pixels.
     Box,
+    /// Sinc with a Hamming window, one lobe; sharper than bilinear.
     Hamming,
 }
 

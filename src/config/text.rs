@@ -21,16 +21,21 @@ const AT: &str = "text_cfg.";
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(into = "TextFields")]
 pub struct TextCfg {
-    /// Positions of a row of ids.
+    /// Number of ids in a row.
     pub context_length: usize,
+    /// Rows of the token embedding; ids are smaller than this.
     pub vocab_size: usize,
+    /// Blocks between the token embeddings and pooling.
     pub tower: TextTower,
+    /// Which position is pooled.
     pub pool_type: TextPool,
+    /// Projection to the embedding; None where the pooled vector is the embedding.
     pub head: Option<Head>,
-    /// The tokenizer's ids.
+    /// Id of the padding token.
     pub pad_id: i64,
-    /// None where rows have no start token.
+    /// Id of the start token; None where rows have none.
     pub sot_id: Option<i64>,
+    /// Id of the end token.
     pub eot_id: i64,
     /// How sentences are cleaned, where that is not as the model's lineage and dialect do it.
     pub clean: Option<Clean>,
@@ -39,6 +44,7 @@ pub struct TextCfg {
 /// What is between the token embeddings and pooling.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TextTower {
+    /// Transformer blocks alone, as in CLIP and SigLIP.
     Transformer(ClipText),
     /// MobileCLIP-S0's: a RepMixer block before the layers and one after them.
     Mct(MctText),
@@ -91,6 +97,7 @@ pub trait TextFamily {
     fn write(&self, fields: &mut TextFields);
 }
 
+/// Position whose hidden state becomes the embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TextPool {
@@ -105,7 +112,7 @@ pub enum TextPool {
 }
 
 impl TextCfg {
-    /// Of the attention layers.
+    /// Widths and number of the attention layers.
     pub fn blocks(&self) -> &Transformer {
         self.tower.family().blocks()
     }

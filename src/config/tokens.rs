@@ -39,8 +39,11 @@ impl Clean {
 /// Ids and settings of the files; None where they have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpecialIds {
+    /// Id of `pad_token`.
     pub pad: Option<i64>,
+    /// Id of `bos_token`.
     pub start: Option<i64>,
+    /// Id of `eos_token`.
     pub end: Option<i64>,
     /// `add_bos_token`: whether rows begin with the start.
     pub adds_start: Option<bool>,

@@ -12,8 +12,11 @@ use super::{Dialect, ModelConfig, Naming, known};
 /// As open_clip's `timm_…` fields have it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timm {
+    /// `timm_model_name`.
     pub name: String,
+    /// `timm_pool`: `map`, `token` or `avg`.
     pub pool: &'static str,
+    /// `timm_proj`: `"none"` where the pooled vector is the embedding; null where timm's classifier is the projection.
     pub proj: Value,
 }
 

@@ -111,6 +111,7 @@ pub trait VisionFamily {
     /// The matrix after pooling.
     fn head(&self) -> Option<Head>;
 
+    /// [`VisionFamily::head`], to be changed.
     fn head_mut(&mut self) -> &mut Option<Head>;
 
     /// Whether training-time branches are stored folded into one convolution each; None where there are none.
@@ -160,10 +161,14 @@ pub enum ImageInput {
     /// Pixels of this height and width.
     Pixels([usize; 2]),
     /// Any number of square patches, `size` pixels a side, with their rows and columns.
-    Patches { size: usize },
+    Patches {
+        /// Side of a patch in pixels.
+        size: usize,
+    },
 }
 
 impl ImageInput {
+    /// Whether the input is [`ImageInput::Patches`].
     pub fn is_patches(self) -> bool {
         matches!(self, ImageInput::Patches { .. })
     }
@@ -174,7 +179,9 @@ impl ImageInput {
 pub struct Positions {
     /// Rows and columns.
     pub grid: [usize; 2],
+    /// Channels of each position.
     pub width: usize,
+    /// Shape and order that the checkpoint stores the table in.
     pub layout: PositionLayout,
 }
 
@@ -182,13 +189,16 @@ pub struct Positions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PositionLayout {
     /// `[1, prefix + rows · columns, width]`: the class token's position, if it has one, is the prefix.
-    Sequence { prefix: usize },
+    Sequence {
+        /// Number of positions before those of the grid.
+        prefix: usize,
+    },
     /// `[rows, columns, width]`, resampled in the graph for each image.
     Grid,
 }
 
 impl Positions {
-    /// Of the stored tensor.
+    /// Shape of the stored tensor.
     pub fn shape(&self) -> Vec<usize> {
         let [rows, columns] = self.grid;
         match self.layout {
@@ -210,6 +220,7 @@ pub struct Dims {
 /// A ViT's blocks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Blocks {
+    /// Widths and number of the blocks.
     pub transformer: Transformer,
     /// LayerNorm before the blocks.
     pub pre_norm: bool,

@@ -21,9 +21,19 @@ pub struct Items {
 #[non_exhaustive]
 pub enum Event<'a> {
     /// An earlier run was interrupted, and has embedded so many of the items.
-    Resumed { done: usize, of: usize },
+    Resumed {
+        /// Number of items that are embedded already.
+        done: usize,
+        /// Number of all items.
+        of: usize,
+    },
     /// So many images, or texts, come next.
-    Started { modality: Modality, count: usize },
+    Started {
+        /// Whether images or texts come next.
+        modality: Modality,
+        /// Number of images, or of texts.
+        count: usize,
+    },
     /// One of them is embedded.
     Embedded,
     /// One of them cannot be embedded, and is left out.
@@ -46,6 +56,7 @@ pub struct Embedded {
 }
 
 impl Items {
+    /// Images by path and texts, each once, in the order given.
     pub fn new(images: impl IntoIterator<Item = PathBuf>, texts: impl IntoIterator<Item = String>) -> Items {
         Items { images: distinct(images), texts: distinct(texts) }
     }
@@ -55,6 +66,7 @@ impl Items {
         self.images.len() + self.texts.len()
     }
 
+    /// Whether there are neither images nor texts.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -17,18 +17,41 @@ use crate::setting::Setting;
 /// What can be wrong with a file of embeddings.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The file's extension names no supported format.
     #[error("{path}: a file of embeddings ends with .npy, .json or .safetensors")]
-    Kind { path: String },
+    Kind {
+        /// Path of the file.
+        path: String,
+    },
+    /// A `.npy` file for both images and texts.
     #[error("{path} holds one array, and there are images and texts")]
-    OneArray { path: String },
+    OneArray {
+        /// Path of the file.
+        path: String,
+    },
+    /// The file exists, and was not to be replaced.
     #[error("{path} exists")]
-    Exists { path: String },
+    Exists {
+        /// Path of the file.
+        path: String,
+    },
+    /// The operating system could not write the file.
     #[error("{path} cannot be written: {reason}")]
-    Write { path: String, reason: String },
+    Write {
+        /// Path of the file.
+        path: String,
+        /// What is wrong, in words.
+        reason: String,
+    },
+    /// The file's folder cannot be used, or the file cannot be moved to its final name.
     #[error(transparent)]
     Place(#[from] crate::output::Error),
+    /// The partial file at this path comes from a run with another folder or other options.
     #[error("{path} is what an earlier run left of another folder or of other options")]
-    Other { path: String },
+    Other {
+        /// Path of the file.
+        path: String,
+    },
 }
 
 impl Error {
@@ -47,10 +70,12 @@ impl Error {
 /// One embedding.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
+    /// Whether it is of an image or of a text.
     #[serde(rename = "of")]
     pub modality: Modality,
     /// A path, or the text.
     pub name: String,
+    /// Components of the embedding, `embed_dim` of them.
     pub embedding: Vec<f32>,
     /// Size and time of change of an image file, so that another image of the same name is embedded again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,6 +83,7 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The entry of one image or text. Of an image, size and modification time of the file `name` are recorded.
     pub fn new(modality: Modality, name: String, embedding: Vec<f32>) -> Entry {
         let stamp = if modality == Modality::Image { stamp(Path::new(&name)) } else { None };
         Entry { modality, name, embedding, stamp }

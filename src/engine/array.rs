@@ -10,18 +10,26 @@ pub struct Array {
 /// The elements of an [`Array`], in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Data {
+    /// float32.
     F32(Vec<f32>),
+    /// int64.
     I64(Vec<i64>),
+    /// int32.
     I32(Vec<i32>),
+    /// uint8.
     U8(Vec<u8>),
 }
 
 /// The type of an array's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ElementType {
+    /// float32.
     F32,
+    /// int64.
     I64,
+    /// int32.
     I32,
+    /// uint8.
     U8,
 }
 
@@ -117,10 +125,12 @@ impl Array {
         self.shape.first().copied().unwrap_or(1)
     }
 
+    /// The elements, in row-major order.
     pub fn data(&self) -> &Data {
         &self.data
     }
 
+    /// Type of the elements.
     pub fn element_type(&self) -> ElementType {
         match self.data {
             Data::F32(_) => ElementType::F32,

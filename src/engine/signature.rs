@@ -26,11 +26,13 @@ const PATCH_VALUES: usize = 16 * 16 * 3;
 /// One tower of a file: what it takes and gives.
 #[derive(Clone, Debug)]
 pub struct Signature {
+    /// How the tower is fed.
     pub input: Input,
     /// Its inputs, as the file declares them, and their positions among the file's.
     pub inputs: Vec<(usize, Port)>,
     /// Position of the embedding among the file's outputs.
     pub embedding: usize,
+    /// Name of the embedding's output.
     pub embedding_name: String,
     /// Batch size the file is frozen to; None when it is free.
     pub fixed_batch: Option<usize>,
@@ -49,17 +51,22 @@ pub struct Signature {
 /// How a tower is fed.
 #[derive(Clone, Debug)]
 pub enum Input {
+    /// Images of one size.
     Image(ImageInput),
+    /// Patches of images of any size.
     Naflex(NaflexInput),
+    /// Rows of token ids.
     Text(TextInput),
 }
 
 /// One array of pixels, `[N, 3, H, W]`, or `[N, H, W, 3]` where the format has channels last.
 #[derive(Clone, Debug)]
 pub struct ImageInput {
+    /// Order of the axes, element type and value range of the pixels.
     pub format: PixelFormat,
     /// Height and width; where the file leaves them free, what it says it was made for.
     pub size: [usize; 2],
+    /// Preprocessing of images, where the file's metadata holds it.
     pub preprocess: Option<PreprocessCfg>,
 }
 
@@ -81,8 +88,11 @@ pub struct TextInput {
     pub any_length: bool,
     /// None when the file does not say it.
     pub vocab_size: Option<usize>,
+    /// Id of the start token, where rows have one and the file names it.
     pub sot_id: Option<i64>,
+    /// Id of the end token, where the file names it.
     pub eot_id: Option<i64>,
+    /// Id of the padding, where the file names it.
     pub pad_id: Option<i64>,
 }
 
@@ -120,6 +130,7 @@ impl Signature {
         towers.into_iter().map(tower).collect()
     }
 
+    /// Whether the tower embeds images or texts.
     pub fn modality(&self) -> Modality {
         self.input.modality()
     }
@@ -156,6 +167,7 @@ impl Signature {
 }
 
 impl Input {
+    /// Whether images or texts are fed.
     pub fn modality(&self) -> Modality {
         match self {
             Input::Image(_) | Input::Naflex(_) => Modality::Image,

@@ -80,6 +80,7 @@ impl Tower {
         &self.file.name
     }
 
+    /// What the tower takes and gives.
     pub fn signature(&self) -> &Signature {
         &self.signature
     }
@@ -99,7 +100,7 @@ impl Tower {
         self.others.is_empty()
     }
 
-    /// Feeds the other tower of the file `inputs` whenever this one is run, in place of made-up ones.
+    /// Feeds the other tower of the file `inputs` whenever this one is run, instead of generated ones.
     ///
     /// # Errors
     /// [`Error::Unfit`] when they do not fit that tower.

@@ -5,10 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Component, Path};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Context;
 use tract_core::floats::FloatPrecisionTranslator;
 use tract_core::internal::{
-    DatumType, IntoRunnable, Symbol, TDim, ToDim, TractError, TypedModel, TypedNode, TypedRunnableModel,
+    DatumType, IntoRunnable, Symbol, TDim, ToDim, TractError, TractErrorContext, TypedModel, TypedNode,
+    TypedRunnableModel,
 };
 use tract_core::ops::konst::Const;
 use tract_onnx::prelude::{Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoTValue, TValue, Tensor};

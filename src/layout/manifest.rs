@@ -12,7 +12,9 @@ use crate::precision::Precision;
 /// Everything in the folder but the manifest itself and the reports, which may hold times.
 #[derive(Debug, Serialize)]
 pub struct Manifest {
+    /// Name of the program that wrote the folder.
     pub tool: &'static str,
+    /// Version of that program.
     pub tool_version: &'static str,
     /// What every file's metadata holds.
     pub metadata: BTreeMap<String, String>,
@@ -20,13 +22,16 @@ pub struct Manifest {
     pub config: serde_json::Value,
     /// How pixels and rows of token ids are made, in words, and where that is from.
     pub inputs: BTreeMap<&'static str, Rule>,
+    /// Options of the export that decide the bytes of the files.
     pub options: BTreeMap<&'static str, serde_json::Value>,
+    /// Files of the folder.
     pub files: Vec<ManifestFile>,
 }
 
 /// A rule for one input.
 #[derive(Clone, Debug, Serialize)]
 pub struct Rule {
+    /// The rule in one sentence.
     pub rule: String,
     /// Files that say so, or what is assumed.
     pub source: String,
@@ -48,6 +53,7 @@ pub enum Role {
     Weights,
     /// The weights under open_clip's names.
     Checkpoint,
+    /// Vocabulary and settings of the tokenizer.
     Tokenizer,
     /// The model's configuration in the form of the folder's runtime.
     Config,
@@ -71,6 +77,7 @@ impl Role {
 pub struct ManifestFile {
     /// From the folder, with `/` between parts.
     pub path: String,
+    /// What the file is for.
     pub role: Role,
     /// What a tower embeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,7 +88,9 @@ pub struct ManifestFile {
     /// Of graphs: files that their weights are in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<String>,
+    /// Size in bytes.
     pub size: u64,
+    /// SHA-256 in hexadecimal; absent where hashing was turned off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
 }

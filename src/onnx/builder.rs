@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 
 use super::Target;
 use super::composite::Composite;
-use super::graph::{Attribute, Data, Dim, ElementType, Initializer, Ones, Parts, Port, Role, Value};
-use super::legalize::legalize;
+use super::graph::{Attribute, Data, Dim, ElementType, Initializer, Ones, Port, Role, Value};
 use super::program::{Attributes, Call, Program, Step};
 use crate::tensor::Tensor;
 
 /// A model under construction.
 pub struct Graph {
+    /// Name of the graph in the file.
     pub name: String,
     target: Target,
     program: RefCell<Program>,
@@ -24,6 +24,7 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// An empty graph; operators are written as `target` has them.
     pub fn new(name: &str, target: Target) -> Graph {
         Graph {
             name: name.to_owned(),
@@ -156,9 +157,9 @@ impl Graph {
         self.metadata.borrow_mut().insert(key.to_owned(), value.into());
     }
 
-    /// The finished graph, in operators its target supports.
-    pub fn into_parts(self) -> Parts {
-        legalize(self.program.into_inner(), self.target).finish(self.name, self.target, self.metadata.into_inner())
+    /// What was recorded, to be finished: name, target, steps and metadata.
+    pub(super) fn into_recorded(self) -> (String, Target, Program, BTreeMap<String, String>) {
+        (self.name, self.target, self.program.into_inner(), self.metadata.into_inner())
     }
 
     /// The recorded steps.

@@ -4,7 +4,6 @@
 //! They carry their weights themselves, because how those are stored depends on the replacement.
 
 use super::graph::Value;
-use super::ops::Ops;
 use crate::tensor::{Error, Tensor};
 
 /// Which positions attend to which.
@@ -29,12 +28,15 @@ impl Mask {
 /// Parameters of attention besides q, k and v.
 #[derive(Clone, Copy, Debug)]
 pub struct Heads {
+    /// D, the channels of all heads together.
     pub width: usize,
+    /// H, the number of heads; a divisor of the width.
     pub heads: usize,
     /// Number of positions, where it is known at export.
     pub positions: Option<usize>,
     /// Whether there is one query, the same for the whole batch: `[1, 1, D]`.
     pub one_query: bool,
+    /// What is added to the scores before softmax.
     pub mask: Option<Mask>,
     /// Whether 1/√head_dim is in the query's weights already.
     pub scaled: bool,
@@ -52,6 +54,7 @@ pub enum Pooled {
 /// Parameters for finding the pooled position of each text.
 #[derive(Clone, Copy, Debug)]
 pub struct Texts {
+    /// Rule that selects the position.
     pub pooled: Pooled,
     /// Maximal number of ids in a text.
     pub context_length: usize,
@@ -64,6 +67,7 @@ pub struct Texts {
 /// A matrix whose rows belong to heads, one head after another, such as the key matrix of attention.
 #[derive(Clone, Debug)]
 pub struct HeadRows {
+    /// H, the number of heads; a divisor of D.
     pub heads: usize,
     /// `[D, I]`
     pub matrix: Tensor,
@@ -83,20 +87,54 @@ impl HeadRows {
     }
 }
 
-/// A composite operator. [`CompositeOps`] defines what each computes.
+/// A composite operator. [`CompositeOps`](super::CompositeOps) defines what each computes.
 #[derive(Clone, Debug)]
 pub enum Composite {
+    /// `CompositeOps::attention`.
     Attention(Heads),
-    CausalMask { positions: usize },
-    PrependToken { token: Vec<f32>, positions: Vec<f32> },
+    /// `CompositeOps::causal_mask`.
+    CausalMask {
+        /// N, the number of positions.
+        positions: usize,
+    },
+    /// `CompositeOps::prepend_token`.
+    PrependToken {
+        /// The token, `[D]`.
+        token: Vec<f32>,
+        /// Positions to add, `[N, D]` in row-major order.
+        positions: Vec<f32>,
+    },
+    /// `CompositeOps::pooled_position`.
     PooledPosition(Texts),
-    RowIndex { positions: usize },
+    /// `CompositeOps::row_index`.
+    RowIndex {
+        /// N, the number of positions of each row.
+        positions: usize,
+    },
+    /// `CompositeOps::mask_row`.
     MaskRow,
-    TakePosition { width: usize },
+    /// `CompositeOps::take_position`.
+    TakePosition {
+        /// D, the channels of each position.
+        width: usize,
+    },
+    /// `CompositeOps::linear_to_heads`.
     LinearToHeads(HeadRows),
+    /// `CompositeOps::linear_from_heads`.
     LinearFromHeads(HeadRows),
-    AtLeast { least: f32, rank: usize },
-    L2Norm { width: usize },
+    /// `CompositeOps::at_least`.
+    AtLeast {
+        /// Lower bound.
+        least: f32,
+        /// Smallest possible number of axes of the operand.
+        rank: usize,
+    },
+    /// `CompositeOps::l2_norm`.
+    L2Norm {
+        /// Length of the last axis.
+        width: usize,
+    },
+    /// `CompositeOps::row_max`.
     RowMax,
 }
 
@@ -119,80 +157,3 @@ impl Composite {
         }
     }
 }
-
-/// One method per composite operator.
-pub trait CompositeOps: Ops {
-    fn composite(&self, composite: Composite, inputs: &[Value]) -> Value {
-        self.graph().composite(self.path(), composite, inputs)
-    }
-
-    /// softmax(q kᵀ / √head_dim + mask) v for q, k, v `[B, N, D]`, heads side by side in D. Vaswani et al. 2017, eq. 1.
-    fn attention(&self, [q, k, v]: [Value; 3], heads: Heads) -> Value {
-        let inputs: Vec<Value> = [q, k, v].into_iter().chain(heads.mask.map(Mask::value)).collect();
-        self.composite(Composite::Attention(heads), &inputs)
-    }
-
-    /// `[N, N]`: 0 where position i attends to j ≤ i, and elsewhere a number far below all scores.
-    fn causal_mask(&self, positions: usize) -> Value {
-        self.composite(Composite::CausalMask { positions }, &[])
-    }
-
-    /// `[B, N + 1, D]`: `token [D]`, then x `[B, N, D]` + `positions [N, D]`.
-    fn prepend_token(&self, x: Value, token: Vec<f32>, positions: Vec<f32>) -> Value {
-        self.composite(Composite::PrependToken { token, positions }, &[x])
-    }
-
-    /// The pooled position of each text, `[B, 1]`, of ids `[B, L]`; `length` is L, `[1]`, where it depends on the
-    /// input.
-    fn pooled_position(&self, ids: Value, length: Option<Value>, texts: Texts) -> Value {
-        let inputs: Vec<Value> = [ids].into_iter().chain(length).collect();
-        self.composite(Composite::PooledPosition(texts), &inputs)
-    }
-
-    /// Pairs of row and position, (0, position₀), (1, position₁), …, that index `[B, N, D]` in
-    /// [`CompositeOps::take_position`]; N is `positions`. PyTorch: `x[torch.arange(B), position]`.
-    fn row_index(&self, position: Value, positions: usize) -> Value {
-        self.composite(Composite::RowIndex { positions }, &[position])
-    }
-
-    /// `[B, 1, N]`: the row of `mask [L, N]` at each text's pooled position; `length` as in
-    /// [`CompositeOps::pooled_position`].
-    fn mask_row(&self, mask: Value, position: Value, length: Option<Value>) -> Value {
-        let inputs: Vec<Value> = [mask, position].into_iter().chain(length).collect();
-        self.composite(Composite::MaskRow, &inputs)
-    }
-
-    /// `[B, D]`: of each row of x `[B, N, D]` the position that `index` selects, an output of
-    /// [`CompositeOps::row_index`].
-    fn take_position(&self, x: Value, index: Value, width: usize) -> Value {
-        self.composite(Composite::TakePosition { width }, &[x, index])
-    }
-
-    /// `[B, D]` → `[B, H, I]`: each head's D/H channels times its rows of the matrix `[D, I]`.
-    fn linear_to_heads(&self, x: Value, matrix: HeadRows) -> Value {
-        self.composite(Composite::LinearToHeads(matrix), &[x])
-    }
-
-    /// `[B, H, I]` → `[B, D]`: each head's vector times the transpose of its rows of the matrix `[D, I]`; the results are
-    /// the head's channels.
-    fn linear_from_heads(&self, x: Value, matrix: HeadRows) -> Value {
-        self.composite(Composite::LinearFromHeads(matrix), &[x])
-    }
-
-    /// max(x, least), element by element; `x` has at least `rank` axes.
-    fn at_least(&self, x: Value, least: f32, rank: usize) -> Value {
-        self.composite(Composite::AtLeast { least, rank }, &[x])
-    }
-
-    /// √Σx² over the last axis, whose length is `width`; the axis is kept with length 1.
-    fn l2_norm(&self, x: Value, width: usize) -> Value {
-        self.composite(Composite::L2Norm { width }, &[x])
-    }
-
-    /// The largest number of each row: `[B, N]` → `[B, 1]`.
-    fn row_max(&self, x: Value) -> Value {
-        self.composite(Composite::RowMax, &[x])
-    }
-}
-
-impl<T: Ops> CompositeOps for T {}

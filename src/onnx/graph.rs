@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::{Target, write};
+use super::Target;
+use super::error::Error;
 use crate::tensor::Tensor;
 
 /// Something a node reads or writes.
@@ -16,6 +17,7 @@ pub struct Value(pub(super) usize);
 /// One axis of an input or output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dim {
+    /// A length known at export.
     Fixed(usize),
     /// A name that runtimes treat as free.
     Named(&'static str),
@@ -24,11 +26,17 @@ pub enum Dim {
 /// Element types of graph inputs and outputs, and of constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ElementType {
+    /// float32.
     Float,
+    /// int64.
     Int64,
+    /// int32.
     Int32,
+    /// float16.
     Float16,
+    /// int8.
     Int8,
+    /// uint8.
     Uint8,
     /// Two numbers a byte, the first in the low half.
     Int4,
@@ -37,37 +45,52 @@ pub enum ElementType {
 /// A graph input or output.
 #[derive(Clone, Debug)]
 pub struct Port {
+    /// Name that callers feed or read it by.
     pub name: String,
+    /// Type of its elements.
     pub element_type: ElementType,
+    /// Its axes.
     pub dims: Vec<Dim>,
 }
 
 /// An operator's attribute.
 #[derive(Clone, Debug)]
 pub enum Attribute {
+    /// `INT`.
     Int(i64),
+    /// `INTS`.
     Ints(Vec<i64>),
+    /// `FLOAT`.
     Float(f32),
+    /// `STRING`.
     Text(&'static str),
 }
 
 /// One operator call.
 #[derive(Clone, Debug)]
 pub struct Node {
+    /// Unique name, a path such as `visual/blocks/0/MatMul`.
     pub name: String,
     /// Empty for ONNX's own operators.
     pub domain: &'static str,
+    /// Operator, as ONNX names it.
     pub op_type: &'static str,
+    /// Operands in ONNX's order; optional ones that are left out are the absent value.
     pub inputs: Vec<Value>,
+    /// Results in ONNX's order.
     pub outputs: Vec<Value>,
+    /// Attributes by name.
     pub attributes: Vec<(&'static str, Attribute)>,
 }
 
 /// A constant in the file.
 #[derive(Clone)]
 pub struct Initializer {
+    /// Name, unique among the graph's values.
     pub name: String,
+    /// What the numbers are to the model.
     pub role: Role,
+    /// Shape and numbers.
     pub data: Data,
 }
 
@@ -106,22 +129,29 @@ pub enum Data {
     /// Weights, read when written, as float32.
     Float(Tensor),
     /// Shapes and indices.
-    Int64 { dims: Vec<usize>, values: Vec<i64> },
+    Int64 {
+        /// Lengths of the axes.
+        dims: Vec<usize>,
+        /// Numbers in row-major order.
+        values: Vec<i64>,
+    },
     /// Weights in another form, made when written.
     Packed(Arc<dyn Packed>),
 }
 
 /// Numbers that are made while they are written.
 pub trait Packed: Send + Sync {
+    /// Type of the elements.
     fn element(&self) -> ElementType;
+    /// Lengths of the axes.
     fn dims(&self) -> Vec<usize>;
     /// Bytes that [`Packed::write`] will hand out.
     fn byte_len(&self) -> u64;
-    /// Hands out all bytes, in pieces.
+    /// Hands out all bytes, in chunks.
     ///
     /// # Errors
     /// What reading a tensor reports, or `each`.
-    fn write(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), write::Error>) -> Result<(), write::Error>;
+    fn write(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error>;
 }
 
 /// Ones of int32, of these lengths.
@@ -140,7 +170,7 @@ impl Packed for Ones {
         4 * self.0.iter().product::<usize>() as u64
     }
 
-    fn write(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), write::Error>) -> Result<(), write::Error> {
+    fn write(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
         each(&1i32.to_le_bytes().repeat(self.0.iter().product()))
     }
 }
@@ -168,13 +198,21 @@ impl Data {
 /// A finished graph's parts, for passes over it and for the writer.
 #[derive(Clone)]
 pub struct Parts {
+    /// Name of the graph in the file.
     pub name: String,
+    /// Target that the graph is built for.
     pub target: Target,
+    /// Names of all values, indexed by [`Value`].
     pub value_names: Vec<String>,
+    /// Inputs that callers feed.
     pub inputs: Vec<Port>,
+    /// Outputs that callers read.
     pub outputs: Vec<Port>,
+    /// Operator calls, in topological order.
     pub nodes: Vec<Node>,
+    /// Weights and other constants.
     pub initializers: Vec<Initializer>,
+    /// `metadata_props` of the model, by key.
     pub metadata: BTreeMap<String, String>,
 }
 

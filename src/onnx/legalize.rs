@@ -3,10 +3,10 @@
 //! Towers are built once, for all targets: in standard ONNX operators and a few composite ones
 //! ([`super::composite`]). Everything targets differ in is decided here, when the graph is finished:
 //!
-//! 1. [`lower`] replaces composite operators, and those the operator set lacks, by standard ones: one file each;
-//! 2. [`unit_axis`] removes axes of length 1 that only a fixed batch needs;
-//! 3. [`equal_ranks`] flattens sequences to matrices, for runtimes that multiply matrices only;
-//! 4. [`operands`] turns constant operands from attributes into inputs, as the operator set requires.
+//! 1. `lower` replaces composite operators, and those the operator set lacks, by standard ones: one file each;
+//! 2. `unit_axis` removes axes of length 1 that only a fixed batch needs;
+//! 3. `equal_ranks` flattens sequences to matrices, for runtimes that multiply matrices only;
+//! 4. `operands` turns constant operands from attributes into inputs, as the operator set requires.
 //!
 //! A pass adds nodes under the path of the call they replace, so they get the names they would have if the tower had
 //! added them. [`layer_norm`] runs later, on the quantized graph, because quantization looks for LayerNormalization.
@@ -29,11 +29,19 @@ use std::collections::HashMap;
 use super::Target;
 use super::builder::Graph;
 use super::composite::Composite;
-use super::graph::{Attribute, Dim, Role, Value};
+use super::graph::{Attribute, Dim, Parts, Role, Value};
 use super::ops::Ops;
 use super::program::{Call, Program, Step};
 use crate::tensor::Tensor;
 use pooled_position::Positions;
+
+impl Graph {
+    /// The finished graph, in operators its target supports.
+    pub fn into_parts(self) -> Parts {
+        let (name, target, program, metadata) = self.into_recorded();
+        legalize(program, target).finish(name, target, metadata)
+    }
+}
 
 /// Runs all passes, in order.
 pub(super) fn legalize(program: Program, target: Target) -> Program {
@@ -208,7 +216,8 @@ fn int(call: &Call, name: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::composite::{CompositeOps, HeadRows, Heads, Mask, Pooled, Texts};
+    use super::super::CompositeOps;
+    use super::super::composite::{HeadRows, Heads, Mask, Pooled, Texts};
     use super::super::graph::ElementType;
     use super::super::testing::{Root, operators, targets, tensor};
     use super::*;

@@ -9,10 +9,13 @@ use super::graph::{Attribute, Value};
 /// What a convolution is besides its weights; pairs are height and width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvAttributes {
+    /// Size of the kernel.
     pub kernel: [usize; 2],
+    /// Distance between outputs, in inputs.
     pub stride: [usize; 2],
-    /// On both sides.
+    /// Zeros added on both sides of each axis.
     pub padding: [usize; 2],
+    /// `group`: each group of inputs is connected to its group of outputs alone.
     pub groups: usize,
 }
 
@@ -36,6 +39,7 @@ pub trait Ops {
     /// The prefix of node names, with `/` between levels.
     fn path(&self) -> &str;
 
+    /// Adds a node of any operator with one output; returns the output.
     fn op(&self, op_type: &'static str, inputs: &[Value], attributes: Vec<(&'static str, Attribute)>) -> Value {
         self.graph().node(self.path(), op_type, inputs, attributes)
     }
@@ -46,6 +50,7 @@ pub trait Ops {
         value
     }
 
+    /// A float32 constant without axes.
     fn scalar(&self, value: f32) -> Value {
         self.graph().scalar(value)
     }
@@ -56,26 +61,32 @@ pub trait Ops {
         self.graph().number(value, rank)
     }
 
+    /// An int64 constant with one axis.
     fn ints(&self, values: &[i64]) -> Value {
         self.graph().int64(&[values.len()], values)
     }
 
+    /// a + b, broadcast.
     fn add(&self, a: Value, b: Value) -> Value {
         self.op("Add", &[a, b], vec![])
     }
 
+    /// a − b, broadcast.
     fn sub(&self, a: Value, b: Value) -> Value {
         self.op("Sub", &[a, b], vec![])
     }
 
+    /// a · b element by element, broadcast.
     fn mul(&self, a: Value, b: Value) -> Value {
         self.op("Mul", &[a, b], vec![])
     }
 
+    /// a / b element by element, broadcast.
     fn div(&self, a: Value, b: Value) -> Value {
         self.op("Div", &[a, b], vec![])
     }
 
+    /// a to the power of b, element by element, broadcast.
     fn pow(&self, a: Value, b: Value) -> Value {
         self.op("Pow", &[a, b], vec![])
     }
@@ -85,6 +96,7 @@ pub trait Ops {
         self.op("Max", &[a, b], vec![])
     }
 
+    /// √x, element by element.
     fn sqrt(&self, x: Value) -> Value {
         self.op("Sqrt", &[x], vec![])
     }
@@ -94,6 +106,7 @@ pub trait Ops {
         self.op("Round", &[x], vec![])
     }
 
+    /// The largest integer that is not above x, element by element.
     fn floor(&self, x: Value) -> Value {
         self.op("Floor", &[x], vec![])
     }
@@ -103,26 +116,32 @@ pub trait Ops {
         self.op("Identity", &[x], vec![])
     }
 
+    /// The absolute value, element by element.
     fn abs(&self, x: Value) -> Value {
         self.op("Abs", &[x], vec![])
     }
 
+    /// tanh(x), element by element.
     fn tanh(&self, x: Value) -> Value {
         self.op("Tanh", &[x], vec![])
     }
 
+    /// The error function, element by element.
     fn erf(&self, x: Value) -> Value {
         self.op("Erf", &[x], vec![])
     }
 
+    /// 1 / (1 + exp(−x)), element by element.
     fn sigmoid(&self, x: Value) -> Value {
         self.op("Sigmoid", &[x], vec![])
     }
 
+    /// Matrix product over the last two axes; the axes before them are broadcast.
     fn matmul(&self, a: Value, b: Value) -> Value {
         self.op("MatMul", &[a, b], vec![])
     }
 
+    /// exp(x) over its sum along `axis`.
     fn softmax(&self, x: Value, axis: i64) -> Value {
         self.op("Softmax", &[x], vec![("axis", Attribute::Int(axis))])
     }
@@ -156,14 +175,17 @@ pub trait Ops {
         self.op("Reshape", &[x], vec![("shape", Attribute::Ints(shape.to_vec()))])
     }
 
+    /// Axes of length 1, inserted at these indices of the result.
     fn unsqueeze(&self, x: Value, axes: &[i64]) -> Value {
         self.op("Unsqueeze", &[x], vec![("axes", Attribute::Ints(axes.to_vec()))])
     }
 
+    /// Axis i of the result is axis `perm[i]` of x.
     fn transpose(&self, x: Value, perm: &[i64]) -> Value {
         self.op("Transpose", &[x], vec![("perm", Attribute::Ints(perm.to_vec()))])
     }
 
+    /// `parts` one after another along `axis`; their other axes have equal lengths.
     fn concat(&self, parts: &[Value], axis: i64) -> Value {
         self.op("Concat", parts, vec![("axis", Attribute::Int(axis))])
     }
@@ -233,27 +255,33 @@ pub trait Ops {
         self.op("Resize", &[x, absent, absent, sizes], attributes)
     }
 
+    /// int64 index of the first maximum along `axis`.
     fn arg_max(&self, x: Value, axis: i64, keepdims: bool) -> Value {
         let keepdims = Attribute::Int(keepdims.into());
         self.op("ArgMax", &[x], vec![("axis", Attribute::Int(axis)), ("keepdims", keepdims)])
     }
 
+    /// Whether elements are equal, as bool, broadcast.
     fn equal(&self, a: Value, b: Value) -> Value {
         self.op("Equal", &[a, b], vec![])
     }
 
+    /// Maximum over `axes`.
     fn reduce_max(&self, x: Value, axes: &[i64], keepdims: bool) -> Value {
         reduce(self, "ReduceMax", x, axes, keepdims)
     }
 
+    /// Minimum over `axes`.
     fn reduce_min(&self, x: Value, axes: &[i64], keepdims: bool) -> Value {
         reduce(self, "ReduceMin", x, axes, keepdims)
     }
 
+    /// Mean over `axes`.
     fn reduce_mean(&self, x: Value, axes: &[i64], keepdims: bool) -> Value {
         reduce(self, "ReduceMean", x, axes, keepdims)
     }
 
+    /// Sum over `axes`.
     fn reduce_sum(&self, x: Value, axes: &[i64], keepdims: bool) -> Value {
         reduce(self, "ReduceSum", x, axes, keepdims)
     }
@@ -289,6 +317,7 @@ pub trait Ops {
         self.op("BatchNormalization", &[x, weight, bias, mean, var], epsilon)
     }
 
+    /// max(x, 0), element by element.
     fn relu(&self, x: Value) -> Value {
         self.op("Relu", &[x], vec![])
     }
@@ -303,6 +332,7 @@ pub trait Ops {
         self.op("GlobalMaxPool", &[x], vec![])
     }
 
+    /// Without these axes, which have length 1.
     fn squeeze(&self, x: Value, axes: &[i64]) -> Value {
         self.op("Squeeze", &[x], vec![("axes", Attribute::Ints(axes.to_vec()))])
     }

@@ -13,16 +13,30 @@ use crate::files::map;
 /// Why a file is no ONNX model.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The operating system could not open or read the file.
     #[error("{path}: cannot be read: {source}")]
-    Open { path: String, source: std::io::Error },
+    Open {
+        /// Path of the file.
+        path: String,
+        /// What the operating system reported.
+        source: std::io::Error,
+    },
+    /// The bytes are not a protobuf message of an ONNX model.
     #[error("{path} is not an ONNX model: {reason}")]
-    Parse { path: String, reason: String },
+    Parse {
+        /// Path of the file.
+        path: String,
+        /// What is wrong, in words.
+        reason: String,
+    },
 }
 
 /// A graph input or output as the file declares it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Port {
+    /// Name of the input or output.
     pub name: String,
+    /// Element type, as ONNX names it.
     #[serde(rename = "type")]
     pub element_type: String,
     /// A number, or the name of a free dimension; `?` where nothing is said.
@@ -39,22 +53,31 @@ impl Port {
 /// An ONNX file at a glance.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
+    /// `producer_name`: the program that wrote the file.
     pub producer: String,
+    /// `ir_version` of the ONNX format.
     pub ir_version: i64,
     /// Operator set versions by domain; the default domain is `ai.onnx`.
     pub opsets: BTreeMap<String, i64>,
+    /// Name of the main graph.
     pub graph: String,
+    /// Inputs of the main graph, without initializers.
     pub inputs: Vec<Port>,
+    /// Outputs of the main graph.
     pub outputs: Vec<Port>,
     /// How many nodes of each operator.
     pub operators: BTreeMap<String, usize>,
+    /// Number of nodes.
     pub nodes: usize,
+    /// Number of initializers.
     pub initializers: usize,
     /// Numbers in initializers.
     pub parameters: u64,
     /// Bytes of the file, and of the external data it names.
     pub size: u64,
+    /// Bytes of each external data file, by its location relative to the model.
     pub external_data: BTreeMap<String, u64>,
+    /// `metadata_props`, by key.
     pub metadata: BTreeMap<String, String>,
     /// Whether a Resize averages what it makes smaller (`antialias`).
     #[serde(skip)]

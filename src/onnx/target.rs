@@ -21,6 +21,7 @@ pub enum PositionSelect {
 /// Who a file is for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Profile {
+    /// What flags and metadata call it.
     pub name: &'static str,
     /// Operator sets to choose from; the first is the default.
     pub opsets: RangeInclusive<i64>,
@@ -38,6 +39,7 @@ pub struct Profile {
     pub equal_ranks: bool,
     /// Whether float32 may be computed in float16, so that numbers stay within its range.
     pub half_range: bool,
+    /// How the pooled position of each text is found and taken.
     pub position_select: PositionSelect,
     /// The runtimes, for people.
     pub runtimes: &'static str,
@@ -125,6 +127,7 @@ pub const PROFILES: [&Profile; 6] = [&PORTABLE, &ONNX_RUNTIME, &MOBILE, &COREML,
 /// A profile and the operator set chosen for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
+    /// Runtimes that the file is for.
     pub profile: &'static Profile,
     /// Version of the default operator set.
     pub opset: i64,

@@ -24,6 +24,7 @@ impl Ops for Root {
 }
 
 impl Root {
+    /// An empty graph for `target`.
     pub fn new(target: Target) -> Root {
         Root(Graph::new("test", target))
     }

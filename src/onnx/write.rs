@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use prost::Message;
@@ -15,47 +15,26 @@ use prost::encoding::{encode_varint, encoded_len_varint};
 use sha2::{Digest, Sha256};
 
 use super::encode::{node_proto, tensor_proto, value_info};
+pub use super::error::Error;
 use super::graph::{Data, Initializer, Parts};
 use super::proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
 use crate::files::hex;
-use crate::tensor;
-
-/// What can go wrong while writing.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error(transparent)]
-    Tensor(#[from] tensor::Error),
-    #[error("writing {path}")]
-    Io { path: String, source: io::Error },
-    #[error("no space left while writing {path} ({size} bytes); free some, or write to another place")]
-    NoSpace { path: String, size: u64 },
-}
-
-impl Error {
-    /// What writing `path`, of `size` bytes in all, met.
-    pub fn io(path: &Path, size: u64, source: io::Error) -> Error {
-        let path = path.display().to_string();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace { path, size },
-            _ => Error::Io { path, source },
-        }
-    }
-}
 
 /// Where weights go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExternalData {
-    /// Beside the model when the model would pass [`LIMIT`].
+    /// In an external data file when the model would exceed [`LIMIT`].
     Auto,
-    /// Beside the model always.
+    /// Always in an external data file.
     Always,
 }
 
 /// How a model is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// When weights go to a file of their own.
     pub external: ExternalData,
-    /// Work out the SHA-256 of every file as it goes.
+    /// Compute the SHA-256 of every file as it goes.
     pub hash: bool,
 }
 
@@ -74,7 +53,9 @@ const SMALL: u64 = 1024;
 /// A file that was written.
 #[derive(Clone, Debug)]
 pub struct Written {
+    /// Path of the file.
     pub path: PathBuf,
+    /// Size in bytes.
     pub size: u64,
     /// None when hashing was turned off.
     pub sha256: Option<String>,

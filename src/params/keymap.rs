@@ -1,6 +1,6 @@
 //! The small language the renaming tables are written in.
 //!
-//! A table row ([`row`]) names a source tensor, the canonical parameter it becomes, and the layout the *source* stores
+//! A table row (`row`) names a source tensor, the canonical parameter it becomes, and the layout the *source* stores
 //! it in ([`Stored`]). Shorthands stand for several rows: [`affine`] for a weight and a bias, [`within`] for a whole
 //! table under two prefixes, so that one table of a transformer block serves both towers. In names
 //!

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::graphs::{NamedGraph, fed_floats, tract_variants};
-use super::manifest::Calibrated;
 use super::model::Model;
 use super::quantize::{PrecisionReport, Quantizer};
 use super::request::Export;
 use super::resolve::Recipe;
-use super::runner::Runner;
+use super::runner::{Calibrated, Runner};
 use super::workspace::{Scratch, Workspace};
 use super::zero_shot::ZeroShotHead;
 use super::{Error, Progress};
@@ -34,7 +33,7 @@ pub struct Files {
     pub precisions: Vec<PrecisionReport>,
     /// float32 graphs that others are compared with where they are not among the files.
     pub baselines: Vec<Scratch>,
-    /// Files that tract runs, each in the place of the file of the same name.
+    /// Files that tract runs, each instead of the file of the same name.
     pub tract_variants: Vec<Scratch>,
     pub calibrated: Calibrated,
 }

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use super::manifest::{Companion, pretty};
 use super::model::Model;
 use super::request::{Artifacts, Export};
 use super::resolve::Recipe;
@@ -13,8 +12,15 @@ use crate::files::hex;
 use crate::layout::manifest::Role;
 use crate::layout::{Layout, clip_as_service, demo, hf};
 use crate::onnx::write::{Error as WriteError, Written};
+use crate::output::pretty;
 use crate::setting::Setting;
 use crate::tokenize::{self, Tokenizer};
+
+/// A file that goes with the models.
+pub struct Companion {
+    pub written: Written,
+    pub role: Role,
+}
 
 /// A file's path, contents and purpose.
 struct File {

@@ -43,7 +43,9 @@ impl Convert {
 /// What came of it.
 #[derive(Debug)]
 pub struct Converted {
+    /// The model, and what it was detected from.
     pub selected: Selected,
+    /// Number of tensors written.
     pub tensors: usize,
 }
 
@@ -133,7 +135,7 @@ fn form(config: &ModelConfig) -> Form {
     config.vision_cfg.family().open_clip_form()
 }
 
-/// timm's classifier has a bias, Apple's projection has none: nought, then, as open_clip's own
+/// timm's classifier has a bias, Apple's projection has none: zero, then, as open_clip's own
 /// converter has it.
 fn add_head_bias(config: &mut ModelConfig, params: &mut Params) {
     if matches!(form(config), Form::FastVit | Form::TimmVit) && config.add_image_head_bias() {

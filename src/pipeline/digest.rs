@@ -8,6 +8,9 @@ use std::thread::JoinHandle;
 use super::Error;
 use crate::checkpoint::{self, Checkpoint};
 
+/// The key of the checkpoint's digest in metadata.
+pub const SOURCE_SHA256: &str = "source_sha256";
+
 type Outcome = Result<Option<String>, checkpoint::Error>;
 
 /// A digest in the making; dropped, it stops.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::artifacts::{Files, ProofNeeds, Writer};
-use super::manifest::{self, file_name};
+use super::manifest;
 use super::model::Model;
 use super::proof::{Proof, coverage};
 use super::quantize::PrecisionReport;
@@ -15,8 +15,9 @@ use super::runner::Runner;
 use super::select::Selected;
 use super::workspace::Workspace;
 use super::zero_shot::ZeroShotHead;
-use super::{Error, Progress, companions, graphs};
+use super::{Error, Progress, Silent, companions, graphs};
 use crate::engine::Engine;
+use crate::files::file_name;
 use crate::onnx::write::Written;
 use crate::providers::Coverage;
 use crate::verify::{Reference, Report};
@@ -25,6 +26,7 @@ use crate::verify::{Reference, Report};
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Exported {
+    /// The model, and what it was detected from.
     pub selected: Selected,
     /// Whether embeddings are normalised inside.
     pub normalized: bool,
@@ -111,6 +113,14 @@ fn warn(recipe: &Recipe, model: &Model, progress: &dyn Progress) {
 }
 
 impl Export {
+    /// Exports, without progress shown.
+    ///
+    /// # Errors
+    /// As [`export`].
+    pub fn write(&self) -> Result<Exported, Error> {
+        export(self, &Silent)
+    }
+
     /// The engines, where anything is to be run, and files of inputs looked at: wrong ones should not cost an export.
     fn ready_to_run(&self) -> Result<Vec<Arc<dyn Engine>>, Error> {
         let engines = if self.runs() { self.proof.engines.open()? } else { vec![] };

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::manifest::{image_metadata, text_metadata};
+use super::Error;
+use super::metadata::{self, image_metadata, text_metadata};
 use super::model::Model;
 use super::request::Artifacts;
 use super::resolve::Recipe;
 use super::zero_shot::ZeroShotHead;
-use super::{Error, manifest};
 use crate::onnx::{Graph, Target};
 use crate::params;
 use crate::ports::{PixelFormat, Ports};
@@ -68,7 +68,7 @@ pub fn build(model: &Model, recipe: &Recipe, head: Option<&ZeroShotHead>) -> Res
     let logits = towers::logits(&model.selected.config, &model.params).map_err(|source| model.wrong(source))?;
     // The embeddings of a classifier's labels have read the text tower.
     model.params.expect_all_read().map_err(|source| model.wrong(source))?;
-    let shared = manifest::metadata(recipe, model, &logits);
+    let shared = metadata::metadata(recipe, model, &logits);
     let shared = |NamedGraph { graph, metadata }: NamedGraph| NamedGraph {
         graph,
         metadata: shared.iter().map(|(k, v)| (k.clone(), v.clone())).chain(metadata).collect(),

@@ -21,13 +21,16 @@ use crate::towers::{self, Build};
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Inspected {
+    /// A file with weights.
     Checkpoint(Box<CheckpointReport>),
+    /// An ONNX model.
     Onnx(Box<OnnxReport>),
 }
 
 /// An ONNX file at a glance.
 #[derive(Debug, Serialize)]
 pub struct OnnxReport {
+    /// Inputs, outputs, operators and sizes.
     #[serde(flatten)]
     pub summary: Summary,
     /// Runtimes the file is for, where it names its target.
@@ -37,15 +40,21 @@ pub struct OnnxReport {
 /// A checkpoint at a glance.
 #[derive(Debug, Serialize)]
 pub struct CheckpointReport {
+    /// Name of the file.
     pub file: String,
+    /// Container format.
     pub format: String,
+    /// Size in bytes.
     pub size: u64,
     /// How tensors are named; null when no key map knows them.
     pub naming: Option<String>,
+    /// Lineage of the model; null without a model.
     pub family: Option<String>,
+    /// Name of the model; null where no model was chosen.
     pub model: Option<String>,
     /// What the model was found from.
     pub found: Option<String>,
+    /// Dialect that an export would follow; null without a model.
     pub dialect: Option<String>,
     /// How pixels and rows of ids are made, and where that is from; empty without a model.
     pub inputs: BTreeMap<&'static str, Rule>,
@@ -53,7 +62,7 @@ pub struct CheckpointReport {
     pub skipped: Vec<Skipped>,
     /// Why no model was found.
     pub problem: Option<String>,
-    /// Numbers per tower, and beside them.
+    /// Number of parameters of each tower, and of those that logits are made with.
     pub parameters: BTreeMap<String, u64>,
     /// Tensors per element type.
     pub dtypes: BTreeMap<String, usize>,
@@ -63,7 +72,9 @@ pub struct CheckpointReport {
     pub against: Option<String>,
     /// What folding does to each tower; null without a model.
     pub folding: Option<BTreeMap<&'static str, Folding>>,
+    /// Metadata of the container, by key.
     pub metadata: BTreeMap<String, String>,
+    /// Every tensor of the file.
     pub tensors: Vec<TensorReport>,
 }
 

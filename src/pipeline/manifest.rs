@@ -1,4 +1,4 @@
-//! What an export says of itself: metadata of the files, and `manifest.json`.
+//! `manifest.json` of an export.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,83 +7,18 @@ use serde_json::json;
 
 use super::Error;
 use super::artifacts::{Artifact, Files};
-use super::digest::Digest;
+use super::companions::Companion;
+use super::metadata::{image_metadata, metadata, text_metadata};
 use super::model::Model;
 use super::request::Export;
 use super::resolve::Recipe;
 use super::workspace::Workspace;
-use crate::config::ModelConfig;
+use crate::files::file_name;
 use crate::layout::manifest::{Manifest, ManifestFile, Role};
 use crate::modality::Modality;
 use crate::onnx::write::{ExternalData, Written};
-use crate::output::MANIFEST;
-use crate::ports::PixelFormat;
-use crate::towers::{self, Logits};
-
-/// What scales and excluded layers rest on, where graphs were run to choose them.
-#[derive(Clone, Debug, Default)]
-pub struct Calibrated {
-    /// SHA-256 of the file of inputs.
-    pub inputs: Option<String>,
-    /// The engine that is asked first.
-    pub engine: Option<String>,
-}
-
-/// The key of the checkpoint's digest.
-pub const SOURCE_SHA256: &str = "source_sha256";
-
-/// What all files say of themselves.
-pub fn metadata(recipe: &Recipe, model: &Model, logits: &Logits) -> BTreeMap<String, String> {
-    let config = &model.selected.config;
-    let mut out = BTreeMap::new();
-    let mut set = |key: &str, value: String| out.insert(key.to_owned(), value);
-    set("tool", env!("CARGO_PKG_NAME").to_owned());
-    set("tool_version", env!("CARGO_PKG_VERSION").to_owned());
-    set("source_file", model.checkpoint.file_name());
-    if recipe.hash {
-        set(SOURCE_SHA256, Digest::PENDING.to_owned());
-    }
-    set("model", config.model.clone());
-    set("family", config.family.to_string());
-    set("dialect", config.dialect.to_string());
-    set("target", recipe.build.target.profile.name.to_owned());
-    set("embed_dim", config.embed_dim.to_string());
-    set("normalized", recipe.build.normalize.to_string());
-    set("license", config.license.clone().unwrap_or_else(|| "unknown".to_owned()));
-    out.extend(logits.metadata());
-    out
-}
-
-/// What files with an image tower say besides.
-pub fn image_metadata(config: &ModelConfig, pixels: PixelFormat) -> BTreeMap<String, String> {
-    let mut out = BTreeMap::from([("preprocess".to_owned(), json!(config.preprocess_cfg).to_string())]);
-    if let PixelFormat::Bytes { last, resize, .. } = pixels {
-        let (axes, size) = (if last { "NHWC" } else { "NCHW" }, if resize { ", of any size" } else { "" });
-        out.insert("pixels".to_owned(), format!("uint8 {axes}{size}; preprocessing is inside"));
-    }
-    if let Some(patch) = config.vision_cfg.family().dims().patch_size {
-        out.insert("patch_size".to_owned(), patch.to_string());
-    }
-    if let Some([height, width]) = config.vision_cfg.image_size() {
-        out.insert("image_size".to_owned(), format!("{height}x{width}"));
-    }
-    out
-}
-
-/// What files with a text tower say besides.
-pub fn text_metadata(config: &ModelConfig) -> BTreeMap<String, String> {
-    let text = &config.text_cfg;
-    let mut out = BTreeMap::from([
-        ("context_length".to_owned(), text.context_length.to_string()),
-        ("vocab_size".to_owned(), text.vocab_size.to_string()),
-        ("pad_id".to_owned(), text.pad_id.to_string()),
-        ("eot_id".to_owned(), text.eot_id.to_string()),
-    ]);
-    if let Some(id) = text.sot_id {
-        out.insert("sot_id".to_owned(), id.to_string());
-    }
-    out
-}
+use crate::output::{MANIFEST, pretty};
+use crate::towers;
 
 /// Writes `manifest.json`; gives what all files say of themselves, with the checkpoint's digest.
 ///
@@ -159,12 +94,6 @@ fn options(request: &Export, recipe: &Recipe, files: &Files) -> BTreeMap<&'stati
     ])
 }
 
-/// A file that goes with the models.
-pub struct Companion {
-    pub written: Written,
-    pub role: Role,
-}
-
 /// A model's entry, and its weights' where they are in a file of their own.
 fn of_artifact(artifact: &Artifact, recipe: &Recipe) -> Vec<ManifestFile> {
     let (role, modality) = match artifact.graph.as_str() {
@@ -206,13 +135,4 @@ fn entry(file: &Written, path: &Path, role: Role) -> ManifestFile {
 /// A path in the folder as manifests have it on every system.
 fn slashed(path: &Path) -> String {
     path.iter().map(|part| part.to_string_lossy()).collect::<Vec<_>>().join("/")
-}
-
-pub fn file_name(path: &Path) -> String {
-    path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned())
-}
-
-pub fn pretty(value: &impl serde::Serialize) -> String {
-    // Our own structs, with string keys: this cannot fail.
-    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }

@@ -15,7 +15,7 @@ pub struct Model {
     pub checkpoint: Checkpoint,
     pub params: Params,
     pub selected: Selected,
-    /// The model's `tokenizer.json`: the one that was named, or the one beside the checkpoint.
+    /// The model's `tokenizer.json`: the one that was named, or the one in the checkpoint's folder.
     pub tokenizer: Option<PathBuf>,
 }
 
@@ -105,7 +105,7 @@ fn resize(selected: &mut Selected, params: &mut Params, size: [usize; 2], path: 
     Ok(())
 }
 
-/// The tokenizer beside the checkpoint, where it fits the model.
+/// The tokenizer in the checkpoint's folder, where it fits the model.
 fn carried_tokenizer(selected: &Selected, progress: &dyn Progress) -> Option<PathBuf> {
     let path = selected.tokenizer.clone()?;
     match Tokenizer::new(&selected.config, Some(&path)) {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::artifacts::Files;
-use super::manifest::{file_name, pretty};
 use super::quantize::PrecisionReport;
 use super::report_html::{Page, page};
 use super::request::ProofOptions;
@@ -19,8 +18,9 @@ use super::zero_shot::ZeroShotHead;
 use super::{Error, Progress};
 use crate::bench;
 use crate::engine::{self, Engine};
+use crate::files::file_name;
 use crate::layout::manifest::Rule;
-use crate::output::{PAGE, REPORT};
+use crate::output::{PAGE, REPORT, pretty};
 use crate::providers::{self, Coverage, Provider};
 use crate::verify::{Report, Verify};
 

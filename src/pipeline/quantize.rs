@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use super::manifest::{Calibrated, file_name};
 use super::resolve::Recipe;
-use super::runner::Runner;
+use super::runner::{Calibrated, Runner};
 use super::workspace::Workspace;
 use super::{Error, Progress};
 use crate::engine::Array;
+use crate::files::file_name;
 use crate::onnx::graph::Parts;
 use crate::onnx::legalize::layer_norm;
 use crate::onnx::write::Written;
@@ -16,15 +16,19 @@ use crate::precision::{self, Activations, LayerReport, Precision, Rewritten};
 /// What a precision came to, for the report.
 #[derive(Clone, Debug, Serialize)]
 pub struct PrecisionReport {
+    /// Name of the file.
     pub file: String,
+    /// Name of the precision.
     pub precision: &'static str,
-    /// Bytes of the file, and of its weights beside it.
+    /// Bytes of the file, and of its external data.
     pub size: u64,
     /// Layers in higher precision than asked for, and their bytes.
     pub kept: usize,
+    /// Bytes of these layers' weights.
     pub kept_bytes: u64,
     /// Weights beyond the range of float16, by name: how many numbers of each.
     pub clamped: Vec<(String, u64)>,
+    /// Each layer: its precision, and the loss where it was measured.
     pub layers: Vec<LayerReport>,
 }
 

@@ -11,7 +11,7 @@ use crate::files::read_text;
 use crate::output::MANIFEST;
 
 /// What is supported, for messages.
-const SUPPORTED: &str = "supported are CLIP and open_clip ViTs, Long-CLIP, MobileCLIP and MobileCLIP2, SigLIP and SigLIP 2 (`clip-onnx models` lists them)";
+const SUPPORTED: &str = "supported are CLIP and open_clip ViTs, EVA02-CLIP, Long-CLIP, MobileCLIP and MobileCLIP2, SigLIP and SigLIP 2 (`clip-onnx models` lists them)";
 
 /// Parts of names that tell an architecture, the most telling first.
 const ARCHITECTURES: &[(&str, &str)] = &[
@@ -21,8 +21,6 @@ const ARCHITECTURES: &[(&str, &str)] = &[
     ("visual.attnpool.", "a CLIP ResNet (RN50 and its kin)"),
     ("text_decoder.", "CoCa"),
     ("visual.attn_pool.query", "CoCa, or a ViT with an attentional pooler"),
-    ("visual.trunk.blocks.0.attn.q_proj", "EVA02-CLIP"),
-    ("visual.trunk.blocks.0.mlp.fc1_g", "EVA02-CLIP"),
     ("visual.blocks.0.attn.q_proj", "EVA-CLIP, by its authors' names"),
     ("visual.trunk.stem.0.weight", "a ConvNeXt image tower"),
     ("visual.trunk.stages.0.blocks.0.conv_dw", "a ConvNeXt image tower"),
@@ -130,7 +128,7 @@ fn is_export(folder: &Path) -> bool {
 }
 
 /// Of which architecture a checkpoint is, by the configurations beside it or by its tensors' names, and what is
-/// supported; begins with what separates it from a message before it.
+/// supported.
 pub fn architecture(checkpoint: &Checkpoint) -> String {
     let json = |name: &str| -> Option<Value> {
         let (_, text) = checkpoint.beside(name).ok()??;
@@ -153,8 +151,8 @@ pub fn architecture(checkpoint: &Checkpoint) -> String {
         found.map(|(part, architecture)| format!("names such as `{part}` are of {architecture}"))
     };
     match of_transformers.or(of_open_clip).or_else(by_names) {
-        Some(found) => format!(": {found}; {SUPPORTED}"),
-        None => format!("; {SUPPORTED}"),
+        Some(found) => format!("{found}; {SUPPORTED}"),
+        None => SUPPORTED.to_owned(),
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::export::{Exported, export};
-use super::zero_shot::ZeroShot;
-use super::{Error, Silent};
+use super::labels::ZeroShot;
 use crate::config::{Dialect, ModelConfig};
 use crate::engine::Engines;
 use crate::layout::Layout;
@@ -18,11 +16,17 @@ use crate::verify;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Export {
+    /// What is exported.
     pub source: Source,
+    /// Where files go.
     pub output: Output,
+    /// What graphs take, compute and give.
     pub graph: GraphOptions,
+    /// Precisions of the weights, and how they are quantized.
     pub precision: PrecisionOptions,
+    /// Names and folders that the files' runtime expects.
     pub layout: LayoutOptions,
+    /// What is run after writing.
     pub proof: ProofOptions,
 }
 
@@ -32,6 +36,7 @@ pub struct Export {
 pub struct Source {
     /// A file as published, the index of a sharded checkpoint, or a folder that holds one of them.
     pub checkpoint: PathBuf,
+    /// Which model it is, or that it is to be detected.
     pub model: ModelChoice,
     /// Whose numbers to follow; those of the naming the file has where nothing is said.
     pub dialect: Option<Dialect>,
@@ -44,7 +49,7 @@ pub struct Source {
 /// How the model of a checkpoint is chosen.
 #[derive(Clone, Debug, Default)]
 pub enum ModelChoice {
-    /// From what the checkpoint records, the configuration beside it, or names and shapes.
+    /// From what the checkpoint records, the configuration in its folder, or names and shapes.
     #[default]
     Detect,
     /// A known model, by name.
@@ -63,9 +68,9 @@ pub struct Output {
     pub folder: PathBuf,
     /// Replace the folder where it is an export of this tool.
     pub replace: bool,
-    /// Work out the SHA-256 of the checkpoint and of every file, and check the checkpoint's own sums.
+    /// Compute the SHA-256 of the checkpoint and of every file, and check the checkpoint's own sums.
     pub hash: bool,
-    /// Weights in a file beside the model, whatever their size.
+    /// Weights in an external data file, whatever their size.
     pub external_data: bool,
 }
 
@@ -95,7 +100,9 @@ impl Artifacts {
 /// Element type of token ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenType {
+    /// int32.
     Int32,
+    /// int64.
     Int64,
 }
 
@@ -145,6 +152,7 @@ impl Default for Savings {
 pub struct GraphOptions {
     /// Runtimes the files are for, and the operator set.
     pub target: Target,
+    /// Which graphs are written: towers, both in one file, or a zero-shot classifier.
     pub artifacts: Artifacts,
     /// Rows of every input and output, where that is fixed.
     pub batch: Option<usize>,
@@ -156,7 +164,9 @@ pub struct GraphOptions {
     pub pixels: Option<PixelFormat>,
     /// Element type of token ids; as layout and target have it where nothing is said.
     pub tokens: Option<TokenType>,
+    /// Outputs besides embeddings.
     pub outputs: ExtraOutputs,
+    /// Which optimizations are made.
     pub savings: Savings,
 }
 
@@ -199,6 +209,7 @@ impl Default for PrecisionOptions {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct LayoutOptions {
+    /// Names and folders of the files.
     pub layout: Layout,
     /// A page that classifies photographs in a browser, and what it needs.
     pub demo: bool,
@@ -294,14 +305,6 @@ impl Export {
     pub fn replace(mut self) -> Export {
         self.output.replace = true;
         self
-    }
-
-    /// Exports, without progress shown.
-    ///
-    /// # Errors
-    /// As [`export`].
-    pub fn write(&self) -> Result<Exported, Error> {
-        export(self, &Silent)
     }
 }
 

@@ -173,8 +173,11 @@ const CONFLICTS: &[Conflict] = &[
     naflex(Setting::Pixels, "the model takes patches, no images"),
 ];
 
+/// Why two settings do not go together for a model, where they do not.
+type OfModel = fn(&Asked, &ModelConfig) -> Option<String>;
+
 /// Rules whose reason depends on the model: two settings that do not go together, and why, if so.
-const OF_MODELS: &[(Setting, Setting, fn(&Asked, &ModelConfig) -> Option<String>)] = &[
+const OF_MODELS: &[(Setting, Setting, OfModel)] = &[
     (Setting::Layout, Setting::Model, |asked, config| match asked.layout() {
         Layout::OpenClip => open_clip::hub_config(config).err(),
         _ => None,
@@ -286,6 +289,7 @@ impl Asked<'_> {
 /// A setting as it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
+    /// The setting.
     pub setting: Setting,
     /// Where the value matters, such as a target's name.
     pub value: Option<String>,
@@ -405,7 +409,7 @@ impl Export {
 
 #[cfg(test)]
 mod tests {
-    use super::super::zero_shot::{Template, ZeroShot};
+    use super::super::labels::{Template, ZeroShot};
     use super::*;
     use crate::onnx::Target;
     use crate::onnx::target::{MOBILE, PORTABLE};
@@ -465,7 +469,7 @@ mod tests {
             let mut asked = request();
             give(&mut asked, *a);
             give(&mut asked, *b);
-            let error = if *b == Setting::Model { asked.resolve(&naflex).map(|_| ()) } else { asked.check() };
+            let error = if *b == Setting::Model { asked.resolve(naflex).map(|_| ()) } else { asked.check() };
             let Err(Error::Conflict { a: first, b: second, reason, .. }) = error else {
                 panic!("{a} and {b} are not refused")
             };
@@ -481,7 +485,7 @@ mod tests {
         for setting in CONFLICTS.iter().flat_map(|conflict| [conflict.a, conflict.b]) {
             let mut asked = request();
             give(&mut asked, setting);
-            assert!(asked.resolve(&config).is_ok(), "{setting}: {:?}", asked.resolve(&config).err());
+            assert!(asked.resolve(config).is_ok(), "{setting}: {:?}", asked.resolve(config).err());
         }
     }
 
@@ -500,10 +504,10 @@ mod tests {
         let config = ModelConfig::named("ViT-B-16-SigLIP").unwrap();
         let mut asked = request().layout(Layout::Hf);
         asked.graph.artifacts = Artifacts::Combined;
-        let build = asked.resolve(&config).unwrap().build;
+        let build = asked.resolve(config).unwrap().build;
         assert!(build.normalize && !build.ports.hidden);
         assert_eq!(build.ports.image_embeds, Ports::PLAIN.image_embeds);
-        let towers = request().layout(Layout::Hf).resolve(&config).unwrap().build;
+        let towers = request().layout(Layout::Hf).resolve(config).unwrap().build;
         assert!(!towers.normalize && towers.ports.hidden && towers.dynamic_text);
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::manifest::SOURCE_SHA256;
+use super::digest::SOURCE_SHA256;
 
 /// What stands behind a report's figures.
 #[derive(Clone, Debug, Serialize)]

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::manifest::Calibrated;
 use super::request::Export;
 use super::workspace::Workspace;
 use super::{Error, Progress};
@@ -11,6 +10,15 @@ use crate::engine::{self, Array, Engine, Tower, inputs};
 use crate::onnx::graph::{ElementType, Parts, Port};
 use crate::precision::{self, Activations};
 use crate::verify::{self, Agreement, Reference};
+
+/// What scales and excluded layers rest on, where graphs were run to choose them.
+#[derive(Clone, Debug, Default)]
+pub struct Calibrated {
+    /// SHA-256 of the file of inputs.
+    pub inputs: Option<String>,
+    /// The engine that is asked first.
+    pub engine: Option<String>,
+}
 
 /// What graphs are run with, and on.
 pub struct Runner<'a> {

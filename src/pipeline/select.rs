@@ -3,11 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::manifest::file_name;
 use super::surroundings::{Origin, Surroundings};
 use super::{Error, ModelChoice, Progress, Setting, Source};
 use crate::checkpoint::Checkpoint;
 use crate::config::{self, Act, Dialect, ModelConfig, Naming, OpenClipJson, Problem, known};
+use crate::files::file_name;
 use crate::layout::manifest::Rule;
 use crate::params::{self, Params};
 use crate::towers;
@@ -20,14 +20,21 @@ pub const RECORDED_DIALECT: &str = "clip_onnx.dialect";
 /// What the choice rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
+    /// By name, in the request.
     Named,
+    /// From a configuration file that the request names.
     File,
     /// In memory, by a program.
     Given,
+    /// From the configuration in the checkpoint's own metadata.
     Recorded,
+    /// From the `config.json` in the checkpoint's folder.
     Beside,
+    /// From the `open_clip_config.json` in the checkpoint's folder.
     OpenClip,
+    /// From names and shapes of the tensors, which one known model has.
     Shapes,
+    /// From names and shapes of the tensors, which several known models have.
     Guessed,
 }
 
@@ -49,13 +56,15 @@ impl std::fmt::Display for Found {
 /// The model to build.
 #[derive(Clone, Debug)]
 pub struct Selected {
+    /// Configuration that graphs are built from.
     pub config: ModelConfig,
+    /// What the choice of the model rests on.
     pub found: Found,
     /// Where the pixels' rule comes from.
     pub pixels: Origin,
     /// Where padding, start and end come from.
     pub tokens: Origin,
-    /// The `tokenizer.json` beside the checkpoint, where the model's vocabulary is not built in.
+    /// The `tokenizer.json` in the checkpoint's folder, where the model's vocabulary is not built in.
     pub tokenizer: Option<PathBuf>,
 }
 
@@ -71,18 +80,18 @@ impl Selected {
     pub fn params_error(&self, path: &Path, source: params::Error) -> Error {
         let hint = match (&source, self.found) {
             (params::Error::Tensor(_), _) | (_, Found::Shapes | Found::Guessed) => String::new(),
-            (_, Found::Recorded) => format!(" (model {} is recorded in the file)", self.config.model),
-            (_, Found::Beside) => " (as the config.json beside it describes the model)".to_owned(),
-            (_, Found::OpenClip) => " (as the open_clip_config.json beside it describes the model)".to_owned(),
+            (_, Found::Recorded) => format!("model {} is recorded in the file", self.config.model),
+            (_, Found::Beside) => "the config.json beside it describes the model so".to_owned(),
+            (_, Found::OpenClip) => "the open_clip_config.json beside it describes the model so".to_owned(),
             (_, Found::Named | Found::File | Found::Given) => {
-                format!(" (model {} was chosen; `inspect {}` says which models fit)", self.config.model, path.display())
+                format!("model {} was chosen; `inspect {}` says which models fit", self.config.model, path.display())
             }
         };
         Error::Params { path: path.display().to_string(), source: Box::new(source), hint }
     }
 }
 
-/// Chooses the model for `checkpoint`, and reads what the files beside it say of pixels and tokens.
+/// Chooses the model for `checkpoint`, and reads what the files in its folder say of pixels and tokens.
 ///
 /// # Errors
 /// [`Error::Config`], [`Error::NoFit`] or [`Error::Ambiguous`].
@@ -215,7 +224,7 @@ fn with_gelu(config: &ModelConfig) -> String {
 }
 
 /// What shapes do not tell, a file may tell otherwise: OpenAI's archives carry three numbers
-/// beside the weights, and their models run QuickGELU; and the file's name may be the model's.
+/// in the folder of the weights, and their models run QuickGELU; and the file's name may be the model's.
 fn guess<'a>(fits: &'a [ModelConfig], checkpoint: &Checkpoint) -> Option<(&'a ModelConfig, &'static str)> {
     let one = |wanted: &dyn Fn(&ModelConfig) -> bool| -> Option<&'a ModelConfig> {
         let mut found = fits.iter().filter(|config| wanted(config));
@@ -236,7 +245,7 @@ fn guess<'a>(fits: &'a [ModelConfig], checkpoint: &Checkpoint) -> Option<(&'a Mo
     (acts_agree || longest.model.ends_with("quickgelu")).then_some((longest, "the file's name"))
 }
 
-/// The configuration open_clip keeps beside its weights.
+/// The configuration open_clip keeps in the folder of its weights.
 fn open_clip(around: &Surroundings, progress: &dyn Progress) -> Result<Option<ModelConfig>, Error> {
     let Some((path, text)) = around.text("open_clip_config.json")? else { return Ok(None) };
     let Some(file) = OpenClipJson::parse(&path, &text)? else { return Ok(None) };
@@ -245,7 +254,7 @@ fn open_clip(around: &Surroundings, progress: &dyn Progress) -> Result<Option<Mo
     Ok(Some(config))
 }
 
-/// The configuration transformers keeps beside its weights.
+/// The configuration transformers keeps in the folder of its weights.
 fn beside(around: &Surroundings) -> Result<Option<ModelConfig>, Error> {
     let Some((path, text)) = around.text("config.json")? else { return Ok(None) };
     let json: serde_json::Value = serde_json::from_str(&text).map_err(|source| {
@@ -278,10 +287,38 @@ fn recorded(checkpoint: &Checkpoint) -> Result<Option<ModelConfig>, Error> {
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Difference {
-    Missing { name: String, expected: Vec<usize> },
-    Unexpected { name: String, found: Vec<usize> },
-    Shape { name: String, found: Vec<usize>, expected: Vec<usize> },
-    Heads { name: String, found: usize, expected: usize },
+    /// The model has a tensor that the checkpoint does not store.
+    Missing {
+        /// Canonical name of the tensor, such as `visual.head.weight`.
+        name: String,
+        /// Its shape by the model.
+        expected: Vec<usize>,
+    },
+    /// The checkpoint stores a tensor that the model does not have.
+    Unexpected {
+        /// Canonical name of the tensor.
+        name: String,
+        /// Its shape in the checkpoint.
+        found: Vec<usize>,
+    },
+    /// A tensor has another shape.
+    Shape {
+        /// Canonical name of the tensor.
+        name: String,
+        /// Its shape in the checkpoint.
+        found: Vec<usize>,
+        /// Its shape by the model.
+        expected: Vec<usize>,
+    },
+    /// An attention layer has another number of heads, where the checkpoint's shapes reveal it.
+    Heads {
+        /// Canonical name of the tensor.
+        name: String,
+        /// Heads in the checkpoint.
+        found: usize,
+        /// Heads by the model.
+        expected: usize,
+    },
 }
 
 impl std::fmt::Display for Difference {

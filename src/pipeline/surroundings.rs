@@ -1,4 +1,4 @@
-//! What the files beside a checkpoint say of pixels and of token ids.
+//! What the files in a checkpoint's folder say of pixels and of token ids.
 
 use std::path::{Path, PathBuf};
 
@@ -19,10 +19,12 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// A rule that a file states; `name` is the file's.
     pub fn file(name: impl Into<String>) -> Origin {
         Origin { source: name.into(), assumed: false }
     }
 
+    /// A rule that no file states; `what` says where the assumption comes from.
     pub fn assumed(what: impl Into<String>) -> Origin {
         Origin { source: what.into(), assumed: true }
     }
@@ -104,7 +106,7 @@ impl<'a> Surroundings<'a> {
         Ok(found.map(|(cfg, notes)| Found { name, cfg, notes }))
     }
 
-    /// Puts what the files say of pixels in the place of what was assumed, and says where it is from.
+    /// Puts what the files say of pixels over what was assumed, and says where it is from.
     ///
     /// # Errors
     /// A file that cannot be read, or a rule that cannot be followed.
@@ -170,7 +172,7 @@ impl<'a> Surroundings<'a> {
         Ok(())
     }
 
-    /// Puts what a tokenizer's files say of ids in the place of what was assumed; says where it is from, and gives
+    /// Puts what a tokenizer's files say of ids over what was assumed; says where it is from, and gives
     /// the path of the `tokenizer.json`, where the model's vocabulary is not built in or the file has another.
     ///
     /// # Errors
@@ -224,7 +226,7 @@ impl<'a> Surroundings<'a> {
         Ok((from, path))
     }
 
-    /// Rows begin with the start token where the tokenizer puts it there; an end that is not put there is told, as rows
+    /// Rows begin with the start token where the tokenizer puts it there; an end that is not put there is reported, as rows
     /// have one. CLIP's and SigLIP's own classes, which transformers takes where none is named, put theirs whatever the
     /// file says.
     fn starts(&self, config: &mut ModelConfig, class: Option<&str>, file: Option<(&str, &Value)>) {

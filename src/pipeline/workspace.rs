@@ -5,8 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::digest::Digest;
-use super::manifest::SOURCE_SHA256;
+use super::digest::{Digest, SOURCE_SHA256};
 use super::request::Output;
 use super::{Error, Progress};
 use crate::checkpoint::Checkpoint;

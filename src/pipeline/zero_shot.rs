@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::labels::{Template, ZeroShot};
 use super::model::Model;
 use super::request::Artifacts;
 use super::resolve::Recipe;
@@ -22,124 +23,6 @@ use crate::verify;
 /// Sentences in a batch.
 const BATCH: usize = 16;
 
-/// A sentence around a label, with `{}` in its place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(String);
-
-impl Template {
-    /// The template where none is named.
-    pub const DEFAULT: &str = "a photo of a {}";
-
-    /// # Errors
-    /// [`Error::Template`] when there is no `{}`: every label would have the same embedding.
-    pub fn new(text: impl Into<String>) -> Result<Template, Error> {
-        let text = text.into();
-        if text.contains("{}") { Ok(Template(text)) } else { Err(Error::Template { text }) }
-    }
-
-    /// The sentence of a label.
-    pub fn filled(&self, label: &str) -> String {
-        self.0.replace("{}", label)
-    }
-}
-
-/// Labels of a zero-shot classifier and the sentences around them: one of each at least.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ZeroShot {
-    labels: Vec<String>,
-    templates: Vec<Template>,
-}
-
-impl ZeroShot {
-    /// Of several templates the mean of the embeddings is taken (Radford et al. 2021, §3.1.4).
-    ///
-    /// # Errors
-    /// [`Error::NoLabels`], or [`Error::NoTemplates`].
-    pub fn new(
-        labels: impl IntoIterator<Item = impl Into<String>>,
-        templates: impl IntoIterator<Item = Template>,
-    ) -> Result<ZeroShot, Error> {
-        let labels: Vec<String> = labels.into_iter().map(Into::into).collect();
-        let templates: Vec<Template> = templates.into_iter().collect();
-        match (labels.is_empty(), templates.is_empty()) {
-            (true, _) => Err(Error::NoLabels),
-            (_, true) => Err(Error::NoTemplates),
-            _ => Ok(ZeroShot { labels, templates }),
-        }
-    }
-
-    pub fn labels(&self) -> &[String] {
-        &self.labels
-    }
-
-    /// Runs the text tower, in float32, on every sentence.
-    ///
-    /// # Errors
-    /// When there is no tokenizer, no engine runs the tower, or an embedding is not finite.
-    fn embed(
-        &self,
-        model: &Model,
-        build: &Build,
-        work: &Workspace,
-        engines: &[Arc<dyn Engine>],
-        progress: &dyn Progress,
-    ) -> Result<ZeroShotHead, Error> {
-        let (config, params) = (&model.selected.config, &model.params);
-        let rows = self.tokens(model, progress)?;
-        let build = Build {
-            target: Target::default(),
-            ports: Ports::PLAIN,
-            batch: None,
-            normalize: true,
-            text_cut: false,
-            ..*build
-        };
-        let graph = towers::text(config, params, &build).map_err(|source| model.wrong(source))?;
-        graph.set_metadata("normalized", "true");
-        let scratch = work.scratch(&graph.into_parts(), "text_model.onnx")?;
-        // ONNX Runtime where its library is at hand: it is faster.
-        let engine = engines.last().ok_or(engine::Error::NoEngines)?;
-        let tower = Tower::open(&scratch.path, Path::new("text_model.onnx"), &**engine, None)?;
-        let mut found: Vec<Vec<f32>> = Vec::with_capacity(rows.len());
-        for chunk in rows.chunks(BATCH) {
-            progress.start(&format!("embedding labels, {} of {}", found.len(), rows.len()), None);
-            let items: Vec<Vec<Array>> =
-                chunk.iter().map(|ids| vec![Array::new([1, ids.len()], ids.clone())]).collect();
-            found.extend(tower.embed(&items.iter().collect::<Vec<_>>(), BATCH)?);
-        }
-        let values: Vec<f32> = found.chunks(self.templates.len()).flat_map(mean).collect();
-        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
-            let label = &self.labels[at / config.embed_dim.max(1) % self.labels.len()];
-            return Err(Error::Unsupported {
-                path: work.checkpoint().display().to_string(),
-                what: format!("the embedding of the label `{label}` is not finite"),
-                way_out: "check that the checkpoint is whole".to_owned(),
-            });
-        }
-        Ok(ZeroShotHead { zero_shot: self.clone(), width: config.embed_dim, values })
-    }
-
-    /// Token ids of every sentence, label after label.
-    fn tokens(&self, model: &Model, progress: &dyn Progress) -> Result<Vec<Vec<i64>>, Error> {
-        let tokenizer = Tokenizer::new(&model.selected.config, model.tokenizer.as_deref())?;
-        let (mut rows, mut cut) = (Vec::new(), Vec::new());
-        for (label, template) in self.labels.iter().flat_map(|label| self.templates.iter().map(move |t| (label, t))) {
-            let (row, is_cut) = tokenizer.row_and_cut(&template.filled(label))?;
-            rows.push(row);
-            cut.extend(is_cut.then_some(label));
-        }
-        if let Some(first) = cut.first() {
-            let (count, context) = (cut.len(), tokenizer.context_length());
-            let first: String = first.chars().take(40).collect();
-            progress.warn(&format!(
-                "{count} of {} sentences are longer than {context} tokens and were cut, the first that of the label `{first}`",
-                rows.len()
-            ));
-        }
-        Ok(rows)
-    }
-}
-
 /// Labels and their normalised embeddings, `[labels, embed_dim]`.
 pub struct ZeroShotHead {
     zero_shot: ZeroShot,
@@ -151,7 +34,7 @@ impl ZeroShotHead {
     /// The embeddings of a recipe's labels, where it has some.
     ///
     /// # Errors
-    /// As [`ZeroShot::embed`].
+    /// As [`embed`].
     pub fn of(
         recipe: &Recipe,
         model: &Model,
@@ -161,14 +44,14 @@ impl ZeroShotHead {
     ) -> Result<Option<ZeroShotHead>, Error> {
         match &recipe.artifacts {
             Artifacts::ZeroShot(zero_shot) => {
-                Ok(Some(zero_shot.embed(model, &recipe.build, work, engines, progress)?))
+                Ok(Some(embed(zero_shot, model, &recipe.build, work, engines, progress)?))
             }
             Artifacts::Towers | Artifacts::Combined => Ok(None),
         }
     }
 
     fn shape(&self) -> Vec<usize> {
-        vec![self.zero_shot.labels.len(), self.width]
+        vec![self.zero_shot.labels().len(), self.width]
     }
 
     /// The embeddings, for the graph.
@@ -183,8 +66,8 @@ impl ZeroShotHead {
 
     /// What the file says of them.
     pub fn metadata(&self) -> BTreeMap<String, String> {
-        let ZeroShot { labels, templates } = &self.zero_shot;
-        let templates: Vec<&str> = templates.iter().map(|template| template.0.as_str()).collect();
+        let labels = self.zero_shot.labels();
+        let templates: Vec<&str> = self.zero_shot.templates().iter().map(Template::text).collect();
         BTreeMap::from([
             ("labels".to_owned(), json!(labels).to_string()),
             ("templates".to_owned(), json!(templates).to_string()),
@@ -201,24 +84,77 @@ fn mean(rows: &[Vec<f32>]) -> Vec<f32> {
     sums.iter().map(|v| (v / norm) as f32).collect()
 }
 
+/// Runs the text tower, in float32, on every sentence.
+///
+/// # Errors
+/// When there is no tokenizer, no engine runs the tower, or an embedding is not finite.
+fn embed(
+    zero_shot: &ZeroShot,
+    model: &Model,
+    build: &Build,
+    work: &Workspace,
+    engines: &[Arc<dyn Engine>],
+    progress: &dyn Progress,
+) -> Result<ZeroShotHead, Error> {
+    let (config, params) = (&model.selected.config, &model.params);
+    let rows = tokens(zero_shot, model, progress)?;
+    let build = Build {
+        target: Target::default(),
+        ports: Ports::PLAIN,
+        batch: None,
+        normalize: true,
+        text_cut: false,
+        ..*build
+    };
+    let graph = towers::text(config, params, &build).map_err(|source| model.wrong(source))?;
+    graph.set_metadata("normalized", "true");
+    let scratch = work.scratch(&graph.into_parts(), "text_model.onnx")?;
+    // ONNX Runtime where its library is at hand: it is faster.
+    let engine = engines.last().ok_or(engine::Error::NoEngines)?;
+    let tower = Tower::open(&scratch.path, Path::new("text_model.onnx"), &**engine, None)?;
+    let mut found: Vec<Vec<f32>> = Vec::with_capacity(rows.len());
+    for chunk in rows.chunks(BATCH) {
+        progress.start(&format!("embedding labels, {} of {}", found.len(), rows.len()), None);
+        let items: Vec<Vec<Array>> = chunk.iter().map(|ids| vec![Array::new([1, ids.len()], ids.clone())]).collect();
+        found.extend(tower.embed(&items.iter().collect::<Vec<_>>(), BATCH)?);
+    }
+    let values: Vec<f32> = found.chunks(zero_shot.templates().len()).flat_map(mean).collect();
+    if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+        let label = &zero_shot.labels()[at / config.embed_dim.max(1) % zero_shot.labels().len()];
+        return Err(Error::Unsupported {
+            path: work.checkpoint().display().to_string(),
+            what: format!("the embedding of the label `{label}` is not finite"),
+            way_out: "check that the checkpoint is whole".to_owned(),
+        });
+    }
+    Ok(ZeroShotHead { zero_shot: zero_shot.clone(), width: config.embed_dim, values })
+}
+
+/// Token ids of every sentence, label after label.
+fn tokens(zero_shot: &ZeroShot, model: &Model, progress: &dyn Progress) -> Result<Vec<Vec<i64>>, Error> {
+    let tokenizer = Tokenizer::new(&model.selected.config, model.tokenizer.as_deref())?;
+    let (mut rows, mut cut) = (Vec::new(), Vec::new());
+    for (label, template) in
+        zero_shot.labels().iter().flat_map(|label| zero_shot.templates().iter().map(move |t| (label, t)))
+    {
+        let (row, is_cut) = tokenizer.row_and_cut(&template.filled(label))?;
+        rows.push(row);
+        cut.extend(is_cut.then_some(label));
+    }
+    if let Some(first) = cut.first() {
+        let (count, context) = (cut.len(), tokenizer.context_length());
+        let first: String = first.chars().take(40).collect();
+        progress.warn(&format!(
+            "{count} of {} sentences are longer than {context} tokens and were cut, the first that of the label `{first}`",
+            rows.len()
+        ));
+    }
+    Ok(rows)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn templates_have_a_place_for_the_label() {
-        let template = Template::new("a {} in the rain, {}").unwrap();
-        assert_eq!(template.filled("cat"), "a cat in the rain, cat");
-        assert!(matches!(Template::new("a photo"), Err(Error::Template { .. })));
-    }
-
-    #[test]
-    fn there_is_a_label_and_a_template() {
-        let template = Template::new(Template::DEFAULT).unwrap();
-        assert!(matches!(ZeroShot::new([] as [&str; 0], [template.clone()]), Err(Error::NoLabels)));
-        assert!(matches!(ZeroShot::new(["cat"], []), Err(Error::NoTemplates)));
-        assert!(ZeroShot::new(["cat"], [template]).is_ok());
-    }
 
     #[test]
     fn means_are_normalised() {

@@ -52,6 +52,7 @@ impl Activations {
         self.mean_squares.get(&value).cloned().unwrap_or_else(|| Arc::from([1.0f32]))
     }
 
+    /// Largest absolute value of each channel; where it was not measured, estimated from the mean squares.
     pub fn peaks(&self, value: Value) -> PerChannel {
         let measured = self.peaks.get(&value).cloned();
         measured.unwrap_or_else(|| self.mean_squares(value).iter().map(|m| m.sqrt() * PEAK).collect())

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize, Serializer};
 /// What numbers of a weight are stored as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
+    /// IEEE 754 single precision.
     Float32,
+    /// IEEE 754 half precision.
     Float16,
     /// int8, one scale for each output channel.
     Int8,
@@ -28,7 +30,9 @@ impl Format {
 /// What products of activations with weights are computed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arithmetic {
+    /// float32 products.
     Float32,
+    /// float16 products.
     Float16,
     /// Integer products: activations are quantized to uint8 as they come (`DynamicQuantizeLinear`).
     Integer,
@@ -38,18 +42,26 @@ pub enum Arithmetic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Precision {
+    /// float32 throughout.
     Fp32,
+    /// float16 weights and arithmetic.
     Fp16,
+    /// float16 weights, float32 arithmetic.
     Fp16Weights,
+    /// int8 weights, integer products.
     Int8,
+    /// int8 weights, float32 arithmetic.
     Int8Weights,
+    /// int4 weights, float32 arithmetic.
     Int4,
+    /// int4 weights, float16 arithmetic.
     Int4Fp16,
 }
 
 /// What a precision is, and what is expected of it.
 #[derive(Debug)]
 pub struct Scheme {
+    /// The precision that the row describes.
     pub precision: Precision,
     /// What flags, metadata and reports call it.
     pub name: &'static str,
@@ -59,6 +71,7 @@ pub struct Scheme {
     pub dtype: Option<&'static str>,
     /// What weights of products are stored as.
     pub weights: Format,
+    /// Arithmetic of products of activations with weights.
     pub arithmetic: Arithmetic,
     /// Where losses are measured and no other bound is asked for: layers are promoted to higher precision until the
     /// least cosine with float32 is no more than this below 1.

@@ -10,12 +10,14 @@ const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 /// As open_clip's case-insensitive pattern finds them in Python: only contractions depend on case, and the one mark whose
 /// capital is a letter (a Greek subscript iota) matches no class.
+#[cfg(feature = "embed")]
 const WORDS_OF_ANY_CASE: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}\x{345}]+";
 
 /// Spelling of the start and end tokens.
 #[derive(Clone, Copy)]
 pub enum Spelling {
     /// open_clip's, where such words in a sentence become these tokens.
+    #[cfg(feature = "embed")]
     OpenClip,
     /// transformers', and every `tokenizer.json`'s.
     Transformers,
@@ -24,12 +26,23 @@ pub enum Spelling {
 impl Spelling {
     fn marks(self) -> [&'static str; 2] {
         match self {
+            #[cfg(feature = "embed")]
             Spelling::OpenClip => ["<start_of_text>", "<end_of_text>"],
             Spelling::Transformers => ["<|startoftext|>", "<|endoftext|>"],
         }
     }
 
+    /// The pattern of words. JavaScript has no flag inside a pattern; transformers' is of lower case alone.
+    fn words(self) -> &'static str {
+        match self {
+            #[cfg(feature = "embed")]
+            Spelling::OpenClip => WORDS_OF_ANY_CASE,
+            Spelling::Transformers => WORDS,
+        }
+    }
+
     /// This spelling of a token that may be the start or end token in the other.
+    #[cfg(feature = "embed")]
     pub fn mark_of(self, token: &str) -> &str {
         let ours = Spelling::OpenClip.marks();
         ours.iter().position(|mark| *mark == token).map_or(token, |at| self.marks()[at])
@@ -59,11 +72,7 @@ pub fn tokenizer_json(spelling: Spelling) -> Value {
         .chain(merges().map(|(a, b)| format!("{a}{b}")))
         .chain(marks.map(str::to_owned));
     let vocab: serde_json::Map<String, Value> = tokens.enumerate().map(|(id, token)| (token, json!(id))).collect();
-    // JavaScript has no flag inside a pattern; transformers' is of lower case alone.
-    let words = match spelling {
-        Spelling::OpenClip => WORDS_OF_ANY_CASE,
-        Spelling::Transformers => WORDS,
-    };
+    let words = spelling.words();
     let ids = [SIZE - 2, SIZE - 1];
     let mark = |at: usize| {
         json!({"id": ids[at], "content": marks[at], "single_word": false, "lstrip": false, "rstrip": false,
@@ -98,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_vocabulary_is_whole() {
-        let json = tokenizer_json(Spelling::OpenClip);
+        let json = tokenizer_json(Spelling::Transformers);
         assert_eq!(json["model"]["vocab"].as_object().unwrap().len(), SIZE);
         assert_eq!((bytes()[0], bytes()[255], bytes().len()), ('!', 'Ń', 256));
     }

@@ -10,7 +10,9 @@ pub struct Agreement {
     /// Largest absolute difference over the RMS of the reference: reads the same at every width,
     /// normalised or not.
     pub relative_error: f64,
+    /// Largest absolute difference of any element.
     pub max_abs: f64,
+    /// Mean absolute difference over all elements.
     pub mean_abs: f64,
     /// Smallest cosine of any row.
     pub cosine: f64,

@@ -14,8 +14,11 @@ const ROWS: usize = 3;
 /// One output of one file.
 #[derive(Clone, Debug, Serialize)]
 pub struct InsideReport {
+    /// Name of the file.
     pub file: String,
+    /// Name of the engine.
     pub engine: String,
+    /// Name of the output.
     pub output: &'static str,
     /// Rows and columns of what was compared.
     pub shape: Vec<usize>,

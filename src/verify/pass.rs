@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::inside::{self, InsideReport};
+use super::ranking::Embedded;
 use super::ranking::Ranking;
 use super::report::{LogitsReport, TowerReport};
-use super::tower::{Embedded, TowerRun};
+use super::tower::TowerRun;
 use super::{Error, Reference, Verify, logits};
 use crate::engine::{self, Array, Engine, Tower, is_tract};
 use crate::modality::PerModality;

@@ -2,19 +2,31 @@
 
 use serde::Serialize;
 
-use super::tower::Embedded;
 use crate::engine::Array;
 use crate::precision::Precision;
 
 /// Images and texts whose similarities are listed, at most.
 const LISTED: usize = 16;
 
+/// Embeddings of a tower, and those they were compared with.
+#[derive(Clone, Debug)]
+pub struct Embedded {
+    /// What the tower gave, `[rows, embed_dim]`.
+    pub found: Array,
+    /// What it should give.
+    pub expected: Option<Array>,
+}
+
 /// Similarities of images and texts, and how often the closest text is the one it should be.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ranking {
+    /// Name of the precision.
     pub precision: &'static str,
+    /// Name of the engine.
     pub engine: String,
+    /// Number of images.
     pub images: usize,
+    /// Number of texts.
     pub texts: usize,
     /// Of all images.
     pub top1_agreement: f64,

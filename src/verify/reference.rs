@@ -21,8 +21,11 @@ use crate::modality::Modality;
 
 /// A reference file, read whole.
 pub struct Reference {
+    /// Path that was read.
     pub path: String,
+    /// Last component of the path.
     pub file_name: String,
+    /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
     arrays: BTreeMap<String, Array>,
     /// Keys of arrays of other types.

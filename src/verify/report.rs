@@ -21,6 +21,7 @@ pub enum Verdict {
     /// Nothing that was checked failed, and there was nothing to compare embeddings with.
     #[serde(rename = "not compared")]
     NotCompared,
+    /// Something that was checked is beyond its bound.
     #[serde(rename = "failed")]
     Failed,
 }
@@ -38,6 +39,7 @@ impl fmt::Display for Verdict {
 /// The outcome of a verification.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    /// The outcome in one word.
     pub verdict: Verdict,
     /// Whether the verdict is [`Verdict::Passed`].
     pub passed: bool,
@@ -45,15 +47,20 @@ pub struct Report {
     pub compared: bool,
     /// One sentence saying what the outcome rests on.
     pub summary: String,
+    /// Names of the engines that ran files, separated by commas.
     pub engine: String,
+    /// The reference file; null where there was none.
     pub reference: Option<ReferenceReport>,
+    /// Results for each tower, file and engine.
     pub towers: Vec<TowerReport>,
     /// What files make of embeddings inside.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub inside: Vec<InsideReport>,
+    /// Logits against the reference's; null where they could not be compared.
     pub logits: Option<LogitsReport>,
     /// Which text is closest to each image, by precision and engine.
     pub rankings: Vec<Ranking>,
+    /// Bounds that the verdict rests on.
     pub tolerances: Vec<ToleranceReport>,
     /// What else there is to know of the run.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -64,29 +71,42 @@ pub struct Report {
     pub seconds: BTreeMap<String, f64>,
 }
 
+/// The file of reference embeddings.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReferenceReport {
+    /// Name of the file.
     pub file: String,
+    /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
 }
 
+/// A [`Tolerance`](super::Tolerance), as reports show it.
 #[derive(Clone, Debug, Serialize)]
 pub struct ToleranceReport {
+    /// Name of the figure.
     pub name: &'static str,
+    /// Largest accepted value.
     pub bound: f64,
 }
 
+/// Results for one tower of one file with one engine.
 #[derive(Clone, Debug, Serialize)]
 pub struct TowerReport {
+    /// Name of the file.
     pub file: String,
+    /// Name of the engine.
     pub engine: String,
+    /// Whether the tower embeds images or texts.
     #[serde(rename = "tower")]
     pub modality: Modality,
     /// What lines call it: the file, and of one with both towers the modality.
     #[serde(skip)]
     pub label: String,
+    /// Name of the file's precision.
     pub precision: &'static str,
+    /// Name of the embedding's output.
     pub output: String,
+    /// Whether the graph L2-normalizes embeddings.
     pub normalized: bool,
     /// How far cosines may be below 1, where that decides: in other precisions than float32.
     pub allowed_drop: Option<f64>,
@@ -95,21 +115,28 @@ pub struct TowerReport {
     pub allowed_batch_error: Option<f64>,
     /// Batch size the file is frozen to; null when it is free.
     pub fixed_batch: Option<usize>,
+    /// Seconds that loading the file took.
     pub load_seconds: f64,
+    /// Results for each batch size.
     pub batches: Vec<BatchReport>,
 }
 
+/// Results for one batch size.
 #[derive(Clone, Debug, Serialize)]
 pub struct BatchReport {
+    /// Batch size.
     pub batch: usize,
     /// Rows run.
     pub rows: usize,
+    /// Seconds that all runs took.
     pub seconds: f64,
+    /// Whether every element of every embedding is finite.
     pub finite: bool,
     /// Largest distance from 1 of an embedding's length, where the file normalises.
     pub unit_norm_error: Option<f64>,
     /// Relative error against the same rows in the first batch size.
     pub consistency: Option<f64>,
+    /// Comparison with the reference; null where the reference does not have this tower.
     pub compared: Option<Compared>,
 }
 
@@ -117,11 +144,19 @@ pub struct BatchReport {
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Compared {
+    /// The figures of the comparison.
     Agreement(Agreement),
-    Width { found: usize, expected: usize },
+    /// The shapes differ, so nothing was compared.
+    Width {
+        /// Length of the file's embeddings.
+        found: usize,
+        /// Length of the reference's embeddings.
+        expected: usize,
+    },
 }
 
 impl Compared {
+    /// Compares two arrays of embeddings `[N, D]`.
     pub fn new(got: &Array, reference: &Array) -> Compared {
         if got.shape() == reference.shape() {
             return Compared::Agreement(Agreement::between(got, reference));
@@ -131,12 +166,16 @@ impl Compared {
     }
 }
 
+/// Logits computed from both towers' embeddings, against the reference's.
 #[derive(Clone, Debug, Serialize)]
 pub struct LogitsReport {
+    /// Largest absolute difference.
     pub max_abs: f64,
     /// `max_abs` over `logit_scale_exp`, which decides.
     pub over_scale: f64,
+    /// exp(`logit_scale`), which similarities are multiplied by.
     pub logit_scale_exp: f64,
+    /// Bias added to the logits; 0 where the model has none.
     pub logit_bias: f64,
     /// How far these are from the reference's, over its scale; none where it has none.
     pub scale_error: Option<f64>,

@@ -3,7 +3,9 @@
 /// A bound on a figure of the report.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
+    /// Name of the figure in the report.
     pub name: &'static str,
+    /// Largest accepted value.
     pub bound: f64,
 }
 

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::agreement::unit_norm_error;
+use super::ranking::Embedded;
 use super::report::{BatchReport, Compared};
 use super::{Agreement, Error, Reference};
 use crate::engine::{Array, Engine, Tower, inputs};
@@ -27,13 +28,6 @@ pub struct Found {
     pub batches: Vec<BatchReport>,
     pub normalized: bool,
     pub embedded: Option<Embedded>,
-}
-
-/// Embeddings of a tower, and those they were compared with.
-#[derive(Clone, Debug)]
-pub struct Embedded {
-    pub found: Array,
-    pub expected: Option<Array>,
 }
 
 impl TowerRun<'_> {

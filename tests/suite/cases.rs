@@ -392,14 +392,14 @@ fn refusals_name_what_was_found() {
         (with("positional_embedding_other"), "", &["parts of a tower: positional_embedding_other"]),
         (
             named(
-                &["visual.trunk.patch_embed.proj.weight", "visual.trunk.blocks.0.attn.q_proj.weight"],
+                &["visual.trunk.stem.0.weight", "visual.trunk.stages.0.blocks.0.conv_dw.weight"],
                 &[(
                     "open_clip_config.json",
-                    r#"{"model_cfg": {"embed_dim": 8, "vision_cfg": {"timm_model_name": "eva02_base_patch16_clip_224"}, "text_cfg": {}}}"#,
+                    r#"{"model_cfg": {"embed_dim": 8, "vision_cfg": {"timm_model_name": "convnext_base"}, "text_cfg": {}}}"#,
                 )],
             ),
             "",
-            &["timm_model_name `eva02_base_patch16_clip_224` in open_clip_config.json"],
+            &["timm_model_name `convnext_base` in open_clip_config.json"],
         ),
         (
             named(&["vision_model.something"], &[("config.json", r#"{"model_type": "blip"}"#)]),

@@ -136,7 +136,7 @@ fn planted_outliers_are_lived_with() {
         let change = |request: &mut Export| {
             request.source.checkpoint.clone_from(&checkpoint);
             request.precision.precisions = vec![precision];
-            request.precision.auto_exclude = !(precision == Precision::Int8);
+            request.precision.auto_exclude = precision != Precision::Int8;
             request.proof.reference = None;
             request.precision.max_drop = Some(max_drop);
             request.precision.calibrate = calibrate.then(|| fixture.reference());

@@ -34,8 +34,8 @@ fn clips_ids_are_open_clips() {
 #[test]
 fn tokenizers_of_other_models_are_refused() {
     let siglip = model("ViT-B-16-SigLIP");
-    let error = Tokenizer::new(&siglip, None).err().unwrap().to_string();
-    assert!(error.contains("--tokenizer"), "{error}");
+    let remedy = Tokenizer::new(&siglip, None).err().unwrap().remedy().unwrap();
+    assert!(remedy.contains("`source.tokenizer`"), "{remedy}");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");
     std::fs::write(&path, "{}").unwrap();

@@ -7,6 +7,7 @@ use crate::config::{Clean, Dialect, Family, Transformer};
 /// Pre-norm blocks and nothing else.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClipText {
+    /// Widths and number of the blocks.
     pub blocks: Transformer,
     /// False: every position attends to every position, padding too.
     pub causal: bool,

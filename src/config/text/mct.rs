@@ -8,9 +8,11 @@ use crate::config::{Clean, Dialect, Family, Transformer};
 /// A RepMixer block, transformer layers, another RepMixer block.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MctText {
+    /// Widths and number of the transformer layers.
     pub blocks: Transformer,
-    /// Of the transformer layers; RepMixers have no mask.
+    /// Whether the transformer layers have a causal mask; RepMixers have none.
     pub causal: bool,
+    /// The RepMixer blocks before and after the layers, of the same shape.
     pub mixer: RepMixer,
 }
 
@@ -19,7 +21,9 @@ pub struct MctText {
 pub struct RepMixer {
     /// Positions the convolution spans: an odd number.
     pub kernel: usize,
+    /// Hidden width of the MLP after the convolution.
     pub mlp_dim: usize,
+    /// Epsilon of every BatchNorm of the blocks.
     pub bn_eps: f32,
     /// Branches folded to one convolution, by the authors' tool.
     pub reparameterized: bool,

@@ -16,25 +16,29 @@ use crate::config::{Act, Head, known};
 pub struct FastVit {
     /// Height, width in pixels.
     pub image_size: [usize; 2],
+    /// Activation of convolutions and MLPs.
     pub act: Act,
+    /// Stages in the order of computation, each at a lower resolution than the one before.
     pub stages: Vec<Stage>,
-    /// 1 × 1 branches beside the stem's 3 × 3, before folding.
+    /// 1 × 1 branches in parallel with the stem's 3 × 3, before folding.
     pub stem_scale_branch: bool,
+    /// Norm before attention, in the stages that have attention.
     pub attn_norm: AttnNorm,
-    /// Of the norm before attention.
+    /// Epsilon of the norm before attention.
     pub norm_eps: f32,
     /// Channels of an attention head.
     pub head_dim: usize,
-    /// In the downsampling into stages that have it.
+    /// Squeeze-and-excite of the downsampling into stages that have one.
     pub se_downsample: SqueezeExcite,
-    /// In the last convolution.
+    /// Squeeze-and-excite of the last convolution.
     pub se_final: SqueezeExcite,
     /// Channels of the last convolution over those of the last stage.
     pub final_expansion: usize,
-    /// Of every BatchNorm but the one before attention.
+    /// Epsilon of every BatchNorm but the one before attention.
     pub bn_eps: f32,
     /// Branches folded to one convolution each, by the authors' tool.
     pub reparameterized: bool,
+    /// Projection to the embedding; None where the pooled vector is the embedding.
     pub head: Option<Head>,
 }
 
@@ -43,10 +47,11 @@ pub struct FastVit {
 pub struct Stage {
     /// Number of blocks.
     pub layers: usize,
-    /// Channels.
+    /// Channels of every position.
     pub width: usize,
     /// Width of the MLPs over the channels.
     pub mlp_ratio: f64,
+    /// What mixes positions in the stage's blocks.
     pub mixer: TokenMixer,
     /// Position convolution before the blocks.
     pub pos_emb: bool,
@@ -61,15 +66,20 @@ impl Stage {
     }
 }
 
+/// What mixes positions in a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenMixer {
+    /// Depthwise convolution. Vasu et al. 2023 (FastViT).
     RepMixer,
+    /// Multi-head self-attention over all positions.
     Attention,
 }
 
+/// Norm before attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AttnNorm {
+    /// BatchNorm, which is an affine map at inference.
     #[serde(rename = "batch_norm")]
     BatchNorm,
     /// LayerNorm over channels.
@@ -77,7 +87,7 @@ pub enum AttnNorm {
     LayerNorm2d,
 }
 
-/// How narrow a squeeze-and-excite is. Hu et al. 2018.
+/// Reduced width of a squeeze-and-excite. Hu et al. 2018.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SqueezeExcite {
     /// Of the channels.

@@ -16,14 +16,19 @@ use crate::config::{Act, Head, Transformer};
 pub struct NaflexVit {
     /// Rows and columns of the stored positions, which are resampled for each image.
     pub grid: [usize; 2],
+    /// The matrix from patches to channels.
     pub patches: PatchEmbed,
     /// LayerNorm before the blocks.
     pub pre_norm: bool,
+    /// Widths and number of the blocks.
     pub blocks: Transformer,
     /// LayerNorm after the blocks, before pooling.
     pub final_norm: bool,
+    /// Attention heads of the MAP head; a divisor of the width.
     pub map_heads: usize,
+    /// Hidden width of the MAP head's MLP.
     pub map_mlp_dim: usize,
+    /// Projection to the embedding; None where the pooled vector is the embedding.
     pub head: Option<Head>,
 }
 

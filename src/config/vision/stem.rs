@@ -54,7 +54,9 @@ impl Stem {
 pub struct PatchEmbed {
     /// Side of a patch in pixels.
     pub size: usize,
+    /// Form in which the checkpoint stores the matrix.
     pub weight: PatchWeight,
+    /// Whether a bias is added after the matrix product.
     pub bias: bool,
 }
 
@@ -76,20 +78,26 @@ pub enum PatchWeight {
 /// Convolutions before a ViT: all but the last without bias, followed by BatchNorm and the activation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConvStem {
+    /// Convolutions in the order of computation.
     pub convs: Vec<StemConv>,
+    /// Epsilon of every BatchNorm.
     pub bn_eps: f32,
+    /// Activation after every convolution but the last.
     pub act: Act,
-    /// Of the last convolution.
+    /// Whether the last convolution has a bias.
     pub bias: bool,
 }
 
 /// A square convolution of a [`ConvStem`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StemConv {
-    /// Outputs.
+    /// Output channels.
     pub channels: usize,
+    /// Side of the kernel, in inputs.
     pub kernel: usize,
+    /// Distance between outputs, in inputs, on both axes.
     pub stride: usize,
+    /// Zeros added on each of the four sides.
     pub padding: usize,
 }
 

@@ -15,14 +15,18 @@ use crate::config::{Act, Head, Transformer};
 pub struct Vit {
     /// Height, width in pixels.
     pub image_size: [usize; 2],
+    /// How pixels become patches.
     pub stem: Stem,
+    /// Whether a learned token precedes the patches.
     pub class_token: ClassToken,
+    /// Everything after the positions are added.
     pub encoder: Encoder,
 }
 
 /// The learned token in front of the patches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClassToken {
+    /// Patches alone.
     None,
     /// With a position of its own, the first.
     Positioned,
@@ -31,6 +35,7 @@ pub enum ClassToken {
 }
 
 impl ClassToken {
+    /// Whether there is a class token, with or without a position.
     pub fn is_some(self) -> bool {
         self != ClassToken::None
     }
@@ -41,10 +46,13 @@ impl ClassToken {
 pub struct Encoder {
     /// LayerNorm before the blocks.
     pub pre_norm: bool,
+    /// Widths and number of the blocks.
     pub blocks: Transformer,
     /// LayerNorm after the blocks, before pooling.
     pub final_norm: bool,
+    /// How one vector is made of all positions.
     pub pool: Pool,
+    /// Projection to the embedding; None where the pooled vector is the embedding.
     pub head: Option<Head>,
 }
 
@@ -52,7 +60,12 @@ pub struct Encoder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pool {
     /// Attention of one learned query, then x + MLP(LayerNorm(x)).
-    Map { heads: usize, mlp_dim: usize },
+    Map {
+        /// Attention heads; a divisor of the width.
+        heads: usize,
+        /// Hidden width of the MLP.
+        mlp_dim: usize,
+    },
     /// Position 0.
     Token,
     /// Mean over positions.

@@ -57,8 +57,9 @@ fn shape(positions: Option<usize>, rest: &[usize]) -> Vec<i64> {
 
 #[cfg(test)]
 mod tests {
+    use crate::onnx::CompositeOps;
     use crate::onnx::Target;
-    use crate::onnx::composite::{CompositeOps, Heads, Mask};
+    use crate::onnx::composite::{Heads, Mask};
     use crate::onnx::target::ONNX_RUNTIME;
     use crate::onnx::testing::{Root, assert_close, floats, numbers, operators, run, run_for};
 

@@ -15,7 +15,7 @@ pub fn lower(s: &At, positions: usize) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use crate::onnx::composite::CompositeOps;
+    use crate::onnx::CompositeOps;
     use crate::onnx::target::{MOBILE, PORTABLE, QNN};
     use crate::onnx::testing::{Root, run};
     use crate::onnx::{Ops, Target};

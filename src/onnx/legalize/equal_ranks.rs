@@ -206,7 +206,8 @@ impl Flattened<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::onnx::composite::{CompositeOps, Heads};
+    use crate::onnx::CompositeOps;
+    use crate::onnx::composite::Heads;
     use crate::onnx::legalize::rows;
     use crate::onnx::target::MOBILE;
     use crate::onnx::testing::{Root, assert_close, floats, run};

@@ -51,8 +51,9 @@ fn heads_first(s: &At, x: Value, weight: Tensor) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use crate::onnx::CompositeOps;
     use crate::onnx::Target;
-    use crate::onnx::composite::{CompositeOps, HeadRows};
+    use crate::onnx::composite::HeadRows;
     use crate::onnx::target::{MOBILE, PORTABLE};
     use crate::onnx::testing::{Root, assert_close, floats, numbers, run_for, tensor};
 

@@ -140,8 +140,8 @@ fn largest_rank(s: &At, ids: Value, length: Option<Value>, c: &Texts) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::onnx::CompositeOps;
     use crate::onnx::Target;
-    use crate::onnx::composite::CompositeOps;
     use crate::onnx::graph::ElementType;
     use crate::onnx::target::WEB;
     use crate::onnx::testing::{Root, assert_close, floats, ids, numbers, operators, run, targets};

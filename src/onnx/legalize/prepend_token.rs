@@ -31,8 +31,8 @@ pub fn lower(s: &At, x: Value, token: &[f32], positions: &[f32]) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use crate::onnx::CompositeOps;
     use crate::onnx::Target;
-    use crate::onnx::composite::CompositeOps;
     use crate::onnx::testing::{Root, assert_close, floats, numbers, operators, run, targets};
 
     #[test]

@@ -36,7 +36,7 @@ pub fn at_least(s: &At, x: Value, least: f32, rank: usize) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use crate::onnx::composite::CompositeOps;
+    use crate::onnx::CompositeOps;
     use crate::onnx::testing::{Root, assert_close, floats, numbers, operators, run, targets};
 
     #[test]
