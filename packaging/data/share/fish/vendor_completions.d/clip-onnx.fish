@@ -44,8 +44,7 @@ complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l dialect -
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l image-size -d 'Image size to build for: a number, or HEIGHTxWIDTH. Positions are resampled by the rule of the model\'s dialect; a NaFlex model becomes an ordinary one of that size' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l layout -d 'Whose folder to write: `plain` (two towers side by side), `hf` (transformers.js, optimum, fastembed: onnx/, config.json, preprocessor_config.json, tokenizer files; SigLIP\'s outputs last_hidden_state and pooler_output; embeddings not normalised), `immich` (visual/, textual/, int32 tokens), `immich-uint8` (its newer contract: images as bytes), `clip-as-service`, `open_clip` (a repository that open_clip loads from local-dir: the weights under its names, open_clip_config.json, and the towers in onnx/)' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l tokenizer -d 'The model\'s tokenizer.json, to go with the towers. CLIP\'s is built in, and goes with other layouts than `plain` without being named' -r -F
-complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l tokens -d 'Type of token ids: int32 or int64. Default: as the layout has them, and for `plain` the target' -r -f -a "int32\t''
-int64\t''"
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l tokens -d 'Type of token ids: int32 or int64. Default: as the layout has them, and for `plain` the target' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l image -d 'How images come: `float` (float32 [batch_size, 3, H, W], preprocessed), `uint8` (bytes as decoders leave them, [batch_size, H, W, 3 or 4]; alpha is dropped, scale, mean and deviation are in the graph) or `uint8-nchw` ([batch_size, 3 or 4, H, W]). Default: as the layout has them' -r -f -a "float\t''
 uint8\t''
 uint8-nchw\t''"
@@ -61,7 +60,7 @@ complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l keep -d '
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l calibrate -d 'Inputs to measure with, of the form of a reference (`image`, `tokens`): scales follow what layers really meet, biases make up for what weights lose on average, and layers stay in higher precision until what is measured on them is within --max-drop; without it 0.01 for int4, 0.002 for int8, 0.001 for int8-weights' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l max-drop -d 'Keep as many layers in higher precision as it takes for cosines with fp32 to be at least 1 - DROP, measured on the inputs of --calibrate, --reference or made-up ones, and hold the files to it' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l reference -d 'Reference embeddings to hold the files to' -r -F
-complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l batches -d 'Batch sizes to verify at' -r
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l batches -d 'Batch sizes to verify at. Default: 1,2,3' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l engine -d 'Engines to run files with, instead of all at hand: `tract`, which is built in, and `onnxruntime`' -r -f -a "tract\t''
 onnxruntime\t''"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l ort-lib -d 'ONNX Runtime\'s library (libonnxruntime.so, .dylib, .dll; pip\'s onnxruntime has it in capi/), to run files with it too. Default: what ORT_DYLIB_PATH names' -r -F
