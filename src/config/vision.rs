@@ -7,11 +7,13 @@ use super::check::Problem;
 use super::parts::{Act, Head, Transformer};
 use super::trunks::Timm;
 
+mod eva;
 mod fastvit;
 mod naflex;
 mod stem;
 mod vit;
 
+pub use eva::{Eva, Rope};
 pub use fastvit::{AttnNorm, FastVit, SqueezeExcite, Stage, TokenMixer};
 pub use naflex::NaflexVit;
 pub use stem::{ConvStem, PatchEmbed, PatchWeight, Stem, StemConv};
@@ -80,6 +82,8 @@ families! {
     NaflexVit(NaflexVit, naflex::NaflexFields),
     /// MobileCLIP's hybrid of convolutions and attention.
     FastVit(FastVit, fastvit::FastVitFields),
+    /// EVA-CLIP's ViT with rotary positions.
+    Eva(Eva, eva::EvaFields),
 }
 
 /// What other code asks of an image tower. No method has a default: a new family answers every one.

@@ -22,6 +22,18 @@ const BLOCK: &[Row] = &[
     same_affine("mlp.fc2"),
 ];
 
+/// What timm's EVA-02 block has besides, in the place of joined queries, keys and values and of the first layer. Keys
+/// have no bias.
+const EVA_BLOCK: &[Row] = &[
+    same_affine("attn.q_proj"),
+    same("attn.k_proj.weight"),
+    same_affine("attn.v_proj"),
+    same_affine("attn.norm"),
+    same_affine("mlp.fc1_g"),
+    same_affine("mlp.fc1_x"),
+    same_affine("mlp.norm"),
+];
+
 /// open_clip's own block.
 const RESBLOCK: &[Row] = &[
     affine("ln_1", "norm1"),
@@ -41,6 +53,7 @@ const VIT: &[Row] = &[
     same("cls_token"),
     same_affine("norm_pre"),
     same_within("blocks.{i}.", BLOCK),
+    same_within("blocks.{i}.", EVA_BLOCK),
     same_affine("norm"),
     same("attn_pool.latent"),
     same_affine("attn_pool.q"),

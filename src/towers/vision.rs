@@ -1,5 +1,6 @@
 //! Image towers: pixels or patches → one embedding. One file per family.
 
+mod eva;
 mod fastvit;
 mod image;
 mod naflex;
@@ -19,5 +20,6 @@ pub fn tower(s: &Scope, model: &ModelConfig, ports: &Ports, want: Want) -> Resul
         VisionCfg::Vit(vit) => vit::tower(s, model, vit, ports, want),
         VisionCfg::NaflexVit(vit) => naflex::tower(s, model, vit, want),
         VisionCfg::FastVit(fastvit) => fastvit::tower(s, model, fastvit, ports, want),
+        VisionCfg::Eva(eva) => eva::tower(s, model, eva, ports, want),
     }
 }
