@@ -55,7 +55,7 @@ impl std::fmt::Display for Format {
 pub enum Error {
     /// The operating system could not open or read the file.
     #[error("cannot be read: {0}")]
-    Io(#[from] std::io::Error),
+    Io(std::io::Error),
     /// A file of no bytes.
     #[error("is empty")]
     Empty,
@@ -80,12 +80,12 @@ pub enum Error {
         tensor: String,
     },
     /// A shard of a sharded checkpoint could not be read.
-    #[error("names shard `{shard}`, which {source}")]
+    #[error("names shard `{shard}`, which {error}")]
     Shard {
         /// File name of the shard.
         shard: String,
         /// The error of reading the shard.
-        source: Box<Error>,
+        error: Box<Error>,
     },
     /// The text that Git LFS leaves in place of a file that was not downloaded.
     #[error("is a Git LFS pointer, not the checkpoint; run `git lfs pull`, or download the file itself")]
@@ -152,6 +152,12 @@ pub enum Error {
     /// The values of a tensor could not be read or converted.
     #[error(transparent)]
     Tensor(#[from] tensor::Error),
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Error {
+        Error::Io(error)
+    }
 }
 
 /// An open checkpoint.

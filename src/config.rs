@@ -48,22 +48,22 @@ pub use vision::*;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system could not open or read the file.
-    #[error("{path} cannot be read: {source}")]
+    #[error("{path} cannot be read: {error}")]
     Read {
         /// Path of the file.
         path: String,
         /// What the operating system reported.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// Not JSON, or JSON of another structure than a model configuration.
-    #[error("{path} is not a model configuration: {field}: {source}")]
+    #[error("{path} is not a model configuration: {field}: {error}")]
     Parse {
         /// Path of the file.
         path: String,
         /// Path of the field that could not be parsed, such as `vision_cfg.width`.
         field: String,
         /// What the JSON parser reported.
-        source: serde_json::Error,
+        error: serde_json::Error,
     },
     /// A field is out of range, or contradicts another one.
     #[error("{path}: {problem}")]
@@ -278,7 +278,7 @@ impl ModelConfig {
     /// [`Error::Read`], [`Error::Parse`] or [`Error::Check`], each naming `path`.
     pub fn read(path: &Path) -> Result<ModelConfig, Error> {
         let name = path.display().to_string();
-        let text = read_text(path).map_err(|source| Error::Read { path: name.clone(), source })?;
+        let text = read_text(path).map_err(|error| Error::Read { path: name.clone(), error })?;
         if let Some(config) = ModelConfig::from_transformers(&name, &text)? {
             return Ok(config);
         }
@@ -303,7 +303,7 @@ impl ModelConfig {
         let fields = serde_path_to_error::deserialize(&mut json).map_err(|e| Error::Parse {
             path: origin.to_owned(),
             field: e.path().to_string(),
-            source: e.into_inner(),
+            error: e.into_inner(),
         })?;
         let config = Model::read(fields).and_then(ModelConfig::new);
         config.map_err(|problem| Error::Check { path: origin.to_owned(), problem })

@@ -56,7 +56,7 @@ pub fn read(index: &[u8], path: &Path, scratch: &Scratch) -> Result<(Vec<PathBuf
             let reason = format!("`{shard}` is not the name of a file beside it");
             return Err(Error::Index { reason });
         }
-        let wrong = |source: Error| Error::Shard { shard: shard.to_owned(), source: Box::new(source) };
+        let wrong = |error: Error| Error::Shard { shard: shard.to_owned(), error: Box::new(error) };
         let file = map(&path.with_file_name(shard)).map_err(|e| wrong(e.into()))?;
         let mut contents = Contents::read(&file, scratch).map_err(wrong)?;
         let held: HashSet<&str> = contents.tensors.iter().map(|(name, _)| name.as_str()).collect();

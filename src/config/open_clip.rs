@@ -44,10 +44,10 @@ impl OpenClipJson {
     /// # Errors
     /// [`Error::Parse`] when it is not JSON.
     pub fn parse(origin: &str, text: &str) -> Result<Option<OpenClipJson>, Error> {
-        let json: Value = serde_json::from_str(text).map_err(|source| Error::Parse {
+        let json: Value = serde_json::from_str(text).map_err(|error| Error::Parse {
             path: origin.to_owned(),
             field: "the file".to_owned(),
-            source,
+            error,
         })?;
         let plain = || {
             // Our own configurations have these two fields as well, and `naming`.

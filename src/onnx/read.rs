@@ -14,12 +14,12 @@ use crate::files::map;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system could not open or read the file.
-    #[error("{path}: cannot be read: {source}")]
+    #[error("{path}: cannot be read: {error}")]
     Open {
         /// Path of the file.
         path: String,
         /// What the operating system reported.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The bytes are not a protobuf message of an ONNX model.
     #[error("{path} is not an ONNX model: {reason}")]
@@ -93,7 +93,7 @@ pub struct Summary {
 /// When the file cannot be opened or is no ONNX model.
 pub(crate) fn model(path: &Path) -> Result<(u64, ModelProto), Error> {
     let name = || path.display().to_string();
-    let file = map(path).map_err(|source| Error::Open { path: name(), source })?;
+    let file = map(path).map_err(|error| Error::Open { path: name(), error })?;
     let size = file.len() as u64;
     let model = ModelProto::decode(file).map_err(|e| Error::Parse { path: name(), reason: e.to_string() })?;
     Ok((size, model))

@@ -257,8 +257,8 @@ fn open_clip(around: &Surroundings, progress: &dyn Progress) -> Result<Option<Mo
 /// The configuration transformers keeps in the folder of its weights.
 fn beside(around: &Surroundings) -> Result<Option<ModelConfig>, Error> {
     let Some((path, text)) = around.text("config.json")? else { return Ok(None) };
-    let json: serde_json::Value = serde_json::from_str(&text).map_err(|source| {
-        Error::from(config::Error::Parse { path: path.clone(), field: "the file".to_owned(), source })
+    let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
+        Error::from(config::Error::Parse { path: path.clone(), field: "the file".to_owned(), error })
     })?;
     if json.get("vision_cfg").is_some() {
         return Ok(None);

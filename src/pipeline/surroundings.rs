@@ -78,8 +78,8 @@ impl<'a> Surroundings<'a> {
 
     fn json(&self, name: &str) -> Result<Option<(String, Value)>, Error> {
         let Some((path, text)) = self.text(name)? else { return Ok(None) };
-        let json = serde_json::from_str(&text).map_err(|source| {
-            Error::from(config::Error::Parse { path: path.clone(), field: "the file".to_owned(), source })
+        let json = serde_json::from_str(&text).map_err(|error| {
+            Error::from(config::Error::Parse { path: path.clone(), field: "the file".to_owned(), error })
         })?;
         Ok(Some((path, json)))
     }

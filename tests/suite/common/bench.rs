@@ -71,6 +71,10 @@ impl Outcome {
         for part in parts {
             assert!(self.err.contains(part), "{}: no `{part}` in: {}", self.line, self.err);
         }
+        // An error whose words hold its cause, and which names it as its source, would say it twice.
+        let said: Vec<_> = self.err.trim_end().split(": ").collect();
+        let twice = said.iter().enumerate().find(|(at, cause)| said[..*at].contains(cause));
+        assert!(twice.is_none(), "{}: said twice: {}", self.line, self.err);
     }
 
     pub fn succeeded(&self) -> &Outcome {
