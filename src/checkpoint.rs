@@ -206,7 +206,7 @@ impl Contents {
                 let mut checksums: Vec<Checksum> = members.iter().filter_map(archive::Member::checksum).collect();
                 checksums.sort_by_key(|sum| sum.range.start);
                 let contents = if torch::is_torch(&members) {
-                    // PyTorch can be told to leave checksums out, and then writes noughts.
+                    // PyTorch can be told to leave checksums out, and then writes zeros.
                     checksums.retain(|sum| sum.crc32 != 0);
                     let mut described = checksums.iter().filter(|sum| sum.name.ends_with("data.pkl"));
                     described.try_for_each(|sum| sum.check(file))?;
@@ -382,9 +382,9 @@ impl Whole {
         for (at, file) in self.files.iter().enumerate() {
             let mut position = 0;
             for sum in self.checksums.iter().filter(|sum| sum.file == at) {
-                // Members that overlap are hostile, and summed apart.
-                let apart = sum.range.start < position;
-                if !apart {
+                // Members that overlap are hostile, and summed on their own.
+                let overlaps = sum.range.start < position;
+                if !overlaps {
                     file[position..sum.range.start].chunks(CHUNK).for_each(|chunk| hasher.update(chunk));
                     position = sum.range.end;
                 }
@@ -393,7 +393,7 @@ impl Whole {
                     if !go_on() {
                         return Ok(None);
                     }
-                    if !apart {
+                    if !overlaps {
                         hasher.update(chunk);
                     }
                     crc32.update(chunk);

@@ -106,7 +106,7 @@ Examples:
     ///
     /// Decodes, resizes and cuts into tokens as the model's authors do, which the folder's manifest says, and
     /// runs the towers with tract, or with ONNX Runtime where its library is named. A file that is no
-    /// photograph is told and skipped. The status is then 1.
+    /// photograph is named and skipped. The status is then 1.
     #[command(after_long_help = "\
 Examples:
   clip-onnx embed siglip --image photos --out photos.npy --ort-lib libonnxruntime.so
@@ -186,7 +186,7 @@ pub fn run() -> anyhow::Result<bool> {
             let request = args.request(&|message| bars.warn(message))?;
             let exported = export(&request, &bars)?;
             bars.finish();
-            told(show::exported(&mut out, &exported));
+            printed(show::exported(&mut out, &exported));
             Ok(exported.report.as_ref().is_none_or(|report| report.verdict != Verdict::Failed))
         }
         Command::Verify(args) => {
@@ -201,13 +201,13 @@ pub fn run() -> anyhow::Result<bool> {
             let report = request.run(&|what| bars.say(what))?;
             bars.finish();
             let text = if args.json { serde_json::to_string_pretty(&report)? } else { report.to_string() };
-            told(writeln!(out, "{text}"));
+            printed(writeln!(out, "{text}"));
             Ok(report.verdict != Verdict::Failed)
         }
         Command::Bench(args) => {
             let rows = timing::bench(args, &bars)?;
             bars.finish();
-            told(rows.print(&mut out));
+            printed(rows.print(&mut out));
             if let Some(reasons) = rows.failure() {
                 anyhow::bail!(reasons);
             }
@@ -225,7 +225,7 @@ pub fn run() -> anyhow::Result<bool> {
             request.reparameterize = args.reparameterize;
             let converted = convert(&request, &bars)?;
             bars.finish();
-            told(show::converted(&mut out, &request, &converted));
+            printed(show::converted(&mut out, &request, &converted));
             Ok(true)
         }
         Command::Inspect(args) => {
@@ -242,20 +242,20 @@ pub fn run() -> anyhow::Result<bool> {
                 if !args.provider.is_empty() {
                     json["providers"] = serde_json::to_value(&taken)?;
                 }
-                told(writeln!(out, "{}", spell::spelled(&serde_json::to_string_pretty(&json)?)));
+                printed(writeln!(out, "{}", spell::spelled(&serde_json::to_string_pretty(&json)?)));
             } else {
-                told(show::inspected(&mut out, &inspected, args.tensors.as_deref()));
-                told(show::taken(&mut out, &taken));
+                printed(show::inspected(&mut out, &inspected, args.tensors.as_deref()));
+                printed(show::taken(&mut out, &taken));
             }
             Ok(true)
         }
         Command::Models { json: true } => {
             let all: Vec<_> = known().collect();
-            told(writeln!(out, "{}", serde_json::to_string_pretty(&all)?));
+            printed(writeln!(out, "{}", serde_json::to_string_pretty(&all)?));
             Ok(true)
         }
         Command::Models { json: false } => {
-            told(show::models(&mut out));
+            printed(show::models(&mut out));
             Ok(true)
         }
         Command::Completions { shell } => {
@@ -265,11 +265,11 @@ pub fn run() -> anyhow::Result<bool> {
             // clap_complete 4.6.11 takes the hyphen of our name for a command's in bash's labels, and no flag
             // of a command would be completed.
             let script = String::from_utf8(script)?.replace("clip__subcmd__onnx", "clip__onnx");
-            told(out.write_all(script.as_bytes()));
+            printed(out.write_all(script.as_bytes()));
             Ok(true)
         }
         Command::Man { command, out: None } => {
-            told(out.write_all(&manual::page(Cli::command(), command.as_deref())?.text));
+            printed(out.write_all(&manual::page(Cli::command(), command.as_deref())?.text));
             Ok(true)
         }
         Command::Man { out: Some(folder), .. } => {
@@ -281,7 +281,7 @@ pub fn run() -> anyhow::Result<bool> {
 
 /// What was done is done, whether or not somebody listens: a reader that went away is no failure,
 /// and a full disk behind the output is worth a note.
-fn told(outcome: std::io::Result<()>) {
+fn printed(outcome: std::io::Result<()>) {
     if let Err(error) = outcome
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {

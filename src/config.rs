@@ -16,6 +16,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::files::read_text;
+use crate::setting::Setting;
 
 mod check;
 mod dialect;
@@ -91,7 +92,8 @@ pub enum Error {
     },
     /// Preprocessing of images that is not supported.
     #[error(
-        "{path} makes pixels in a way that cannot be followed: {problem}. Correct the file, or give the whole configuration with --config"
+        "{path} makes pixels in a way that cannot be followed: {problem}. Correct the file, or give the whole configuration with {}",
+        Setting::Config
     )]
     Pixels {
         /// Path of the file.

@@ -236,7 +236,7 @@ fn may_replace(target: &Path, force: bool) -> Result<(), Error> {
     }
     let listed = manifest["files"].as_array().into_iter().flatten().filter_map(|file| file["path"].as_str());
     let ours: HashSet<PathBuf> = listed.chain([MANIFEST, REPORT, PAGE]).map(PathBuf::from).collect();
-    // What --force would not help against is told first.
+    // What --force would not help against is reported first.
     match foreign(target, Path::new(""), &ours)? {
         Some(found) => Err(Error::Foreign { path, found: found.display().to_string() }),
         None if !force => Err(Error::Exists { path }),

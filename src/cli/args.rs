@@ -290,8 +290,8 @@ impl ExportArgs {
 
 #[derive(Args)]
 pub struct PrecisionArgs {
-    /// Precisions to write each tower in: fp32, fp16 (arithmetic too), fp16-weights, int8 (products in
-    /// whole numbers, input quantised as it comes), int8-weights, int4 (weights in blocks of 32),
+    /// Precisions to write each tower in: fp32, fp16 (arithmetic too), fp16-weights, int8 (integer
+    /// products, input quantised as it comes), int8-weights, int4 (weights in blocks of 32),
     /// int4-fp16
     #[arg(long, value_name = "NAME,NAME", value_delimiter = ',', default_value = "fp32", value_parser = parse_precision)]
     pub precision: Vec<Precision>,

@@ -134,8 +134,8 @@ pub fn embed(args: EmbedArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Resu
     bars.finish();
     notes.iter().for_each(|note| bars.warn(note));
     match &args.out {
-        Some(path) => super::told(writeln!(out, "{} embeddings in {}", embedded.count, path.display())),
-        None => super::told(table(out, &embedded.entries)),
+        Some(path) => super::printed(writeln!(out, "{} embeddings in {}", embedded.count, path.display())),
+        None => super::printed(table(out, &embedded.entries)),
     }
     Ok(embedded.skipped == 0)
 }
@@ -189,13 +189,13 @@ pub fn classify(args: ClassifyArgs, bars: &Bars, out: &mut impl Write) -> anyhow
     if args.json {
         let list: Vec<_> =
             ranked.iter().map(|(label, p)| serde_json::json!({"label": label, "probability": p})).collect();
-        super::told(writeln!(out, "{}", serde_json::to_string_pretty(&list)?));
+        super::printed(writeln!(out, "{}", serde_json::to_string_pretty(&list)?));
         return Ok(());
     }
     let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).min(40);
     for (label, probability) in ranked {
         let bar = "█".repeat((probability * 40.0).round() as usize);
-        super::told(writeln!(out, "{label:width$}  {probability:9.6}  {bar}"));
+        super::printed(writeln!(out, "{label:width$}  {probability:9.6}  {bar}"));
     }
     Ok(())
 }
@@ -264,7 +264,7 @@ fn photographs(named: &[PathBuf], notes: &mut Vec<String>) -> anyhow::Result<Vec
                 bail!("`{text}` matches no file");
             }
         } else {
-            // One that is not there is told when its turn comes, beside what can be done.
+            // One that is missing is reported when its turn comes, with what can be done.
             out.push(path.clone());
         }
     }

@@ -38,7 +38,7 @@ struct NotRun {
     engine_failed: bool,
 }
 
-/// Times everything asked for. What cannot be run is told beside what can.
+/// Times everything asked for. What cannot be run is listed beside what can.
 ///
 /// # Errors
 /// When an engine is not there, or no process can be started.
@@ -61,7 +61,7 @@ pub fn bench(args: BenchArgs, bars: &Bars) -> anyhow::Result<Timings> {
                         NotRun { engine_failed, ..NotRun::new(&request, error.to_string()) }
                     })
                 } else {
-                    apart(&request, library.as_deref())?
+                    in_child(&request, library.as_deref())?
                 };
                 match timed {
                     Ok(measured) => timings.took(&request, measured),
@@ -99,7 +99,7 @@ fn end_with_the_parent() {
 }
 
 /// The same in a process of its own, whose memory is that of this file alone; or what it said.
-fn apart(request: &Request, library: Option<&Path>) -> anyhow::Result<Result<Measured, NotRun>> {
+fn in_child(request: &Request, library: Option<&Path>) -> anyhow::Result<Result<Measured, NotRun>> {
     let program = std::env::current_exe().context("where this program lies is not known")?;
     let batches = request.batches.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let mut command = Command::new(program);

@@ -115,7 +115,7 @@ impl File<'_> {
         let side = value.as_u64().and_then(|side| usize::try_from(side).ok());
         let side = side.or_else(|| value.as_f64().filter(|n| n.fract() == 0.0 && *n >= 0.0).map(|n| n as usize));
         let good = side.filter(|side| (1..=1 << 14).contains(side));
-        good.ok_or_else(|| self.wrong(name, value, "a whole number of pixels from 1 to 16384"))
+        good.ok_or_else(|| self.wrong(name, value, "an integer of pixels from 1 to 16384"))
     }
 
     /// `size`, `crop_size` or `pad_size` in any of the forms they come in.

@@ -51,7 +51,7 @@ impl Section<'_> {
     }
 
     fn size(&self, name: &str, default: usize) -> Result<usize, Problem> {
-        self.read(name, default, "a whole number", |v| v.as_u64().and_then(|n| usize::try_from(n).ok()))
+        self.read(name, default, "an integer", |v| v.as_u64().and_then(|n| usize::try_from(n).ok()))
     }
 
     fn id(&self, name: &str, default: i64) -> Result<i64, Problem> {

@@ -2,6 +2,7 @@
 //! photographs and sentences as it does for that model.
 
 use crate::config::{self, Interpolation, ModelConfig, PreprocessCfg, ResizeMode};
+use crate::setting::Setting;
 use crate::tokenize;
 
 /// Tokens of a sentence.
@@ -29,9 +30,10 @@ pub fn misfed(config: &ModelConfig) -> Option<String> {
     let differs: Vec<&str> = differs.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect();
     (!differs.is_empty()).then(|| {
         format!(
-            "clip-as-service feeds what OpenAI's CLIP takes, and {} has another {}; for other runtimes take another --layout",
+            "clip-as-service feeds what OpenAI's CLIP takes, and {} has another {}; for other runtimes take another {}",
             config.model,
-            differs.join(", another ")
+            differs.join(", another "),
+            Setting::Layout
         )
     })
 }

@@ -1,11 +1,15 @@
 //! The page of `web/`, which classifies photographs in a browser with the folder it stands in. It is part of
 //! this library where it was built before that was.
 
+use crate::setting::Setting;
+
 include!(concat!(env!("OUT_DIR"), "/demo.rs"));
 
 /// What to do where it was not.
-pub const WAY_OUT: &str =
-    "leave out --demo, or run `npm ci && npm run build` in web/ of the source and build clip-onnx again";
+pub fn remedy() -> String {
+    let build = "run `npm ci && npm run build` in web/ of the source and build clip-onnx again";
+    format!("leave out {}, or {build}", Setting::Demo)
+}
 
 /// Paths in an exported folder, and contents.
 ///

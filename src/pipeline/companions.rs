@@ -70,7 +70,7 @@ pub fn write(
         let page = demo::files().map_err(|missing| Error::Unsupported {
             path: work.checkpoint().display().to_string(),
             what: missing.to_owned(),
-            way_out: demo::WAY_OUT.to_owned(),
+            way_out: demo::remedy(),
         })?;
         files.extend(page.iter().map(|(path, bytes)| File {
             path: PathBuf::from(path),

@@ -190,7 +190,7 @@ fn shape(call: &Call, at: usize) -> Option<Shape> {
     }
 }
 
-/// A small constant's whole numbers.
+/// A small constant's integers.
 fn list(call: &Call, at: usize) -> Option<Vec<i64>> {
     Some(call.input(at)?.numbers.as_ref()?.iter().map(|&n| n as i64).collect())
 }

@@ -110,7 +110,7 @@ fn no_bool_mask(call: &Call) -> Result<(), Why> {
     if boolean { Err("a mask of true and false".to_owned()) } else { Ok(()) }
 }
 
-/// Products in whole numbers are taken as ONNX Runtime's dynamic quantisation has them, whole patterns alone.
+/// Integer products are taken as ONNX Runtime's dynamic quantisation has them, whole patterns alone.
 fn is_dynamically_quantised(call: &Call) -> Result<(), Why> {
     let made = call.before(0).is_some_and(|before| before.operator() == "DynamicQuantizeLinear");
     if made && call.after().all(|after| after.operator() == "Cast") { Ok(()) } else { Err("by itself".to_owned()) }

@@ -19,7 +19,7 @@ pub enum Rule {
     Constant(&'static [usize]),
     /// Numbers of axes the first input may have.
     Rank(&'static [usize]),
-    /// Whole numbers an attribute may have where it is given.
+    /// Integers an attribute may have where it is given.
     Int(&'static str, &'static [i64]),
     /// The same of words.
     Text(&'static str, &'static [&'static str]),

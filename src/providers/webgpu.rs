@@ -11,7 +11,7 @@ pub const TABLE: Table =
     Table { types: FLOATS, fixed: Fixed::Free, rank: usize::MAX, rows: &[FLOAT_ALONE, WHOLE_TOO, CONDITIONAL] };
 
 const FLOATS: &[DataType] = &[Float, Float16];
-/// Whole numbers of 64 bits go to the CPU.
+/// 64-bit integers go to the CPU.
 const NUMBERS: &[DataType] = &[Float, Float16, Int32, Uint32];
 const BYTES_TOO: &[DataType] = &[Float, Float16, Int32, Uint32, Uint8];
 

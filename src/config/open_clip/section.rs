@@ -28,7 +28,7 @@ impl Section<'_> {
     pub fn size(&self, name: &str, default: usize) -> Result<usize, Problem> {
         self.get(name).map_or(Ok(default), |value| {
             let size = value.as_u64().and_then(|n| usize::try_from(n).ok());
-            size.ok_or_else(|| self.wrong(name, "a whole number"))
+            size.ok_or_else(|| self.wrong(name, "an integer"))
         })
     }
 

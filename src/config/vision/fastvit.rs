@@ -216,7 +216,7 @@ impl VisionFamily for FastVit {
     }
 }
 
-const EXPANSION: &str = "a whole number from 1 to 16";
+const EXPANSION: &str = "an integer from 1 to 16";
 
 /// [`FastVit`] as JSON has it: one entry of each list a stage. Field names are timm's.
 #[derive(Serialize, Deserialize)]
@@ -369,7 +369,7 @@ mod tests {
             ("head_dim", json!(48), "vision_cfg.head_dim is 48, expected a divisor of the 512 channels of stage 3"),
             ("se_rd_divisor_final", json!(0), "vision_cfg.se_rd_divisor_final is 0"),
             ("se_rd_ratio_downsample", json!(0), "vision_cfg.se_rd_ratio_downsample is 0, expected above 0"),
-            ("final_expansion", json!(1.5), "vision_cfg.final_expansion is 1.5, expected a whole number"),
+            ("final_expansion", json!(1.5), "vision_cfg.final_expansion is 1.5, expected an integer"),
             ("pool", json!("token"), "vision_cfg.pool is `token`, expected `avg` for `fastvit`"),
             ("image_size", json!([16, 256]), "vision_cfg.image_size is 16x256, expected sides from 32 to 16384"),
             ("proj", json!("none"), "vision_cfg.proj is `none`, expected `linear`, as width 1024 is not embed_dim 512"),

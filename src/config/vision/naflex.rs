@@ -10,6 +10,7 @@ use crate::config::check::{self, Problem, dims, ensure};
 use crate::config::parts::Proj;
 use crate::config::trunks::{Timm, lacks};
 use crate::config::{Act, Head, Transformer};
+use crate::setting::Setting;
 
 /// SigLIP 2's tower over patches: no class token, a MAP head.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,7 +103,7 @@ impl VisionFamily for NaflexVit {
     }
 
     fn timm(&self) -> Result<Option<Timm>, String> {
-        lacks("NaFlex tower in open_clip's form; freeze it with --image-size".to_owned())
+        lacks(format!("NaFlex tower in open_clip's form; freeze it with {}", Setting::ImageSize))
     }
 
     fn open_clip_form(&self) -> OpenClipForm {
