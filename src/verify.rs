@@ -71,6 +71,14 @@ pub enum Error {
         /// Path of the folder.
         path: String,
     },
+    /// A file that the manifest of a folder lists is not there.
+    #[error("{folder} has no {file}, which its manifest.json lists")]
+    Gone {
+        /// Path of the folder.
+        folder: String,
+        /// Path of the file in it.
+        file: String,
+    },
 }
 
 impl Error {
@@ -82,6 +90,7 @@ impl Error {
             Error::Nothing | Error::NoModels { .. } => {
                 Some("name ONNX files, or the folder an export wrote".to_owned())
             }
+            Error::Gone { .. } => Some("name the files to verify one by one, or export again".to_owned()),
             Error::Reference { .. } | Error::NoEngine { .. } => None,
         }
     }
@@ -268,9 +277,13 @@ fn precision(path: &Path) -> Precision {
 /// `visual/` and `textual/` below.
 ///
 /// # Errors
-/// [`Error::NoModels`] when there are none.
+/// [`Error::NoModels`] when there are none, [`Error::Gone`] when one that is listed is not there.
 pub fn models_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut out = graphs(folder).unwrap_or_default();
+    if let Some(gone) = out.iter().find(|path| !path.is_file()) {
+        let file = gone.strip_prefix(folder).unwrap_or(gone).display().to_string();
+        return Err(Error::Gone { folder: folder.display().to_string(), file });
+    }
     if out.is_empty() {
         for folder in [folder.to_owned(), folder.join("onnx"), folder.join("visual"), folder.join("textual")] {
             let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();

@@ -95,8 +95,8 @@ pub struct ManifestFile {
     pub sha256: Option<String>,
 }
 
-/// The graphs that the manifest of a folder lists, in its order, of those that are there; None where there is no manifest,
-/// or one of an earlier version, which does not say what files are for.
+/// The graphs that the manifest of a folder lists, in its order; None where there is no manifest, or one of an earlier
+/// version, which does not say what files are for.
 pub fn graphs(folder: &Path) -> Option<Vec<PathBuf>> {
     #[derive(Deserialize)]
     struct Listed {
@@ -109,8 +109,7 @@ pub fn graphs(folder: &Path) -> Option<Vec<PathBuf>> {
     }
     let text = crate::files::read_text(&folder.join(MANIFEST)).ok()?;
     let listed: Listed = serde_json::from_str(&text).ok()?;
-    let graphs = listed.files.into_iter().filter(|file| file.role.is_graph()).map(|file| folder.join(file.path));
-    Some(graphs.filter(|path| path.is_file()).collect())
+    Some(listed.files.into_iter().filter(|file| file.role.is_graph()).map(|file| folder.join(file.path)).collect())
 }
 
 #[cfg(test)]
@@ -127,11 +126,11 @@ mod tests {
         write(
             MANIFEST,
             r#"{"files": [{"path": "b.onnx", "role": "tower"}, {"path": "b.onnx_data", "role": "weights"},
-                {"path": "gone.onnx", "role": "combined"}]}"#,
+                {"path": "c.onnx", "role": "combined"}]}"#,
         );
         for name in ["a.onnx", "b.onnx", "b.onnx_data"] {
             write(name, "");
         }
-        assert_eq!(graphs(folder.path()), Some(vec![folder.path().join("b.onnx")]));
+        assert_eq!(graphs(folder.path()), Some(vec![folder.path().join("b.onnx"), folder.path().join("c.onnx")]));
     }
 }

@@ -155,6 +155,7 @@ const CONFLICTS: &[Conflict] = &[
         |asked| asked.feeds_other_pixels(),
         "its runtime feeds images in its own form",
     ),
+    conflict_if(Setting::Tokens, Setting::Layout, |asked| asked.feeds_other_tokens(), "its runtime feeds int32"),
     Conflict {
         a: Setting::Resize,
         b: Setting::Opset,
@@ -205,6 +206,12 @@ impl Asked<'_> {
         self.request.graph.pixels.is_some_and(|pixels| pixels != own)
     }
 
+    /// Whether the layout's runtime feeds int32, and int64 was asked for.
+    fn feeds_other_tokens(&self) -> bool {
+        let own = self.layout().ports(crate::config::Family::Clip).int32;
+        own && self.request.graph.tokens == Some(TokenType::Int64)
+    }
+
     /// Whether a setting has another value than the one it has where nothing is said.
     fn is_given(&self, setting: Setting) -> bool {
         let Export { source, output, graph, precision, layout, proof } = self.request;
@@ -225,7 +232,9 @@ impl Asked<'_> {
             Setting::Batch => graph.batch.is_some(),
             Setting::DynamicText => graph.dynamic_text,
             Setting::Normalize => graph.normalize == Some(false),
-            Setting::Pixels => graph.pixels.is_some_and(|pixels| pixels != PixelFormat::Float),
+            Setting::Pixels => {
+                graph.pixels.is_some_and(|pixels| pixels != PixelFormat::Float) || self.feeds_other_pixels()
+            }
             Setting::Resize => graph.pixels.is_some_and(PixelFormat::resizes),
             Setting::Tokens => graph.tokens.is_some(),
             Setting::Outputs => graph.outputs != request::ExtraOutputs::default(),

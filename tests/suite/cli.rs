@@ -11,6 +11,29 @@ use crate::common::{Fixture, root};
 const INPUTS: [&str; 3] = ["checkpoint.npz", "config.json", "reference.npz"];
 
 #[test]
+fn a_file_the_manifest_lists_and_the_folder_lacks_is_no_pass() {
+    let bench = Bench::new("siglip_tiny");
+    bench.run(&format!("{EXPORT} --no-verify")).succeeded();
+    std::fs::remove_file(bench.path("out/vision_model.onnx")).unwrap();
+    bench
+        .run("verify out --reference reference.npz --engine tract")
+        .refused(&["out has no vision_model.onnx", "manifest.json lists"]);
+}
+
+#[test]
+fn causes_are_said_once() {
+    let bench = Bench::new("siglip_tiny");
+    std::fs::write(bench.path("wrong.json"), "{").unwrap();
+    std::fs::write(bench.path("index.json"), r#"{"weight_map": {"w": "gone.safetensors"}}"#).unwrap();
+    let line = "export checkpoint.npz --out other --config";
+    bench.run(&format!("{line} gone.json")).refused(&["gone.json cannot be read: No such file"]);
+    bench.run(&format!("{line} wrong.json")).refused(&["wrong.json is not a model configuration"]);
+    bench.run("inspect gone.npz").refused(&["gone.npz"]);
+    bench.run("inspect index.json").refused(&["names shard `gone.safetensors`, which cannot be read: No such file"]);
+    bench.run("verify gone.onnx").refused(&["gone.onnx"]);
+}
+
+#[test]
 fn export_writes_a_folder_and_prints_the_table() {
     let bench = Bench::new("siglip_tiny");
     let outcome = bench.run(&format!("{EXPORT} --reference reference.npz"));

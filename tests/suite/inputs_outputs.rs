@@ -260,6 +260,10 @@ fn photographs_give_the_same_through_bytes() {
     bench.run(&format!("{EXPORT} --force --image float --resize")).refused(&["--resize", "--image float"]);
     bench.run(&format!("{EXPORT} --force --image uint8 --layout immich")).refused(&["--image and --layout immich"]);
     bench
+        .run(&format!("{EXPORT} --force --image float --layout immich-uint8"))
+        .refused(&["--image and --layout immich"]);
+    bench.run(&format!("{EXPORT} --force --tokens int64 --layout immich")).refused(&["--tokens and --layout immich"]);
+    bench
         .run(&format!("{EXPORT} --force --resize --opset 17"))
         .refused(&["opset 17", "choose a later one with --opset"]);
     bench
