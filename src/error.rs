@@ -1,6 +1,6 @@
 //! The library's errors, and how they read in one line.
 //!
-//! An error's `Display` says what is wrong and leaves its cause to `source()`. Settings are named in backticks by their
+//! An error's `Display` says what is wrong; its cause is either part of that or its `source()`, never both. Settings are named in backticks by their
 //! fields ([`Setting`](crate::Setting)). Where something would help, `remedy()` says what.
 
 pub use crate::checkpoint::Error as CheckpointError;

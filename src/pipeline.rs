@@ -123,8 +123,8 @@ pub enum Error {
         /// Setting that makes it possible, where there is one.
         instead: Option<resolve::Instead>,
     },
-    /// A list or number that may not be empty or zero.
-    #[error("{setting} holds nothing that can be used; expected {expected}")]
+    /// A list or number with nothing to do, or out of range.
+    #[error("{setting} cannot be used as it is; expected {expected}")]
     Empty {
         /// The setting.
         setting: Setting,

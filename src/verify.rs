@@ -71,6 +71,14 @@ pub enum Error {
         /// Path of the folder.
         path: String,
     },
+    /// Batch sizes or a bound with which nothing could be compared.
+    #[error("the {what} cannot be used; expected {expected}")]
+    Unusable {
+        /// What was given.
+        what: &'static str,
+        /// What it has to be.
+        expected: &'static str,
+    },
     /// A file that the manifest of a folder lists is not there.
     #[error("{folder} has no {file}, which its manifest.json lists")]
     Gone {
@@ -91,7 +99,7 @@ impl Error {
                 Some("name ONNX files, or the folder an export wrote".to_owned())
             }
             Error::Gone { .. } => Some("name the files to verify one by one, or export again".to_owned()),
-            Error::Reference { .. } | Error::NoEngine { .. } => None,
+            Error::Reference { .. } | Error::NoEngine { .. } | Error::Unusable { .. } => None,
         }
     }
 }
@@ -203,6 +211,12 @@ impl Verify {
         if self.models.is_empty() {
             return Err(Error::Nothing);
         }
+        if !are_batches(&self.batches) {
+            return Err(Error::Unusable { what: "batch sizes", expected: USABLE_BATCHES });
+        }
+        if self.max_drop.is_some_and(|drop| !is_drop(drop)) {
+            return Err(Error::Unusable { what: "largest loss of cosine", expected: USABLE_DROPS });
+        }
         let reference = self.reference.as_deref().map(Reference::read).transpose()?;
         let mut outcome = Outcome::default();
         for engine in &self.engines {
@@ -266,6 +280,22 @@ impl Verify {
     fn shown(&self, model: &Path, name: &str) -> PathBuf {
         self.shown_in.as_ref().map_or_else(|| model.to_owned(), |folder| folder.join(name))
     }
+}
+
+/// What batch sizes have to be: inputs of the largest have to fit into memory.
+pub(crate) const USABLE_BATCHES: &str = "one batch size at least, each from 1 to 4096";
+
+/// Whether files can be run at these batch sizes.
+pub(crate) fn are_batches(sizes: &[usize]) -> bool {
+    !sizes.is_empty() && sizes.iter().all(|size| (1..=4096).contains(size))
+}
+
+/// What a largest loss of cosine has to be: no cosine is further below 1 than 2.
+pub(crate) const USABLE_DROPS: &str = "how far a cosine may fall below 1: above 0 and below 2";
+
+/// Whether cosines can be held to a largest loss.
+pub(crate) fn is_drop(drop: f64) -> bool {
+    drop > 0.0 && drop < 2.0
 }
 
 /// What a file says its precision is; float32 when it cannot be read.

@@ -9,11 +9,13 @@ use super::request::{Artifacts, Export, TokenType};
 use super::{Error, request};
 use crate::config::ModelConfig;
 use crate::layout::{Layout, open_clip};
+use crate::onnx::Target;
 use crate::onnx::write::ExternalData;
 use crate::ports::{PixelFormat, Ports};
 use crate::precision::{self, Precision};
 use crate::setting::Setting;
 use crate::towers::{self, Build};
+use crate::verify;
 
 /// What is done, once the model is known.
 #[derive(Clone, Debug)]
@@ -320,11 +322,22 @@ impl Export {
     /// [`Error::Conflict`], or [`Error::Empty`] for a list that has to hold something.
     pub(super) fn check(&self) -> Result<(), Error> {
         let batches = self.proof.batch_sizes();
-        if batches.is_empty() || batches.contains(&0) {
-            return Err(Error::Empty { setting: Setting::Batches, expected: "batch sizes of 1 or more" });
+        if self.graph.batch.is_some_and(|rows| !verify::are_batches(&[rows])) {
+            return Err(Error::Empty { setting: Setting::Batch, expected: "1 to 4096 rows" });
         }
-        if self.graph.batch == Some(0) {
-            return Err(Error::Empty { setting: Setting::Batch, expected: "1 or more rows" });
+        if !verify::are_batches(batches) {
+            return Err(Error::Empty { setting: Setting::Batches, expected: verify::USABLE_BATCHES });
+        }
+        if self.precision.max_drop.is_some_and(|drop| !verify::is_drop(drop)) {
+            return Err(Error::Empty { setting: Setting::MaxDrop, expected: verify::USABLE_DROPS });
+        }
+        let target = self.graph.target;
+        if Target::with_opset(target.profile, target.opset).is_none() {
+            return Err(Error::Empty { setting: Setting::Opset, expected: "an operator set of the target" });
+        }
+        let precisions = &self.precision.precisions;
+        if precisions.iter().enumerate().any(|(at, precision)| precisions[..at].contains(precision)) {
+            return Err(Error::Empty { setting: Setting::Precisions, expected: "each precision once" });
         }
         if self.precision.precisions.is_empty() {
             return Err(Error::Empty { setting: Setting::Precisions, expected: "one precision at least" });
@@ -505,6 +518,18 @@ mod tests {
         assert!(matches!(asked.check(), Err(Error::Empty { setting: Setting::Batches, .. })));
         asked.proof.batches = Some(vec![0]);
         assert!(matches!(asked.check(), Err(Error::Empty { setting: Setting::Batches, .. })));
+        asked.proof.batches = Some(vec![usize::MAX]);
+        assert!(matches!(asked.check(), Err(Error::Empty { setting: Setting::Batches, .. })));
+        for drop in [0.0, -1.0, 5.0, f64::NAN, f64::INFINITY] {
+            let mut asked = request().precisions([Precision::Int8]);
+            asked.precision.max_drop = Some(drop);
+            assert!(matches!(asked.check(), Err(Error::Empty { setting: Setting::MaxDrop, .. })), "{drop}");
+        }
+        let mut asked = request();
+        asked.graph.target.opset = 99;
+        assert!(matches!(asked.check(), Err(Error::Empty { setting: Setting::Opset, .. })));
+        let twice = request().precisions([Precision::Int8, Precision::Int8]);
+        assert!(matches!(twice.check(), Err(Error::Empty { setting: Setting::Precisions, .. })));
         assert!(matches!(request().precisions([]).check(), Err(Error::Empty { setting: Setting::Precisions, .. })));
     }
 

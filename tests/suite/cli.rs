@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use assert_cmd::Command;
+use clip_onnx::{Verify, engine};
 
 use crate::common::bench::{Bench, EXPORT};
 use crate::common::npz::{self, Array, Arrays, Zip, get, read, write};
@@ -18,6 +19,19 @@ fn a_file_the_manifest_lists_and_the_folder_lacks_is_no_pass() {
     bench
         .run("verify out --reference reference.npz --engine tract")
         .refused(&["out has no vision_model.onnx", "manifest.json lists"]);
+}
+
+#[test]
+fn verification_of_nothing_is_an_error() {
+    let verify = || Verify::new(["vision_model.onnx"]).engines([engine::tract()]);
+    for batches in [vec![], vec![0], vec![1, usize::MAX]] {
+        let error = verify().batches(batches.clone()).run(&|_| {}).unwrap_err().to_string();
+        assert!(error.contains("batch sizes"), "{batches:?}: {error}");
+    }
+    for drop in [0.0, -1.0, 5.0, f64::NAN, f64::INFINITY] {
+        let error = verify().max_drop(drop).run(&|_| {}).unwrap_err().to_string();
+        assert!(error.contains("loss of cosine"), "{drop}: {error}");
+    }
 }
 
 #[test]
