@@ -339,7 +339,7 @@ impl Export {
         if precisions.iter().enumerate().any(|(at, precision)| precisions[..at].contains(precision)) {
             return Err(Error::Empty { setting: Setting::Precisions, expected: "each precision once" });
         }
-        if self.precision.precisions.is_empty() {
+        if precisions.is_empty() {
             return Err(Error::Empty { setting: Setting::Precisions, expected: "one precision at least" });
         }
         if self.precision.exclude.iter().any(String::is_empty) {

@@ -24,7 +24,7 @@ const DESCRIPTIVE: &[&str] = &[
     "/text_cfg/eot_id",
     // How the source stores the kernel: a convolution or a matrix, the same product either way.
     "/vision_cfg/patch_embed",
-    // Told apart by the norm's operator: `eps_and_norm_are_those_of_the_configuration`.
+    // Distinguished by the norm's operator: `eps_and_norm_are_those_of_the_configuration`.
     "/dialect",
 ];
 

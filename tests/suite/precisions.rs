@@ -164,7 +164,7 @@ fn planted_outliers_are_lived_with() {
 }
 
 /// Channels inside a block that are large by themselves, made up for behind it: the same embeddings, and as
-/// good ones in whole numbers as without them.
+/// good ones, as integers, as without them.
 #[test]
 fn large_channels_inside_do_not_set_the_others_range() {
     let (fixture, folder) = (Fixture::named("siglip_tiny"), tempfile::tempdir().unwrap());

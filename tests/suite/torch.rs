@@ -59,7 +59,7 @@ fn one_flipped_bit_is_found() {
     let error = Checkpoint::open(&damaged).err().unwrap().to_string();
     assert!(error.contains("data.pkl` does not match its checksum"), "{error}");
 
-    // Left out: nought in both of the archive's records.
+    // Left out: zero in both of the archive's records.
     let mut bytes = whole;
     for (record, sum) in [(&b"PK\x01\x02"[..], 16), (b"PK\x03\x04", 14), (b"PK\x07\x08", 4)] {
         for at in 0..bytes.len() - 20 {

@@ -56,7 +56,7 @@ export const BITS = 32 - 8 - 2;
 const whole = (weight) => Math.trunc(weight * 2 ** BITS + (weight < 0 ? -0.5 : 0.5));
 
 /**
- * Where each new pixel's sources begin, and how much each of them counts, in whole numbers as Pillow has them.
+ * Where each new pixel's sources begin, and the weight of each, as integers as in Pillow.
  *
  * @param {number} from Length of the line.
  * @param {number} to Length it gets.

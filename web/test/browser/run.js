@@ -52,7 +52,7 @@ const browser = await puppeteer.launch({
   protocolTimeout: 600_000,
 });
 
-/** Largest difference of log odds, which says more where probabilities are all next to nought. */
+/** Largest difference of log odds, which says more where probabilities are all close to zero. */
 function ofOdds(expected, found) {
   const odds = (p) => Math.log(p) - Math.log1p(-p);
   const all = [...expected].map(([label, p]) => Math.abs(odds(p) - odds(found.get(label)))).filter(Number.isFinite);
