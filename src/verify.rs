@@ -120,6 +120,7 @@ pub struct Verify {
     tract_variants: Vec<(PathBuf, PathBuf)>,
     labels: Option<Labels>,
     baselines: Vec<PathBuf>,
+    fed_floats: Option<PathBuf>,
     notes: Vec<String>,
     shown_in: Option<PathBuf>,
 }
@@ -139,6 +140,7 @@ impl Verify {
             tract_variants: vec![],
             labels: None,
             baselines: vec![],
+            fed_floats: None,
             notes: vec![],
             shown_in: None,
         }
@@ -184,6 +186,13 @@ impl Verify {
     /// not reported.
     pub(crate) fn baselines(mut self, files: Vec<PathBuf>) -> Verify {
         self.baselines = files;
+        self
+    }
+
+    /// The float32 image tower fed floats, where the models take bytes. It is compared with the reference, and they
+    /// with it.
+    pub(crate) fn fed_floats(mut self, file: Option<PathBuf>) -> Verify {
+        self.fed_floats = file;
         self
     }
 

@@ -16,6 +16,7 @@ use clip_onnx::precision::Precision;
 use clip_onnx::providers::Provider;
 use clip_onnx::verify;
 
+use super::labels::distinct;
 use super::parse::{
     engine_parser, parse_batch, parse_dialect, parse_drop, parse_image_size, parse_layout, parse_precision,
     parse_profile, parse_provider, parse_threads, parse_tokens, parse_tokens_type,
@@ -423,11 +424,11 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
-/// Files, and those of folders.
+/// Files, and those of folders; each once.
 pub fn models(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, verify::Error> {
     let mut models = Vec::new();
     for path in paths {
         if path.is_dir() { models.extend(verify::models_in(&path)?) } else { models.push(path) }
     }
-    Ok(models)
+    Ok(distinct(models))
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use clip_onnx::embed::store::Entry;
 use clip_onnx::embed::{Embedder, Event, Items, Options, cosine};
-use clip_onnx::engine::Engines;
+use clip_onnx::engine::{Engines, is_tract};
 use clip_onnx::modality::Modality;
 use clip_onnx::pipeline::{Progress, Template};
 use clip_onnx::precision::Precision;
@@ -48,6 +48,9 @@ impl TowerArgs {
     fn open(&self) -> anyhow::Result<Embedder> {
         // ONNX Runtime where its library is at hand: it is the faster one.
         let engine = Engines::from(self.engines.clone()).open()?.pop().context("--engine names none")?;
+        if self.threads.is_some() && is_tract(&*engine) {
+            bail!("--threads is for ONNX Runtime, and tract runs on one thread; name its library with --ort-lib");
+        }
         let mut options = Options::new(engine);
         options.precision = self.precision;
         options.tokenizer = self.tokenizer.clone();
@@ -76,7 +79,7 @@ pub struct EmbedArgs {
     #[arg(long, short, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Replace FILE
-    #[arg(long)]
+    #[arg(long, requires = "out")]
     pub force: bool,
 }
 

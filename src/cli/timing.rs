@@ -49,7 +49,7 @@ pub fn bench(args: BenchArgs, bars: &Bars) -> anyhow::Result<Timings> {
     let library = args.engines.ort_lib.clone();
     let engines = Engines::from(args.engines.clone()).open()?;
     let mut timings = Timings { timed: vec![], not_run: vec![], notes: vec![], json: args.json };
-    for model in &distinct(models(args.models.clone())?) {
+    for model in &models(args.models.clone())? {
         for engine in &engines {
             let threads = if is_tract(&**engine) { vec![1] } else { distinct(args.threads.clone()) };
             for threads in threads {

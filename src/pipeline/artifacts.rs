@@ -33,6 +33,8 @@ pub struct Files {
     pub precisions: Vec<PrecisionReport>,
     /// float32 graphs that others are compared with where they are not among the files.
     pub baselines: Vec<Scratch>,
+    /// The float32 image tower fed floats, where the files take bytes.
+    pub fed_floats: Option<Scratch>,
     /// Files that tract runs, each instead of the file of the same name.
     pub tract_variants: Vec<Scratch>,
     pub calibrated: Calibrated,
@@ -88,7 +90,7 @@ impl Writer<'_> {
             let NamedGraph { graph, metadata } = fed_floats(self.model, self.recipe)?;
             let mut parts = graph.into_parts();
             parts.metadata.extend(metadata);
-            files.baselines.insert(0, self.work.scratch(&parts, "vision_model.onnx")?);
+            files.fed_floats = Some(self.work.scratch(&parts, "vision_model.onnx")?);
         }
         if proof.has_tract {
             files.tract_variants = self.tract_variants()?;

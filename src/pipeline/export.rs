@@ -87,9 +87,9 @@ fn finish(work: Workspace, recipe: &Recipe, outcome: Outcome) -> Result<Exported
         .map(|file| file_name(&file.path))
         .map(|name| (name.clone(), recipe.layout.place(&name)))
         .collect();
-    let Files { artifacts, precisions, baselines, tract_variants, .. } = files;
+    let Files { artifacts, precisions, baselines, fed_floats, tract_variants, .. } = files;
     // They are in the folder that is moved.
-    drop((baselines, tract_variants));
+    drop((baselines, fed_floats, tract_variants));
     work.commit(written.iter().map(|(name, path)| (name.as_str(), path.as_path())))?;
     let files = artifacts.into_iter().flat_map(|artifact| artifact.written).zip(&written);
     Ok(Exported {

@@ -103,7 +103,7 @@ impl Proof<'_> {
 
     /// What is run, and what it is compared with.
     fn verification(&self, options: &ProofOptions, engines: &[Arc<dyn Engine>], work: &Workspace) -> Verify {
-        let Files { tract_variants, baselines, .. } = self.files;
+        let Files { tract_variants, baselines, fed_floats, .. } = self.files;
         let variant = |variant: &Scratch| (work.path().join(file_name(&variant.path)), variant.path.clone());
         let mut out = Verify::new(self.files.models().map(|file| file.path.clone()))
             .engines(engines.iter().cloned())
@@ -111,6 +111,7 @@ impl Proof<'_> {
             .tract_variants(tract_variants.iter().map(variant).collect())
             .labels(self.head.as_ref().map(ZeroShotHead::array))
             .baselines(baselines.iter().map(|baseline| baseline.path.clone()).collect())
+            .fed_floats(fed_floats.as_ref().map(|file| file.path.clone()))
             .notes(tract_variants.iter().take(1).map(|_| TRACT_VARIANT.to_owned()).collect())
             .shown_in(work.target().to_owned());
         if let Some(reference) = &options.reference {

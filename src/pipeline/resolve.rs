@@ -76,10 +76,10 @@ const fn naflex(a: Setting, reason: &'static str) -> Conflict {
     Conflict { a, b: Setting::Model, when: When::If(|asked| asked.is_naflex()), reason, instead }
 }
 
-/// What does not go together with float32 alone.
-const fn float32(b: Setting, reason: &'static str) -> Conflict {
+/// What has no effect on the precisions that are asked for.
+const fn unused(b: Setting, when: fn(&Asked) -> bool, reason: &'static str) -> Conflict {
     let instead = Some(("ask for another precision with", Setting::Precisions));
-    Conflict { a: Setting::Precisions, b, when: When::Always, reason, instead }
+    Conflict { a: Setting::Precisions, b, when: When::If(when), reason, instead }
 }
 
 /// All pairs, in the order in which they are looked at. [`Setting::Target`] is given where the target fixes every axis,
@@ -118,12 +118,36 @@ const CONFLICTS: &[Conflict] = &[
     conflict(Setting::Verify, Setting::Bench, "nothing is run that could be timed"),
     conflict_if(Setting::Verify, Setting::Engines, |asked| !asked.request.runs(), "nothing is run"),
     conflict_if(Setting::Verify, Setting::Library, |asked| !asked.request.runs(), "nothing is run"),
-    float32(Setting::Exclude, "float32 excludes nothing"),
-    float32(Setting::AutoExclude, "float32 excludes nothing"),
-    float32(Setting::ReduceRange, "it is for int8"),
-    float32(Setting::ZeroPoints, "it is for int4"),
-    float32(Setting::Calibrate, "float32 has no scales to calibrate"),
-    float32(Setting::MaxDrop, "float32 loses nothing"),
+    unused(
+        Setting::Exclude,
+        |asked| asked.none_is(|p| !matches!(p, Precision::Fp32 | Precision::Fp16)),
+        "no layer of it can stay in higher precision",
+    ),
+    unused(
+        Setting::AutoExclude,
+        |asked| asked.none_is(Precision::is_quantized),
+        "no layer of it is kept in higher precision",
+    ),
+    unused(Setting::ReduceRange, |asked| asked.none_is(|p| p == Precision::Int8), "it is for int8"),
+    unused(
+        Setting::ZeroPoints,
+        |asked| asked.none_is(|p| matches!(p, Precision::Int4 | Precision::Int4Fp16)),
+        "it is for int4",
+    ),
+    unused(Setting::Calibrate, |asked| asked.none_is(Precision::is_quantized), "it has no scales to calibrate"),
+    unused(Setting::MaxDrop, |asked| asked.none_is(|p| p != Precision::Fp32), "float32 loses nothing"),
+    conflict_if(
+        Setting::Batch,
+        Setting::Batches,
+        |asked| asked.request.graph.batch.is_some_and(|rows| asked.request.proof.batch_sizes() != [rows]),
+        "the files take no other number of rows",
+    ),
+    conflict_if(
+        Setting::Target,
+        Setting::Batches,
+        |asked| asked.request.proof.batch_sizes() != [1],
+        "the target fixes one row",
+    ),
     conflict(Setting::Combined, Setting::Calibrate, "activations of both towers in one file are not measured"),
     conflict(Setting::Combined, Setting::MaxDrop, "both towers in one file are not measured as one"),
     conflict(Setting::ZeroShot, Setting::Tokens, "its labels are inside, it takes no tokens"),
@@ -214,6 +238,11 @@ impl Asked<'_> {
         own && self.request.graph.tokens == Some(TokenType::Int64)
     }
 
+    /// Whether the condition holds for no precision that is asked for.
+    fn none_is(&self, condition: fn(Precision) -> bool) -> bool {
+        !self.request.precision.precisions.iter().any(|precision| condition(*precision))
+    }
+
     /// Whether a setting has another value than the one it has where nothing is said.
     fn is_given(&self, setting: Setting) -> bool {
         let Export { source, output, graph, precision, layout, proof } = self.request;
@@ -240,7 +269,7 @@ impl Asked<'_> {
             Setting::Resize => graph.pixels.is_some_and(PixelFormat::resizes),
             Setting::Tokens => graph.tokens.is_some(),
             Setting::Outputs => graph.outputs != request::ExtraOutputs::default(),
-            Setting::Precisions => precision.precisions.iter().all(|precision| *precision == Precision::Fp32),
+            Setting::Precisions => true,
             Setting::Exclude => !precision.exclude.is_empty(),
             Setting::AutoExclude => !precision.auto_exclude,
             Setting::ReduceRange => precision.reduce_range,
@@ -264,7 +293,10 @@ impl Asked<'_> {
             Setting::Target => Some(self.request.graph.target.profile.name.to_owned()),
             Setting::Layout => Some(self.layout().name().to_owned()),
             Setting::Opset => Some(self.request.graph.target.opset.to_string()),
-            Setting::Precisions => Some(Precision::Fp32.name().to_owned()),
+            Setting::Precisions => {
+                Some(self.request.precision.precisions.iter().map(|p| p.name()).collect::<Vec<_>>().join(","))
+            }
+            Setting::Batch => self.request.graph.batch.map(|rows| rows.to_string()),
             _ => None,
         }
     }
@@ -473,7 +505,7 @@ mod tests {
             Setting::Engines => request.proof.engines.kinds = vec![crate::engine::EngineKind::Tract],
             Setting::Library => request.proof.engines.library = Some("libonnxruntime.so".into()),
             Setting::Reference => request.proof.reference = Some("reference.npz".into()),
-            Setting::Batches => request.proof.batches = Some(vec![1]),
+            Setting::Batches => request.proof.batches = Some(vec![3]),
             Setting::Model => {}
             other => panic!("no rule speaks of {other}"),
         }
@@ -481,7 +513,7 @@ mod tests {
 
     fn request() -> Export {
         // Of float32 alone many settings are refused.
-        Export::new("model.npz", "out").precisions([Precision::Int8])
+        Export::new("model.npz", "out").precisions([Precision::Int8, Precision::Int4])
     }
 
     #[test]
@@ -509,6 +541,29 @@ mod tests {
             give(&mut asked, setting);
             assert!(asked.resolve(config).is_ok(), "{setting}: {:?}", asked.resolve(config).err());
         }
+    }
+
+    #[test]
+    fn what_no_precision_uses_is_refused() {
+        let rows: [(Setting, &[Precision], &[Precision]); 6] = [
+            (Setting::Exclude, &[Precision::Fp32, Precision::Fp16], &[Precision::Fp16Weights]),
+            (Setting::AutoExclude, &[Precision::Fp16, Precision::Fp16Weights], &[Precision::Int8Weights]),
+            (Setting::ReduceRange, &[Precision::Int8Weights, Precision::Int4], &[Precision::Int8]),
+            (Setting::ZeroPoints, &[Precision::Fp16, Precision::Int8], &[Precision::Int4Fp16]),
+            (Setting::Calibrate, &[Precision::Fp32, Precision::Fp16Weights], &[Precision::Int4]),
+            (Setting::MaxDrop, &[Precision::Fp32], &[Precision::Fp16]),
+        ];
+        for (setting, without, with) in rows {
+            let mut asked = request().precisions(without.iter().copied());
+            give(&mut asked, setting);
+            assert!(matches!(asked.check(), Err(Error::Conflict { b, .. }) if b.setting == setting), "{setting}");
+            asked = asked.precisions(with.iter().copied());
+            assert!(asked.check().is_ok(), "{setting}");
+        }
+        let mut fixed = request();
+        fixed.graph.batch = Some(2);
+        fixed.proof.batches = Some(vec![2]);
+        assert!(fixed.check().is_ok());
     }
 
     #[test]

@@ -350,13 +350,7 @@ fn naflex_sizes_must_be_whole_patches() {
 fn reference_logits_that_say_nothing_are_no_pass() {
     let bench = Bench::new("siglip_tiny");
     let with = |change: &dyn Fn(&mut Array)| {
-        let mut arrays = read(&bench.fixture.reference());
-        // Tokens are integers, which `read` leaves out; the image tower alone has no logits.
-        change(get(&mut arrays, "logits_per_image"));
-        let mut tokens = npz::integers(&bench.fixture.reference(), "tokens");
-        tokens.descr = "<i4";
-        arrays.push(("tokens".to_owned(), tokens));
-        write(&bench.path("other.npz"), &arrays, Zip::Stored);
+        bench.other_reference("other.npz", |arrays| change(get(arrays, "logits_per_image")));
         bench.run(&format!("{EXPORT} --reference other.npz --force"))
     };
     with(&|_| {}).succeeded();
@@ -368,12 +362,9 @@ fn reference_logits_that_say_nothing_are_no_pass() {
     with(&|logits| logits.descr = "<i4").refused(&["`logits_per_image`", "floats"]);
 
     // The right logits under a wrong scale.
-    let mut arrays = read(&bench.fixture.reference());
-    get(&mut arrays, "logit_scale_exp").values.iter_mut().for_each(|scale| *scale *= 1.001);
-    let mut tokens = npz::integers(&bench.fixture.reference(), "tokens");
-    tokens.descr = "<i4";
-    arrays.push(("tokens".to_owned(), tokens));
-    write(&bench.path("other.npz"), &arrays, Zip::Stored);
+    bench.other_reference("other.npz", |arrays| {
+        get(arrays, "logit_scale_exp").values.iter_mut().for_each(|scale| *scale *= 1.001);
+    });
     let outcome = bench.run(&format!("{EXPORT} --reference other.npz --force"));
     assert_eq!(outcome.code, Some(1), "{}", outcome.out);
     outcome.says(&["failed: logits: logit scale"]);

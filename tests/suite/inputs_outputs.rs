@@ -257,6 +257,19 @@ fn photographs_give_the_same_through_bytes() {
     assert_eq!(ports_of("--layout immich-uint8", "visual/model.onnx"), ["image uint8 [batch_size, 64, 64, 3]"]);
     let found = described(&bench, "out/visual/model.onnx");
     assert_eq!(ports(&found.outputs), ["image_embedding float [batch_size, 48]"]);
+    // A reference of floats proves towers fed bytes only through the same tower fed floats.
+    for flags in ["--image uint8", "--resize --precision int8", "--layout immich-uint8"] {
+        let line = format!("{EXPORT} --force --engine tract --reference reference.npz {flags}");
+        bench.run(&line).succeeded().says(&["image tower, fed floats", "passed: agrees with reference.npz"]);
+    }
+    bench.other_reference("wrong.npz", |arrays| {
+        for key in ["image_embedding", "image_embedding_normalized"] {
+            get(arrays, key).values.iter_mut().for_each(|value| *value = *value * 1.01 + 0.01);
+        }
+    });
+    let outcome = bench.run(&format!("{EXPORT} --force --engine tract --reference wrong.npz --image uint8"));
+    assert_eq!(outcome.code, Some(1), "{}", outcome.err);
+    outcome.says(&["failed: image tower, fed floats at batch 1", "does NOT agree with wrong.npz"]);
     bench.run(&format!("{EXPORT} --force --image float --resize")).refused(&["--resize", "--image float"]);
     bench.run(&format!("{EXPORT} --force --image uint8 --layout immich")).refused(&["--image and --layout immich"]);
     bench

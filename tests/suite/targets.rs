@@ -84,7 +84,7 @@ fn providers_take_what_edge_targets_write() {
                 let batch = if fixture.is_naflex() { None } else { Some(2) };
                 let request = fixture.export_to(&folder.path().join("out"));
                 let mut request = request.target(profile).precisions([precision]);
-                (request.graph.batch, request.proof.batches) = (batch, Some(vec![1, 3]));
+                (request.graph.batch, request.proof.batches) = (batch, batch.is_none().then(|| vec![1, 3]));
                 let exported = export(&request, &Silent).unwrap_or_else(|e| panic!("{}: {e}", fixture.name));
                 let report = exported.report.unwrap();
                 assert!(report.passed, "{} {}: {:?}", fixture.name, profile.name, report.failures);

@@ -6,7 +6,7 @@ use assert_cmd::Command;
 use tempfile::TempDir;
 
 use super::Fixture;
-use super::npz::{Arrays, Zip, read, write};
+use super::npz::{Arrays, Zip, integers, read, write};
 
 /// A folder with `checkpoint.npz`, `config.json` and `reference.npz` of a fixture.
 pub struct Bench {
@@ -44,6 +44,17 @@ impl Bench {
         let mut arrays = read(&self.fixture.checkpoint());
         change(&mut arrays);
         write(&self.path("checkpoint.npz"), &arrays, Zip::Stored);
+    }
+
+    /// The fixture's reference, changed, under another name.
+    pub fn other_reference(&self, name: &str, change: impl FnOnce(&mut Arrays)) {
+        let mut arrays = read(&self.fixture.reference());
+        // Integers, which `read` leaves out.
+        let mut tokens = integers(&self.fixture.reference(), "tokens");
+        tokens.descr = "<i4";
+        arrays.push(("tokens".to_owned(), tokens));
+        change(&mut arrays);
+        write(&self.path(name), &arrays, Zip::Stored);
     }
 
     /// Everything in the folder, hidden files too.

@@ -83,8 +83,12 @@ pub fn read(path: &Path) -> Arrays {
 
 /// An array of int32, as floats.
 pub fn integers(path: &Path, name: &str) -> Array {
-    let file = std::fs::File::open(path).unwrap();
-    let array: ndarray::ArrayD<i32> = ndarray_npy::NpzReader::new(file).unwrap().by_name(name).unwrap();
+    let mut file = ndarray_npy::NpzReader::new(std::fs::File::open(path).unwrap()).unwrap();
+    let narrow: Result<ndarray::ArrayD<i32>, _> = file.by_name(name);
+    let array = narrow.unwrap_or_else(|_| {
+        let wide: ndarray::ArrayD<i64> = file.by_name(name).unwrap();
+        wide.mapv(|id| id as i32)
+    });
     Array::new(array.shape(), array.iter().map(|&v| v as f32).collect())
 }
 
