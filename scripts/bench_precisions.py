@@ -56,7 +56,7 @@ SEVEN = "int8, 7 bit"
 VARIANTS = {
     SEVEN: ("int8", ["--reduce-range"]),
     "int8, calibrated": ("int8", ["--calibrate", "REFERENCE"]),
-    "int4, none kept": ("int4", ["--no-auto-keep"]),
+    "int4, none kept": ("int4", ["--no-auto-exclude"]),
     "int4, calibrated": ("int4", ["--calibrate", "REFERENCE"]),
 }
 TOWERS = {"vision": ("image", "image_embedding_normalized"), "text": ("tokens", "text_embedding_normalized")}

@@ -35,7 +35,7 @@ ONE_A_FAMILY = ["siglip_tiny", "siglip2_naflex_tiny", "mobileclip_s0_tiny", "mob
                 "mobileclip2_s3_tiny", "openclip_vit_tiny", "clip_eos"]
 FORMS = {
     "opset20": ["--opset", "20"],
-    "static": ["--static", "1", "--tokens", "int32"],
+    "static": ["--static", "1", "--token-type", "int32"],
     "web": ["--target", "web"],
     "mobile": ["--target", "mobile"],
     "precisions": ["--precision", ",".join(LEAST)],

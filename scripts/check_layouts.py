@@ -56,7 +56,7 @@ def by_pipeline(folder, photos, tokenizer, scratch):
                           check=True, capture_output=True, text=True)
     worst = 0.0
     for photo, found in zip(photos, json.loads(done.stdout.splitlines()[-1])["images"]):
-        line = [BINARY, "classify", folder, photo, *LABELS, "--json", "--template", "This is a photo of {}", "--engine", "tract", *tokenizer]
+        line = [BINARY, "classify", folder, photo, "--labels", ",".join(LABELS), "--json", "--template", "This is a photo of {}", "--engine", "tract", *tokenizer]
         expected = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
         expected = {entry["label"]: entry["probability"] for entry in expected}
         worst = max(worst, *(abs(entry["score"] - expected[entry["label"]]) for entry in found))

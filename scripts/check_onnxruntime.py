@@ -203,8 +203,8 @@ FORMS = {
     "combined": ["--combined"],
     "combined_ort": ["--combined", "--target", "onnxruntime"],
     "outputs": ["--outputs", "last_hidden_state,patch_tokens"],
-    "uint8": ["--image", "uint8"],
-    "uint8_nchw": ["--image", "uint8-nchw", "--static", "2"],
+    "uint8": ["--image-type", "uint8"],
+    "uint8_nchw": ["--image-type", "uint8-nchw", "--static", "2"],
     "resize": ["--resize"],
     "immich_uint8": ["--layout", "immich-uint8"],
     "clip_as_service": ["--layout", "clip-as-service"],
@@ -283,7 +283,7 @@ def engine(scratch):
     assert report["passed"] and tract.startswith("tract ") and onnxruntime == f"ONNX Runtime {ort.__version__}", report["engine"]
     assert [t["file"] for t in report["towers"] if t["engine"].startswith("ONNX")] == ["text_model.onnx", "vision_model.onnx"]
     assert any("not run" in note for note in report["notes"]), "the cut is not for tract"
-    timed = json.loads(tool("bench", out, "--json", "--tokens", "5", "--threads", "1,2", "--batches", "1,4"))["timed"]
+    timed = json.loads(tool("bench", out, "--json", "--text-length", "5", "--threads", "1,2", "--batches", "1,4"))["timed"]
     assert [(t["engine"].split()[0], t["threads"]) for t in timed if t["file"].endswith("text_model.onnx")] == [("ONNX", 1), ("ONNX", 2)]
     print(f"ok   the tool's own verification and timing with {library.name}")
 

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 use clip_onnx::config::known;
 use clip_onnx::engine::Engines;
 use clip_onnx::pipeline::{Convert, Inspected, Progress, convert, export, inspect};
@@ -12,163 +12,111 @@ use clip_onnx::verify::Verify;
 use clip_onnx::verify::report::Verdict;
 
 mod args;
+mod arguments;
+mod classify;
 mod embedding;
+mod export;
+mod help;
 mod labels;
 mod manual;
-mod parse;
 mod progress;
 mod show;
 mod spell;
 mod timing;
+mod values;
 
-use args::{BenchArgs, ConvertArgs, ExportArgs, InspectArgs, VerifyArgs, models};
-use embedding::{ClassifyArgs, EmbedArgs};
+use args::{BenchArgs, ConvertArgs, InspectArgs, VerifyArgs, models};
+use classify::ClassifyArgs;
+use embedding::EmbedArgs;
+use export::ExportArgs;
 use progress::Bars;
 pub use spell::error;
 
 /// Turns published CLIP-family checkpoints into verified ONNX.
 ///
-/// Reads the file a model was published in (Google's big_vision .npz, Apple's .pt, open_clip's and
-/// transformers' .pt, .bin and .safetensors), writes one ONNX file per tower, loads them with tract
-/// and compares them with reference embeddings. No Python, no torch, no tracing.
+/// Reads the file a model was published in (big_vision's .npz, Apple's .pt, open_clip's and
+/// transformers' .pt, .bin and .safetensors), writes one ONNX file per tower, runs the files and compares
+/// them with reference embeddings. Needs neither Python nor torch.
 #[derive(Parser)]
-#[command(name = "clip-onnx", version, propagate_version = true, after_long_help = EXAMPLES)]
+#[command(name = "clip-onnx", version, propagate_version = true, after_long_help = help::PROGRAM)]
 struct Cli {
+    /// Settings file [default: clip-onnx.toml in the working folder]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    settings: Option<PathBuf>,
+    /// Ignore clip-onnx.toml
+    #[arg(long, global = true, conflicts_with = "settings")]
+    no_settings: bool,
     #[command(subcommand)]
     command: Command,
 }
-
-const EXAMPLES: &str = "\
-Examples:
-  Export a downloaded SigLIP checkpoint; the model is found from names and shapes:
-      clip-onnx export webli_en_b16_224_63724782.npz --out siglip
-
-  The same, held to reference embeddings:
-      clip-onnx export webli_en_b16_224_63724782.npz --out siglip --reference siglip_reference.npz
-
-  A NaFlex checkpoint frozen to 384 x 256 pixels:
-      clip-onnx export siglip2_b16_naflex.npz --out naflex --image-size 384x256
-
-  What a file is:
-      clip-onnx inspect siglip/vision_model.onnx
-
-Exit codes:
-  0  fine
-  1  written, but verification failed or something was skipped
-  2  could not do it";
 
 #[derive(Subcommand)]
 enum Command {
     /// Write a checkpoint's towers as ONNX, and verify them
     ///
     /// Writes a folder, whole or not at all: vision_model.onnx, text_model.onnx, manifest.json
-    /// (every file with size and SHA-256, all metadata, the options used), report.json (the
-    /// verification) and report.html (the same, drawn). The same checkpoint and options give the same bytes, the reports aside.
-    #[command(after_long_help = "\
-Inputs and outputs:
-  vision_model.onnx   pixel_values float32 [batch_size, 3, H, W] -> image_embeds [batch_size, D]
-  text_model.onnx     input_ids int64 [batch_size, L]            -> text_embeds  [batch_size, D]
-  NaFlex              patches float32 [batch_size, num_patches, P*P*3], patch_mask, patch_y and
-                      patch_x int64 [batch_size, num_patches]    -> image_embeds [batch_size, D]
-
-Examples:
-  clip-onnx export siglip2_b16_224.npz --out siglip2
-  clip-onnx export model.npz --config my-model.json --out model --reference reference.npz
-  clip-onnx export siglip2_b16_224.npz --out siglip2-384 --image-size 384 --no-normalize")]
+    /// (each file with size and SHA-256, metadata, options), report.json (the verification) and report.html
+    /// (the same, drawn). The same checkpoint and options give the same bytes, except in the reports.
+    #[command(after_long_help = help::EXPORT)]
     Export(Box<ExportArgs>),
-    /// Run ONNX towers with tract and ONNX Runtime, and compare them with reference embeddings
+    /// Run ONNX towers, and compare them with reference embeddings
     ///
-    /// Takes a folder an export wrote, or any ONNX towers: one float image input [N, 3, H, W], or
-    /// one integer input [N, L]. Without a reference it still checks that outputs are finite, of
-    /// unit length where the file says so, and independent of the batch.
-    #[command(after_long_help = "\
-Examples:
-  clip-onnx verify siglip --reference siglip_reference.npz
-  clip-onnx verify somebody_elses_vision_model.onnx --reference siglip_reference.npz --batches 1,8
-
-The reference is an .npz with `image`, `image_embedding`, `image_embedding_normalized`, `tokens`,
-`text_embedding`, `text_embedding_normalized`, `logits_per_image`, `logit_scale_exp` and
-`logit_bias`, or what of it the towers need. scripts/make_reference.py writes one.")]
+    /// Takes a folder of an export, or any ONNX towers: one float image input [N, 3, H, W], or
+    /// one integer input [N, L]. Without a reference it checks that outputs are finite, of unit length
+    /// where the file normalises, and independent of the batch; the verdict is then `not compared`.
+    #[command(after_long_help = help::VERIFY)]
     Verify(VerifyArgs),
     /// Time ONNX towers with tract and ONNX Runtime
     ///
-    /// Takes a folder an export wrote, or any ONNX towers `verify` takes. Every file, engine and number of
-    /// threads is timed in a process of its own: latency after one run to warm up, time to load, and the
-    /// most memory the process held, mapped files included. tract runs on one thread. NaFlex towers get
-    /// images of 16 x 16 patches. What an engine cannot run is listed as "not run"; a file that none can is
-    /// an error. Compare figures of one run only, on a machine that does nothing else.
-    #[command(after_long_help = "\
-Examples:
-  clip-onnx bench siglip --batches 1,8 --threads 1,2 --ort-lib libonnxruntime.so.1.23.0
-  clip-onnx bench clip/text_model.onnx --tokens 12 --json")]
+    /// Each file, engine and number of threads is timed in its own process: latency after one warm-up run,
+    /// load time, and peak memory with mapped files. tract runs on one thread. NaFlex towers get images of
+    /// 16 x 16 patches. Compare figures of one run only, on a machine that does nothing else.
+    #[command(after_long_help = help::BENCH)]
     Bench(BenchArgs),
     /// Embed photographs and sentences with an exported folder
     ///
-    /// Decodes, resizes and cuts into tokens as the model's authors do, which the folder's manifest says, and
-    /// runs the towers with tract, or with ONNX Runtime where its library is named. A file that is no
-    /// photograph is named and skipped. The status is then 1.
-    #[command(after_long_help = "\
-Examples:
-  clip-onnx embed siglip --image photos --out photos.npy --ort-lib libonnxruntime.so
-  clip-onnx embed mobileclip --image a.jpg b.png --text 'a red bicycle' 'two cats'
-  clip-onnx embed mobileclip --texts queries.txt -o queries.safetensors
-
-CLIP's and MobileCLIP's vocabulary is built in. SigLIP's tokenizer.json is the folder's (export
---tokenizer), or named with --tokenizer.")]
+    /// Photographs are decoded and resized, and sentences tokenized, as the folder's manifest says. A file
+    /// that is not an image is named and skipped, and the exit code is then 1.
+    #[command(after_long_help = help::EMBED)]
     Embed(EmbedArgs),
-    /// Say what a photograph shows, of labels given or built in
+    /// Give the probabilities of labels for photographs
     ///
-    /// Probabilities with the checkpoint's own scale and bias: CLIP's sum to one, SigLIP's are each by
-    /// themselves.
-    #[command(after_long_help = "\
-Examples:
-  clip-onnx classify mobileclip photo.jpg bicycle cat 'empty street'
-  clip-onnx classify mobileclip photo.jpg --labels imagenet.txt --template 'a photo of the {}.' --json")]
+    /// Computed with the checkpoint's own scale and bias. CLIP's probabilities sum to 1; SigLIP's are
+    /// independent of each other.
+    #[command(after_long_help = help::CLASSIFY)]
     Classify(ClassifyArgs),
     /// Write a checkpoint under open_clip's names, as safetensors
     ///
-    /// The same weights in the same precision, loadable by open_clip with strict=True. The
-    /// dialect and the configuration are recorded in the file, and `export` honours them.
-    #[command(after_long_help = "\
-Examples:
-  clip-onnx convert webli_en_b16_224_63724782.npz -o siglip.safetensors
-  clip-onnx convert siglip2_b16_naflex.npz -o naflex_256.safetensors --image-size 256")]
+    /// The same weights in the same precision; open_clip loads them with strict=True. The file records
+    /// dialect and configuration, and `export` follows them.
+    #[command(after_long_help = help::CONVERT)]
     Convert(ConvertArgs),
-    /// Say what a checkpoint or an ONNX file is
+    /// Describe a checkpoint or an ONNX file
     ///
-    /// A checkpoint: format, naming, model, dialect, parameters per tower, what is missing or
-    /// unexpected. An ONNX file: inputs, outputs, opset, operators, metadata, size.
-    #[command(after_long_help = "\
-Examples:
-  clip-onnx inspect webli_en_b16_224_63724782.npz
-  clip-onnx inspect webli_en_b16_224_63724782.npz --tensors MAPHead
-  clip-onnx inspect siglip/vision_model.onnx --json")]
+    /// Of a checkpoint: format, naming, model, dialect, parameters per tower, missing and unexpected
+    /// tensors. Of an ONNX file: inputs, outputs, opset, operators, metadata, size.
+    #[command(after_long_help = help::INSPECT)]
     Inspect(InspectArgs),
-    /// List the models that are known
+    /// List the models that are known by name
     Models {
-        /// Print JSON: the full configuration of every model
+        /// Print JSON: the full configuration of every model, with its dialects
         #[arg(long)]
         json: bool,
     },
     /// Print a completion script for a shell
-    #[command(after_long_help = "\
-Examples:
-  clip-onnx completions bash > /etc/bash_completion.d/clip-onnx
-  clip-onnx completions zsh  > ~/.zfunc/_clip-onnx")]
-    Completions { shell: clap_complete::Shell },
-    /// Print a manual page, or write them all
-    ///
-    /// Pages in roff: one of the program and one of each command, made of the words of --help.
-    #[command(after_long_help = "\
-Examples:
-  clip-onnx man export | man -l -
-  clip-onnx man --out ~/.cargo/share/man/man1")]
+    #[command(after_long_help = help::COMPLETIONS)]
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+    /// Print a manual page, or write all of them
+    #[command(after_long_help = help::MAN)]
     Man {
-        /// The command to print the page of; without it, the program's own
+        /// Command whose page to print [default: the program's page]
         #[arg(conflicts_with = "out")]
         command: Option<String>,
-        /// Write every page into this folder, as clip-onnx.1, clip-onnx-export.1 and so on
-        #[arg(long, value_name = "DIR")]
+        /// Write all pages into this folder: clip-onnx.1, clip-onnx-export.1, …
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         out: Option<PathBuf>,
     },
 }
@@ -178,15 +126,20 @@ Examples:
 /// # Errors
 /// Whatever kept the command from being carried out.
 pub fn run() -> anyhow::Result<bool> {
-    let cli = Cli::parse();
     let bars = Bars::new(std::io::stderr().is_terminal());
+    let mut program = Cli::command();
+    program.build();
+    let expanded = arguments::expand(&program, std::env::args_os().collect())?;
+    expanded.notes.iter().for_each(|note| bars.warn(note));
+    let matches = program.get_matches_from(expanded.arguments);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let mut out = std::io::stdout().lock();
     match cli.command {
         Command::Export(args) => {
             let request = args.request(&|message| bars.warn(message))?;
             let exported = export(&request, &bars)?;
             bars.finish();
-            printed(show::exported(&mut out, &exported));
+            printed(show::exported(&mut out, &request, &exported));
             Ok(exported.report.as_ref().is_none_or(|report| report.verdict != Verdict::Failed))
         }
         Command::Verify(args) => {
@@ -214,10 +167,7 @@ pub fn run() -> anyhow::Result<bool> {
             Ok(true)
         }
         Command::Embed(args) => embedding::embed(args, &bars, &mut out),
-        Command::Classify(args) => {
-            embedding::classify(args, &bars, &mut out)?;
-            Ok(true)
-        }
+        Command::Classify(args) => classify::classify(args, &bars, &mut out),
         Command::Convert(args) => {
             let mut request = Convert::new(&args.checkpoint, &args.out);
             request.source = args.choice.source(args.checkpoint, args.image_size);
@@ -296,5 +246,22 @@ mod tests {
     #[test]
     fn the_flags_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn first_sentences_are_short_and_every_flag_of_export_has_a_heading() {
+        let mut program = Cli::command();
+        program.build();
+        for command in program.get_subcommands() {
+            for argument in command.get_arguments() {
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                let name = format!("{} {}", command.get_name(), argument.get_id());
+                assert!(argument.is_hide_set() || (1..80).contains(&help.len()), "{name}: {help}");
+                let general = ["checkpoint", "profile", "settings", "no_settings", "help", "version"];
+                if command.get_name() == "export" && !general.contains(&argument.get_id().as_str()) {
+                    assert!(argument.get_help_heading().is_some(), "{name}");
+                }
+            }
+        }
     }
 }

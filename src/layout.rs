@@ -46,6 +46,18 @@ impl Layout {
         }
     }
 
+    /// Whose folder it is, in a few words.
+    pub fn summary(self) -> &'static str {
+        match self {
+            Layout::Plain => "two towers side by side",
+            Layout::Hf => "transformers.js, optimum, fastembed",
+            Layout::Immich => "Immich, fed floats",
+            Layout::ImmichUint8 => "Immich, fed bytes (its newer contract)",
+            Layout::ClipAsService => "clip-as-service (clip-server)",
+            Layout::OpenClip => "a repository that open_clip loads, with ONNX towers in onnx/",
+        }
+    }
+
     /// By name.
     pub fn parse(name: &str) -> Option<Layout> {
         Layout::ALL.into_iter().find(|layout| layout.name() == name)

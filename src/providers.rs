@@ -66,6 +66,19 @@ impl Provider {
         }
     }
 
+    /// What it runs on, in a few words.
+    pub fn summary(self) -> &'static str {
+        match self {
+            Provider::Cpu => "ONNX Runtime's own kernels",
+            Provider::CoreMl => "Apple's CoreML, as an ML Program",
+            Provider::Nnapi => "Android's NNAPI",
+            Provider::Qnn => "Qualcomm's HTP",
+            Provider::Xnnpack => "XNNPACK, on CPUs",
+            Provider::WebGpu => "browsers' WebGPU",
+            Provider::WebNn => "browsers' WebNN",
+        }
+    }
+
     /// By name.
     pub fn parse(name: &str) -> Option<Provider> {
         Provider::ALL.into_iter().find(|provider| provider.name().eq_ignore_ascii_case(name))

@@ -1,52 +1,63 @@
-//! `clip-onnx embed` and `clip-onnx classify`: photographs and sentences through an exported folder.
+//! `clip-onnx embed`: embeddings of photographs and sentences, with an exported folder.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::{Args, ValueHint};
 use clip_onnx::embed::store::Entry;
 use clip_onnx::embed::{Embedder, Event, Items, Options, cosine};
 use clip_onnx::engine::{Engines, is_tract};
 use clip_onnx::modality::Modality;
-use clip_onnx::pipeline::{Progress, Template};
+use clip_onnx::pipeline::Progress;
 use clip_onnx::precision::Precision;
 
-use super::args::EngineArgs;
-use super::labels::{labels, lines};
-use super::parse::parse_precision;
+use super::args::{EngineArgs, MODEL, OUTPUT};
+use super::labels::lines;
 use super::progress::Bars;
+use super::values;
 
-/// Endings of files that are taken from a folder of photographs.
+pub const INPUTS: &str = "Inputs";
+const ENGINE: &str = "Engine";
+
+/// Extensions of files that are read from a folder of photographs.
 const PHOTOGRAPHS: [&str; 8] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp"];
 
 #[derive(Args)]
 pub struct TowerArgs {
-    /// Folder an export wrote
-    pub folder: PathBuf,
-    /// Files of this precision. Default: fp32, or the first there is
-    #[arg(long, value_name = "NAME", value_parser = parse_precision)]
+    /// Precision of the files to use [default: fp32, or the first there is]
+    #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = values::precision())]
     pub precision: Option<Precision>,
-    /// The model's tokenizer.json, where its vocabulary is not built in (SigLIP) and the folder has none
-    #[arg(long, value_name = "FILE")]
+    /// The model's tokenizer.json, where the folder has none
+    ///
+    /// CLIP's vocabulary is built in.
+    #[arg(long, value_name = "FILE", help_heading = MODEL, value_hint = ValueHint::FilePath)]
     pub tokenizer: Option<PathBuf>,
     /// Photographs or sentences that are run at once
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", help_heading = ENGINE, default_value_t = 8)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub batch: u16,
-    /// Threads of ONNX Runtime; all cores where nothing is said. tract has one
-    #[arg(long, value_name = "N")]
+    /// Threads of ONNX Runtime [default: all cores]
+    ///
+    /// tract runs on one thread.
+    #[arg(long, value_name = "N", help_heading = ENGINE)]
     pub threads: Option<usize>,
-    /// Turn and mirror photographs as their orientation tags say. The models' own pipelines do not, and neither is it
-    /// done without this
-    #[arg(long)]
+    /// Rotate and flip photographs as their orientation tags say
+    ///
+    /// The models' own pipelines ignore these tags, and so does this command by default.
+    #[arg(long, help_heading = INPUTS)]
     pub orient: bool,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = ENGINE)]
     pub engines: EngineArgs,
 }
 
 impl TowerArgs {
-    fn open(&self) -> anyhow::Result<Embedder> {
-        // ONNX Runtime where its library is at hand: it is the faster one.
+    /// The towers of a folder.
+    ///
+    /// # Errors
+    /// When an engine or the folder cannot be used.
+    pub fn open(&self, folder: &Path) -> anyhow::Result<Embedder> {
+        // ONNX Runtime where its library is available: it is faster.
         let engine = Engines::from(self.engines.clone()).open()?.pop().context("--engine names none")?;
         if self.threads.is_some() && is_tract(&*engine) {
             bail!("--threads is for ONNX Runtime, and tract runs on one thread; name its library with --ort-lib");
@@ -57,49 +68,37 @@ impl TowerArgs {
         options.threads = self.threads;
         options.batch = usize::from(self.batch);
         options.orient = self.orient;
-        Ok(Embedder::open(&self.folder, options)?)
+        Ok(Embedder::open(folder, options)?)
     }
 }
 
 #[derive(Args)]
 pub struct EmbedArgs {
-    #[command(flatten)]
-    pub towers: TowerArgs,
-    /// Photographs: files, folders (with what is in them, however deep), or patterns such as 'photos/*.jpg'
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    /// Folder of an export
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub folder: PathBuf,
+    /// Photographs: files, folders, or patterns such as 'photos/*.jpg'
+    ///
+    /// Of folders, files in subfolders too.
+    #[arg(long, value_name = "FILE", num_args = 1.., help_heading = INPUTS, value_hint = ValueHint::AnyPath)]
     pub image: Vec<PathBuf>,
     /// Sentences
-    #[arg(long, value_name = "TEXT", num_args = 1..)]
+    #[arg(long, value_name = "TEXT", num_args = 1.., help_heading = INPUTS)]
     pub text: Vec<String>,
-    /// Sentences from a file in UTF-8, one a line; blank lines are left out
-    #[arg(long, value_name = "FILE")]
+    /// Sentences from a file in UTF-8, one a line; blank lines are skipped
+    #[arg(long, value_name = "FILE", help_heading = INPUTS, value_hint = ValueHint::FilePath)]
     pub texts: Option<PathBuf>,
-    /// File to write: .npy (names in FILE.names.txt), .json or .safetensors. Without it a table is printed.
-    /// A run that was stopped goes on where it was: what is done is kept in FILE.partial until the end
-    #[arg(long, short, value_name = "FILE")]
+    /// File to write: .npy, .json or .safetensors [default: print a table]
+    ///
+    /// Beside .npy, names go to FILE.names.txt. A run that was interrupted continues: finished embeddings
+    /// are kept in FILE.partial until the end.
+    #[arg(long, short, value_name = "FILE", help_heading = OUTPUT, value_hint = ValueHint::FilePath)]
     pub out: Option<PathBuf>,
-    /// Replace FILE
-    #[arg(long, requires = "out")]
+    /// Replace FILE if it exists
+    #[arg(long, requires = "out", help_heading = OUTPUT)]
     pub force: bool,
-}
-
-#[derive(Args)]
-pub struct ClassifyArgs {
     #[command(flatten)]
     pub towers: TowerArgs,
-    /// Photograph
-    pub image: PathBuf,
-    /// What it may show. Without any, and without --labels, those that `export --labels` put into the folder
-    pub labels: Vec<String>,
-    /// What it may show, from a file in UTF-8, one a line; blank lines are left out
-    #[arg(long = "labels", value_name = "FILE")]
-    pub labels_file: Option<PathBuf>,
-    /// Sentence around each label, with {} in its place. Default: 'a photo of a {}'
-    #[arg(long, value_name = "TEXT")]
-    pub template: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Embeds; false when something was skipped.
@@ -114,12 +113,12 @@ pub fn embed(args: EmbedArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Resu
         sentences.extend(lines(file)?);
     }
     if images.is_empty() && sentences.is_empty() {
-        bail!("there is nothing to embed: name photographs with --image or sentences with --text");
+        bail!("there is nothing to embed; name photographs with --image or sentences with --text or --texts");
     }
-    let embedder = args.towers.open()?;
+    let embedder = args.towers.open(&args.folder)?;
     let (photographs, items) = (images.len(), Items::new(images, sentences));
     let mut watch = |event: Event| match event {
-        Event::Resumed { done, of } => bars.warn(&format!("{done} of {of} are done by an earlier run")),
+        Event::Resumed { done, of } => bars.warn(&format!("{done} of {of} were done by an earlier run")),
         Event::Started { modality: Modality::Image, count } => bars.count("photographs", count),
         Event::Started { modality: Modality::Text, count } => bars.count("sentences", count),
         Event::Skipped(error) => {
@@ -165,85 +164,30 @@ fn table(out: &mut impl Write, entries: &[Entry]) -> io::Result<()> {
     Ok(())
 }
 
-/// Classifies one photograph.
-///
-/// # Errors
-/// Whatever keeps it from being done.
-pub fn classify(args: ClassifyArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Result<()> {
-    let embedder = args.towers.open()?;
-    let (labels, probabilities) = if args.labels.is_empty() && args.labels_file.is_none() {
-        if args.template.is_some() && embedder.has_labels() {
-            bail!("the labels in {} have their sentences; leave out --template", args.towers.folder.display());
-        }
-        bars.say("photograph");
-        let (labels, probabilities, turned) = embedder.classify(&args.image)?;
-        tell_turned(usize::from(turned), 1).iter().for_each(|note| bars.warn(note));
-        (labels, probabilities)
-    } else {
-        let labels = labels(args.labels.clone(), args.labels_file.as_deref(), &|message| bars.warn(message))?;
-        let template = Template::new(args.template.as_deref().unwrap_or(Template::DEFAULT))?;
-        let sentences: Vec<String> = labels.iter().map(|label| template.filled(label)).collect();
-        let probabilities = of_sentences(&args.image, &sentences, &embedder, bars)?;
-        (labels, probabilities)
-    };
-    bars.finish();
-    let mut ranked: Vec<(&String, f64)> = labels.iter().zip(probabilities).collect();
-    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-    if args.json {
-        let list: Vec<_> =
-            ranked.iter().map(|(label, p)| serde_json::json!({"label": label, "probability": p})).collect();
-        super::printed(writeln!(out, "{}", serde_json::to_string_pretty(&list)?));
-        return Ok(());
-    }
-    let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0).min(40);
-    for (label, probability) in ranked {
-        let bar = "█".repeat((probability * 40.0).round() as usize);
-        super::printed(writeln!(out, "{label:width$}  {probability:9.6}  {bar}"));
-    }
-    Ok(())
-}
-
-/// How likely each sentence is, by the folder's towers.
-fn of_sentences(photo: &PathBuf, sentences: &[String], embedder: &Embedder, bars: &Bars) -> anyhow::Result<Vec<f64>> {
-    bars.say("sentences");
-    let mut texts = Vec::new();
-    let cut = embedder.texts(sentences, |_, found| {
-        texts.push(found?);
-        Ok(())
-    })?;
-    tell_cut(cut, bars);
-    bars.say("photograph");
-    let mut image = Vec::new();
-    let turned = embedder.images(std::slice::from_ref(photo), |_, found| {
-        image = found?;
-        Ok(())
-    })?;
-    tell_turned(turned, 1).iter().for_each(|note| bars.warn(note));
-    Ok(embedder.probabilities(&image, &texts)?)
-}
-
 /// The note on photographs with an orientation tag that was not followed.
-fn tell_turned(turned: usize, of: usize) -> Option<String> {
+pub fn tell_turned(turned: usize, of: usize) -> Option<String> {
     let some = if of == 1 { "the photograph has".to_owned() } else { format!("{turned} of the photographs have") };
     (turned > 0).then(|| {
-        format!(
-            "{some} an orientation tag, which is not followed, as in the models' own pipelines; --orient follows it"
-        )
+        format!("{some} an orientation tag, which is ignored as in the models' own pipelines; --orient follows it")
     })
 }
 
-fn tell_cut(cut: usize, bars: &Bars) {
+/// Notes that sentences were cut.
+pub fn tell_cut(cut: usize, bars: &Bars) {
     if cut > 0 {
         bars.warn(&format!(
-            "{cut} of the sentences {} than the model reads, and cut",
-            if cut == 1 { "is longer" } else { "are longer" }
+            "{cut} {} than the model's context, and cut",
+            if cut == 1 { "sentence is longer" } else { "sentences are longer" }
         ));
     }
 }
 
-/// Files that are named, those in folders, and those that patterns match; each kind in order of names. What of folders
-/// is left out goes to `notes`.
-fn photographs(named: &[PathBuf], notes: &mut Vec<String>) -> anyhow::Result<Vec<PathBuf>> {
+/// Files that are named, those in folders, and those that patterns match; each kind in order of names. Skipped files of
+/// folders are counted in `notes`.
+///
+/// # Errors
+/// When a folder cannot be read or has no photograph, or a pattern matches nothing.
+pub fn photographs(named: &[PathBuf], notes: &mut Vec<String>) -> anyhow::Result<Vec<PathBuf>> {
     let mut out = Vec::new();
     for path in named {
         let text = path.display().to_string();
@@ -251,30 +195,28 @@ fn photographs(named: &[PathBuf], notes: &mut Vec<String>) -> anyhow::Result<Vec
             let before = out.len();
             let others = walk(path, &mut out)?;
             if out.len() == before {
-                bail!("{text} holds no photograph ({})", PHOTOGRAPHS.join(", "));
+                bail!("{text} has no file that ends in {}", PHOTOGRAPHS.join(", "));
             }
             if others > 0 {
                 let endings = PHOTOGRAPHS.join(", ");
-                notes.push(format!(
-                    "files in {text} that are left out, as their names end in none of {endings}: {others}"
-                ));
+                notes.push(format!("{text}: {others} files are skipped, whose extension is none of {endings}"));
             }
         } else if !path.exists() && text.contains(['*', '?', '[']) {
             let before = out.len();
-            let found = glob::glob(&text).with_context(|| format!("`{text}` is no pattern"))?;
+            let found = glob::glob(&text).with_context(|| format!("`{text}` is not a pattern"))?;
             out.extend(found.filter_map(Result::ok).filter(|path| path.is_file()));
             if out.len() == before {
                 bail!("`{text}` matches no file");
             }
         } else {
-            // One that is missing is reported when its turn comes, with what can be done.
+            // One that is missing is reported when it is read.
             out.push(path.clone());
         }
     }
     Ok(out)
 }
 
-/// Takes what is in a folder; how many files are no photographs by their names.
+/// Adds the photographs of a folder and its subfolders; gives the number of other files.
 fn walk(folder: &Path, out: &mut Vec<PathBuf>) -> anyhow::Result<usize> {
     let mut others = 0;
     let failed = |e: io::Error| anyhow::anyhow!("{} cannot be read: {e}", folder.display());

@@ -5,9 +5,12 @@ use std::io::{self, Write};
 
 use clip_onnx::checkpoint::Skipped;
 use clip_onnx::config::known;
+use clip_onnx::layout::Layout;
 use clip_onnx::layout::manifest::Rule;
 use clip_onnx::onnx::read::Port;
-use clip_onnx::pipeline::{CheckpointReport, Convert, Converted, Exported, Folding, Inspected, OnnxReport};
+use clip_onnx::pipeline::{
+    Artifacts, CheckpointReport, Convert, Converted, Export, Exported, Folding, Inspected, OnnxReport,
+};
 use clip_onnx::providers::{Coverage, Refused};
 
 use super::spell::spelled;
@@ -17,7 +20,8 @@ fn size(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
 }
 
-pub fn exported(out: &mut impl Write, exported: &Exported) -> io::Result<()> {
+/// What was written, whether it passed, and what to do next.
+pub fn exported(out: &mut impl Write, request: &Export, exported: &Exported) -> io::Result<()> {
     let config = &exported.selected.config;
     writeln!(
         out,
@@ -38,9 +42,34 @@ pub fn exported(out: &mut impl Write, exported: &Exported) -> io::Result<()> {
         writeln!(out, "  {}: {coverage}", file.display())?;
     }
     match &exported.report {
-        Some(report) => writeln!(out, "\n{report}"),
-        None => writeln!(out, "\nnot verified (--no-verify)"),
+        Some(report) => writeln!(out, "\n{report}")?,
+        None => writeln!(out, "\nnot verified (--no-verify)")?,
     }
+    let bytes = exported.files.iter().map(|file| file.size).sum();
+    let (folder, files) = (request.output.folder.display(), exported.files.len());
+    writeln!(out, "wrote {folder}: {files} {}, {}", if files == 1 { "file" } else { "files" }, size(bytes))?;
+    writeln!(out, "next: {}", next(request, exported))
+}
+
+/// The command that most people type after an export like this.
+fn next(request: &Export, exported: &Exported) -> String {
+    let folder = request.output.folder.display();
+    let is_naflex = exported.selected.config.vision_cfg.input().is_patches();
+    match (&request.graph.artifacts, request.layout.layout) {
+        _ if request.layout.demo => format!("python3 -m http.server --directory {folder}"),
+        (Artifacts::ZeroShot(_), _) => format!("clip-onnx classify {folder} photo.jpg"),
+        (Artifacts::Combined, _) => format!("clip-onnx inspect {folder}/{}", first(exported)),
+        (Artifacts::Towers, Layout::Plain) if !is_naflex => {
+            format!("clip-onnx classify {folder} photo.jpg --labels cat,dog")
+        }
+        _ => format!("clip-onnx bench {folder}"),
+    }
+}
+
+/// The first file, below the folder.
+fn first(exported: &Exported) -> String {
+    let file = exported.files.first().and_then(|file| file.path.file_name());
+    file.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 pub fn converted(out: &mut impl Write, request: &Convert, converted: &Converted) -> io::Result<()> {
@@ -174,10 +203,11 @@ fn onnx(out: &mut impl Write, report: &OnnxReport) -> io::Result<()> {
     Ok(())
 }
 
+/// A line for each known model; 80 columns.
 pub fn models(out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
-        "{:<32} {:<8} {:>9} {:>6} {:>7} {:>8} {:>5}  dialects",
+        "{:<30} {:<11} {:>7} {:>5} {:>7} {:>6} {:>5}",
         "model", "family", "image", "patch", "context", "vocab", "dim"
     )?;
     for config in known() {
@@ -185,11 +215,9 @@ pub fn models(out: &mut impl Write) -> io::Result<()> {
         let image = image.map_or_else(|| "any".to_owned(), |[height, width]| format!("{height}x{width}"));
         let patch = config.vision_cfg.family().dims().patch_size;
         let patch = patch.map_or_else(|| "-".to_owned(), |patch| patch.to_string());
-        let dialects: Vec<String> =
-            std::iter::once(&config.dialect).chain(config.dialects.keys()).map(ToString::to_string).collect();
         writeln!(
             out,
-            "{:<32} {:<8} {:>9} {:>6} {:>7} {:>8} {:>5}  {}",
+            "{:<30} {:<11} {:>7} {:>5} {:>7} {:>6} {:>5}",
             config.model,
             config.family.to_string(),
             image,
@@ -197,8 +225,7 @@ pub fn models(out: &mut impl Write) -> io::Result<()> {
             config.text_cfg.context_length,
             config.text_cfg.vocab_size,
             config.embed_dim,
-            dialects.join(", ")
         )?;
     }
-    Ok(())
+    writeln!(out, "Other sizes come with their configuration: --config FILE, or the folder it is in.")
 }

@@ -84,7 +84,7 @@ fn request(args: &BenchArgs, model: &Path, engine: &Arc<dyn Engine>, threads: us
         threads,
         batches: distinct(args.batches.clone()),
         rounds: usize::from(args.rounds),
-        tokens: args.tokens,
+        tokens: args.text_length,
     }
 }
 
@@ -104,6 +104,7 @@ fn in_child(request: &Request, library: Option<&Path>) -> anyhow::Result<Result<
     let batches = request.batches.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let mut command = Command::new(program);
     command.args([
+        "--no-settings",
         "bench",
         "--here",
         "--json",
@@ -114,7 +115,7 @@ fn in_child(request: &Request, library: Option<&Path>) -> anyhow::Result<Result<
     ]);
     command.args(["--threads", &request.threads.to_string(), "--rounds", &request.rounds.to_string()]);
     if let Some(tokens) = request.tokens {
-        command.args(["--tokens", &tokens.to_string()]);
+        command.args(["--text-length", &tokens.to_string()]);
     }
     if let (Some(library), false) = (library, is_tract(&*request.engine)) {
         let mut argument = std::ffi::OsString::from("--ort-lib=");
@@ -178,28 +179,34 @@ impl Timings {
         if self.timed.is_empty() {
             return Ok(());
         }
-        let head = ["tower", "input", "engine", "threads", "batch", "median ms", "least ms", "ms/item", "load ms"];
-        let mut rows = vec![head.map(str::to_owned).to_vec()];
-        rows[0].push("peak MB".to_owned());
-        for tower in &self.timed {
-            let peak = tower.peak_memory.map_or_else(|| "?".to_owned(), |bytes| format!("{:.0}", bytes as f64 / 1e6));
-            for latency in &tower.latency {
+        let mut rows = vec![];
+        for (at, tower) in self.timed.iter().enumerate() {
+            // A heading for each file, not for each row: the table fits 80 columns.
+            if !self.timed[..at].iter().any(|before| before.file == tower.file) {
                 let input: Vec<String> = tower.input.iter().map(usize::to_string).collect();
-                let mut row = vec![tower.file.clone(), input.join("x"), tower.engine.clone()];
-                row.extend([tower.threads, latency.batch].map(|n| n.to_string()));
-                row.extend([latency.median_ms, latency.min_ms, latency.per_item_ms].map(|ms| format!("{ms:.2}")));
-                row.extend([format!("{:.0}", tower.load_ms), peak.clone()]);
-                rows.push(row);
+                rows.push(format!("{} (input {})", tower.file, input.join("x")));
+                rows.push(format!(
+                    "  {:<19} {:>7} {:>5} {:>9} {:>8} {:>7} {:>7} {:>7}",
+                    "engine", "threads", "batch", "median ms", "least ms", "ms/item", "load ms", "peak MB"
+                ));
+            }
+            let peak = tower.peak_memory.map_or_else(|| "?".to_owned(), |bytes| format!("{:.0}", bytes as f64 / 1e6));
+            for one in &tower.latency {
+                rows.push(format!(
+                    "  {:<19} {:>7} {:>5} {:>9.2} {:>8.2} {:>7.2} {:>7.0} {:>7}",
+                    tower.engine,
+                    tower.threads,
+                    one.batch,
+                    one.median_ms,
+                    one.min_ms,
+                    one.per_item_ms,
+                    tower.load_ms,
+                    peak
+                ));
             }
         }
-        let widths: Vec<usize> =
-            (0..rows[0].len()).map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
-        for row in &rows {
-            let cells =
-                row.iter().zip(&widths).enumerate().map(|(at, (cell, &width))| {
-                    if at < 3 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-                });
-            writeln!(out, "{}", cells.collect::<Vec<_>>().join("  "))?;
+        for row in rows {
+            writeln!(out, "{row}")?;
         }
         for not_run in self.not_run.iter().filter(|not_run| self.was_timed(&not_run.file)) {
             writeln!(out, "not run: {}", not_run.reason)?;

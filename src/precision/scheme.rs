@@ -65,6 +65,8 @@ pub struct Scheme {
     pub precision: Precision,
     /// What flags, metadata and reports call it.
     pub name: &'static str,
+    /// What it is in a few words.
+    pub summary: &'static str,
     /// What a file's name ends with before `.onnx`: transformers.js' where it has the precision.
     pub suffix: &'static str,
     /// transformers.js' `dtype`, where it has the precision.
@@ -91,6 +93,7 @@ const SCHEMES: &[Scheme; 7] = &[
     Scheme {
         precision: Precision::Fp32,
         name: "fp32",
+        summary: "float32",
         suffix: "",
         dtype: Some("fp32"),
         weights: Format::Float32,
@@ -103,6 +106,7 @@ const SCHEMES: &[Scheme; 7] = &[
     Scheme {
         precision: Precision::Fp16,
         name: "fp16",
+        summary: "float16 weights and arithmetic",
         suffix: "_fp16",
         dtype: Some("fp16"),
         weights: Format::Float16,
@@ -115,6 +119,7 @@ const SCHEMES: &[Scheme; 7] = &[
     Scheme {
         precision: Precision::Fp16Weights,
         name: "fp16-weights",
+        summary: "float16 weights, float32 arithmetic: half the size",
         suffix: "_fp16w",
         dtype: None,
         weights: Format::Float16,
@@ -127,6 +132,7 @@ const SCHEMES: &[Scheme; 7] = &[
     Scheme {
         precision: Precision::Int8,
         name: "int8",
+        summary: "int8 weights, integer products: fastest on CPUs",
         suffix: "_int8",
         dtype: Some("int8"),
         weights: Format::Int8,
@@ -139,6 +145,7 @@ const SCHEMES: &[Scheme; 7] = &[
     Scheme {
         precision: Precision::Int8Weights,
         name: "int8-weights",
+        summary: "int8 weights, float32 arithmetic: a quarter of the size",
         suffix: "_int8w",
         dtype: None,
         weights: Format::Int8,
@@ -151,6 +158,7 @@ const SCHEMES: &[Scheme; 7] = &[
     Scheme {
         precision: Precision::Int4,
         name: "int4",
+        summary: "int4 weights, float32 arithmetic: smallest",
         suffix: "_q4",
         dtype: Some("q4"),
         weights: Format::Int4,
@@ -163,6 +171,7 @@ const SCHEMES: &[Scheme; 7] = &[
     Scheme {
         precision: Precision::Int4Fp16,
         name: "int4-fp16",
+        summary: "int4 weights, float16 arithmetic",
         suffix: "_q4f16",
         dtype: Some("q4f16"),
         weights: Format::Int4,

@@ -396,14 +396,14 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{:<24} {:<20} {:>5} {:>5} {:>10} {:>10} {:>10} {:>12}",
-            "tower", "engine", "batch", "rows", "relative", "max abs", "mean abs", "cosine"
-        )?;
+        // A heading for each file and engine: tables fit 80 columns.
         for tower in &self.towers {
+            writeln!(f, "{} with {}", tower.label, tower.engine)?;
+            let heads = ["batch", "rows", "relative", "max abs", "mean abs"];
+            let [batch, rows, relative, largest, mean] = heads;
+            writeln!(f, "  {batch:>5} {rows:>5} {relative:>10} {largest:>10} {mean:>10} {:>12}", "cosine")?;
             for batch in &tower.batches {
-                write!(f, "{:<24} {:<20} {:>5} {:>5} ", tower.label, tower.engine, batch.batch, batch.rows)?;
+                write!(f, "  {:>5} {:>5} ", batch.batch, batch.rows)?;
                 match &batch.compared {
                     Some(Compared::Agreement(a)) => writeln!(
                         f,
@@ -418,11 +418,11 @@ impl fmt::Display for Report {
             }
         }
         if let Some(logits) = &self.logits {
-            writeln!(f, "{:<57} {:>10.2e} {:>10.2e}", "logits", logits.over_scale, logits.max_abs)?;
+            writeln!(f, "logits\n  {:>11} {:>10.2e} {:>10.2e}", "", logits.over_scale, logits.max_abs)?;
         }
         for InsideReport { file, engine, output, shape, error, against, .. } in &self.inside {
-            let (rows, against) = (shape.first().copied().unwrap_or(0), format!("{output}, against {against}"));
-            writeln!(f, "{file:<24} {engine:<20} {:>5} {rows:>5} {error:>10.2e} {against}", "")?;
+            let rows = shape.first().copied().unwrap_or(0);
+            writeln!(f, "{output} of {file} with {engine}, against {against}\n  {:>5} {rows:>5} {error:>10.2e}", "")?;
         }
         for note in &self.notes {
             writeln!(f, "note: {note}")?;

@@ -480,7 +480,7 @@ fn the_manual_the_models_and_the_completions_are_there() {
     let bench = Bench::new("siglip_tiny");
     bench.run("--help").succeeded().says(&["Examples:", "Exit codes", "export", "inspect"]);
     for command in ["export", "verify", "convert", "inspect"] {
-        bench.run(&format!("{command} --help")).succeeded().says(&["Examples:"]);
+        bench.run(&format!("{command} --help")).succeeded().says(&["Examples"]);
     }
     bench.run("models").succeeded().says(&["ViT-B-16-SigLIP ", "ViT-SO400M-16-SigLIP2-NaFlex", "any"]);
     let listed = bench.run("models --json");
@@ -567,4 +567,52 @@ fn providers_are_told_apart() {
     assert_eq!(json["providers"]["vision_model.onnx"][0]["provider"], "CoreML");
     let naflex = Bench::new("siglip2_naflex_tiny");
     naflex.run(&line).refused(&["--image-size", "--target"]);
+}
+
+/// Settings files, profiles and old names of flags are other ways to type the same.
+#[test]
+fn the_same_can_be_said_in_other_ways() {
+    let bench = Bench::new("siglip_tiny");
+    let sums = |folder: &str| {
+        let manifest: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(bench.path(&format!("{folder}/manifest.json"))).unwrap()).unwrap();
+        let files = manifest["files"].as_array().unwrap().iter();
+        files.map(|file| file["sha256"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let line = "export checkpoint.npz --config config.json --no-verify";
+    bench.run(&format!("{line} --target onnxruntime --precision fp32,int8 --exclude attn --out typed")).succeeded();
+    let profile = bench.run(&format!("{line} --profile server --keep attn --out profile"));
+    assert!(profile.succeeded().err.contains("--profile server: --target onnxruntime --precision fp32,int8"));
+    assert!(profile.err.contains("--keep is now --exclude"), "{}", profile.err);
+    assert_eq!(sums("profile"), sums("typed"));
+    let settings =
+        "[export]\ntarget = \"onnxruntime\"\nprecision = [\"fp32\", \"int8\"]\nexclude = \"attn\"\nno-verify = true\n";
+    std::fs::write(bench.path("clip-onnx.toml"), settings).unwrap();
+    let file = bench.run("export checkpoint.npz --config config.json --out file");
+    assert!(file.succeeded().err.contains("clip-onnx.toml: "), "{}", file.err);
+    assert_eq!(sums("file"), sums("typed"));
+    bench
+        .run("export checkpoint.npz --config config.json --no-settings --out plain")
+        .succeeded()
+        .says(&["wrote plain: 2 files", "next: clip-onnx classify plain"]);
+    std::fs::write(bench.path("clip-onnx.toml"), "[export]\nprecison = \"int8\"\n").unwrap();
+    bench.run(line).refused(&["clip-onnx.toml", "`precison`", "did you mean `precision`"]);
+    bench.run("models --settings gone.toml").refused(&["gone.toml", "cannot be read"]);
+}
+
+/// Nothing that people read in a terminal is wider than 80 columns, paths and prose aside.
+#[test]
+fn tables_fit_a_terminal() {
+    let bench = Bench::new("siglip_tiny");
+    let outcome = bench.run(&format!("{EXPORT} --reference reference.npz --engine tract"));
+    let tables = [
+        outcome.succeeded().out.clone(),
+        bench.run("models").succeeded().out.clone(),
+        bench.run("bench out --engine tract --rounds 1").succeeded().out.clone(),
+    ];
+    // A rule and the file it is from is prose.
+    let is_prose = |line: &&str| line.starts_with("note") || line.contains(".json)");
+    for line in tables.iter().flat_map(|table| table.lines()).filter(|line| !is_prose(line)) {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
 }

@@ -5,7 +5,7 @@ use clip_onnx::engine;
 use ndarray::{Array2, Axis};
 use ndarray_npy::read_npy;
 
-use crate::common::bench::{Bench, EXPORT, tokenizer};
+use crate::common::bench::{Bench, EXPORT, Outcome, tokenizer};
 use crate::common::model;
 
 const PICTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pixels");
@@ -94,7 +94,7 @@ fn a_run_that_was_stopped_goes_on() {
     tokenizer(&bench);
     bench.run(&format!("{EXPORT} --no-verify --tokenizer tokenizer.json")).succeeded();
     let line = format!("embed out --image {PICTURES} --out a.json --engine tract");
-    assert!(bench.run(&line).succeeded().err.contains("left out, as their names end in none of jpg"));
+    assert!(bench.run(&line).succeeded().err.contains("whose extension is none of jpg"));
     let whole = std::fs::read(bench.path("a.json")).unwrap();
     std::fs::remove_file(bench.path("a.json")).unwrap();
     assert!(!bench.path("a.json.partial").exists());
@@ -127,26 +127,45 @@ fn a_run_that_was_stopped_goes_on() {
     }
     std::fs::write(bench.path("a.json.partial"), partial + "{\"of\": \"image\", \"na").unwrap();
     let outcome = bench.run(&line);
-    assert!(outcome.succeeded().err.contains("2 of 6 are done by an earlier run"), "{}", outcome.err);
+    assert!(outcome.succeeded().err.contains("2 of 6 were done by an earlier run"), "{}", outcome.err);
     assert_eq!(std::fs::read(bench.path("a.json")).unwrap(), whole);
 }
 
 #[test]
-fn probabilities_are_ranked_and_told() {
+fn photographs_are_ranked_by_labels() {
     let bench = Bench::new("siglip_tiny");
     bench.run(&format!("{EXPORT} --no-verify")).succeeded();
     tokenizer(&bench);
-    let line = format!("classify out {PICTURES}/wide.png cat dog --engine tract");
+    let line = format!("classify out {PICTURES}/wide.png --labels cat,dog --engine tract");
     bench.run(&line).refused(&["not built in", "--tokenizer"]);
-    let outcome = bench.run(&format!("{line} bird --tokenizer tokenizer.json --json"));
-    let ranked: serde_json::Value = serde_json::from_str(&outcome.succeeded().out).unwrap();
-    let probabilities: Vec<f64> =
-        ranked.as_array().unwrap().iter().map(|r| r["probability"].as_f64().unwrap()).collect();
-    assert!(probabilities.len() == 3 && probabilities.is_sorted_by(|a, b| a >= b), "{probabilities:?}");
-    assert!(probabilities.iter().all(|p| (0.0..=1.0).contains(p)));
-    bench.run(&format!("{line} --template photo --tokenizer tokenizer.json")).refused(&["has no {}"]);
+    let line = format!("{line} --tokenizer tokenizer.json");
+    let ranked = |found: &serde_json::Value| -> Vec<(String, f64)> {
+        let labels = found["labels"].as_array().unwrap().iter();
+        labels.map(|r| (r["label"].as_str().unwrap().to_owned(), r["probability"].as_f64().unwrap())).collect()
+    };
+    let read = |outcome: &Outcome| -> serde_json::Value { serde_json::from_str(&outcome.out).unwrap() };
+    let one = bench.run(&format!("{} --json", line.replace("cat,dog", "cat,dog,bird")));
+    let one = ranked(&read(one.succeeded())[0]);
+    assert!(one.len() == 3 && one.is_sorted_by(|a, b| a.1 >= b.1), "{one:?}");
+    assert!(one.iter().all(|(_, p)| (0.0..=1.0).contains(p)));
+    // Several photographs at once give what each gives alone; one that is none is skipped.
+    std::fs::write(bench.path("none.png"), "not an image").unwrap();
+    let several = format!("classify out {PICTURES}/wide.png none.png {PICTURES}/tall.png --labels cat,dog,bird");
+    let several = bench.run(&format!("{several} --engine tract --tokenizer tokenizer.json --json"));
+    assert_eq!(several.code, Some(1), "{}", several.err);
+    assert!(several.err.contains("skipped: none.png"), "{}", several.err);
+    let found = read(&several);
+    assert_eq!((found.as_array().unwrap().len(), ranked(&found[0])), (2, one.clone()));
+    // Labels behind the photograph, as it was before.
+    let old = format!("classify out {PICTURES}/wide.png cat dog bird --engine tract --tokenizer tokenizer.json --json");
+    let old = bench.run(&old);
+    assert!(old.succeeded().err.contains("--labels"), "{}", old.err);
+    assert_eq!(ranked(&read(&old)[0]), one);
+    bench.run(&format!("{line} --template photo")).refused(&["has no {}"]);
     std::fs::write(bench.path("blank.txt"), "\n  \n").unwrap();
-    bench.run(&format!("classify out {PICTURES}/wide.png --labels blank.txt --engine tract")).refused(&["blank.txt"]);
+    let blank = format!("classify out {PICTURES}/wide.png --labels-file blank.txt --engine tract");
+    bench.run(&blank).refused(&["blank.txt"]);
+    bench.run(&format!("{line} --threads 2")).refused(&["--threads", "tract runs on one thread"]);
 }
 
 /// Files, names of inputs and outputs, and what stands beside them, as each runtime looks for them.
@@ -208,7 +227,7 @@ fn layouts_are_what_their_runtimes_look_for() {
     std::fs::write(bench.path("out/more/mine.txt"), "").unwrap();
     bench.run(&line("hf")).refused(&["more", "no export wrote"]);
     let fixed = EXPORT.replace("out out", "out fixed");
-    bench.run(&format!("{fixed} --static 2 --tokens int32 --reference reference.npz --engine tract")).succeeded();
+    bench.run(&format!("{fixed} --static 2 --token-type int32 --reference reference.npz --engine tract")).succeeded();
     let fixed = summary("fixed/text_model.onnx");
     assert_eq!((fixed.inputs[0].shape[0].as_str(), fixed.outputs[0].shape[0].as_str()), ("2", "2"));
     assert_eq!(names(&fixed.inputs), ["input_ids int32"]);

@@ -26,10 +26,10 @@ fn bench_times_towers_in_processes_of_their_own() {
         assert!(timed[0]["peak_memory"].as_u64().unwrap() > 1 << 20);
     }
     bench
-        .run("bench out/text_model.onnx --tokens 5 --engine tract")
+        .run("bench out/text_model.onnx --text-length 5 --engine tract")
         .succeeded()
         .says(&["median ms", "text_model.onnx"]);
-    bench.run("bench out/text_model.onnx --tokens 99 --engine tract").refused(&["at most 16 tokens, not 99"]);
+    bench.run("bench out/text_model.onnx --text-length 99 --engine tract").refused(&["at most 16 tokens, not 99"]);
     bench
         .run("bench out --engine onnxruntime --ort-lib config.json")
         .refused(&["config.json", "no ONNX Runtime library"]);
@@ -37,7 +37,7 @@ fn bench_times_towers_in_processes_of_their_own() {
     bench
         .run(&format!("{EXPORT} --force --no-verify --ort-lib libonnxruntime.so"))
         .refused(&["--no-verify and --ort-lib"]);
-    for flag in ["--threads", "--tokens", "--batches"] {
+    for flag in ["--threads", "--text-length", "--batches"] {
         assert!(
             bench.run(&format!("bench out {flag} 0")).err.contains(flag.trim_start_matches('-').trim_end_matches("es"))
         );
@@ -85,7 +85,7 @@ fn what_no_engine_runs_is_no_pass() {
 fn precisions_are_named_measured_and_told() {
     let bench = Bench::new("siglip_tiny");
     for (flags, said) in [
-        ("--precision int5", "expected fp32, fp16, fp16-weights"),
+        ("--precision int5", "[possible values: fp32, fp16, fp16-weights"),
         ("--max-drop 3", "how far a cosine may fall"),
         ("--no-verify --bench", "--no-verify and --bench do not go together"),
     ] {

@@ -13,7 +13,7 @@ use ndarray_npy::read_npy;
 
 use crate::common::bench::{Bench, EXPORT, tokenizer};
 use crate::common::npz::get;
-use crate::common::{Fixture, worst};
+use crate::common::{Fixture, bytes, worst};
 
 const PICTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pixels");
 const BYTES: Pixels = Pixels::Bytes { last: true, alpha: true, resize: false };
@@ -121,19 +121,19 @@ fn labels_become_part_of_the_file() {
     bench.run(&line).succeeded();
     let ask = |labels: &str| -> Vec<(String, f64)> {
         let outcome = bench.run(&format!("classify out {PICTURES}/wide.png {labels} --json --engine tract"));
-        let ranked: serde_json::Value = serde_json::from_str(&outcome.succeeded().out).unwrap();
+        let found: serde_json::Value = serde_json::from_str(&outcome.succeeded().out).unwrap();
         let entry =
             |r: &serde_json::Value| (r["label"].as_str().unwrap().to_owned(), r["probability"].as_f64().unwrap());
-        ranked.as_array().unwrap().iter().map(entry).collect()
+        found[0]["labels"].as_array().unwrap().iter().map(entry).collect()
     };
     bench.run(&format!("classify out {PICTURES}/wide.png --engine tract")).refused(&["no labels inside", "--labels"]);
-    let expected = ask("cat dog snail");
+    let expected = ask("--labels cat,dog,snail");
     assert!(expected[0].1 > 0.01 && expected[0].1 - expected[2].1 > 1e-3, "{expected:?}");
     // As editors on other systems leave it: a mark in front, blanks, blank lines, a label twice.
     std::fs::write(bench.path("labels.txt"), "\u{feff}cat\r\n\r\n  dog \n\t\nsnail\ncat\n").unwrap();
-    for flags in ["", "--image uint8 --precision fp32,int8", "--static 2", "--target onnxruntime"] {
-        let outcome = bench.run(&format!("{line} --labels labels.txt {flags}"));
-        assert!(outcome.succeeded().err.contains("4 are named, 3 are different"), "{}", outcome.err);
+    for flags in ["", "--image-type uint8 --precision fp32,int8", "--static 2", "--target onnxruntime"] {
+        let outcome = bench.run(&format!("{line} --labels-file labels.txt {flags}"));
+        assert!(outcome.succeeded().err.contains("4 labels are given, of which 3 are different"), "{}", outcome.err);
         let found = ask("");
         assert_eq!(found.len(), 3);
         for (label, probability) in &found {
@@ -143,6 +143,14 @@ fn labels_become_part_of_the_file() {
         }
     }
     assert_eq!(std::fs::read_to_string(bench.path("out/labels.txt")).unwrap(), "cat\ndog\nsnail\n");
+    // Named one by one, and the file's older flag.
+    let written = bytes(&bench.path("out"), "classifier.onnx");
+    bench.run(&format!("{line} --labels cat,dog,snail --target onnxruntime")).succeeded();
+    assert_eq!(bytes(&bench.path("out"), "classifier.onnx"), written);
+    let old = bench.run(&format!("{line} --labels labels.txt --target onnxruntime"));
+    assert!(old.succeeded().err.contains("--labels-file"), "{}", old.err);
+    assert_eq!(bytes(&bench.path("out"), "classifier.onnx"), written);
+    bench.run(&format!("{EXPORT} --force --template x{{}}")).refused(&["--template", "--labels"]);
     let file = described(&bench, "out/classifier.onnx");
     assert_eq!(ports(&file.outputs), ["probabilities float [batch_size, 3]", "image_embeds float [batch_size, 64]"]);
     assert_eq!(file.metadata["labels"], r#"["cat","dog","snail"]"#);
@@ -150,31 +158,33 @@ fn labels_become_part_of_the_file() {
     bench.run("embed out --text cat --engine tract --tokenizer tokenizer.json").refused(&["without a text tower"]);
     // What the line's own splitting cannot say: two sentences, whose mean it is.
     let sentences = ["{}", "x{}"].map(|template| format!("--template {template}")).join(" ");
-    bench.run(&format!("{line} --labels labels.txt {sentences}")).succeeded();
+    bench.run(&format!("{line} --labels-file labels.txt {sentences}")).succeeded();
     assert_ne!(ask("")[0].1, expected[0].1);
-    bench.run(&format!("{line} --labels labels.txt --template none")).refused(&["the template `none` has no {}"]);
+    bench.run(&format!("{line} --labels-file labels.txt --template none")).refused(&["the template `none` has no {}"]);
     std::fs::write(bench.path("once.txt"), "cat\ndog\n").unwrap();
-    bench.run(&format!("{line} --labels once.txt --layout hf")).refused(&["hf", "--labels"]);
+    bench.run(&format!("{line} --labels-file once.txt --layout hf")).refused(&["hf", "--labels"]);
     bench
-        .run(&format!("{line} --labels once.txt --tokens int32"))
-        .refused(&["no tokens", "leave out --labels or --tokens"]);
-    bench.run(&format!("{line} --labels once.txt --dynamic-text")).refused(&["no tokens", "--dynamic-text"]);
+        .run(&format!("{line} --labels-file once.txt --token-type int32"))
+        .refused(&["no tokens", "leave out --labels or --token-type"]);
+    bench.run(&format!("{line} --labels-file once.txt --dynamic-text")).refused(&["no tokens", "--dynamic-text"]);
     let asked = format!("classify out {PICTURES}/wide.png --engine tract");
     bench.run(&format!("{asked} --template x{{}}")).refused(&["leave out --template"]);
-    bench.run(&format!("{asked} cat --tokenizer tokenizer.json")).refused(&["is a classifier", "without labels"]);
+    bench
+        .run(&format!("{asked} --labels cat --tokenizer tokenizer.json"))
+        .refused(&["is a classifier", "without labels"]);
     // Line ends of old editors, and labels that are too long for sixteen letters.
     std::fs::write(bench.path("long.txt"), format!("cat\r{}\r", "cat ".repeat(300))).unwrap();
-    let outcome = bench.run(&format!("{line} --labels long.txt"));
+    let outcome = bench.run(&format!("{line} --labels-file long.txt"));
     assert!(outcome.succeeded().err.contains("2 of 2 sentences are longer than 16 tokens"), "{}", outcome.err);
     std::fs::write(bench.path("latin.txt"), b"cat\ncaf\xe9\n").unwrap();
-    bench.run(&format!("{line} --labels latin.txt")).refused(&["latin.txt", "line 2", "UTF-8"]);
+    bench.run(&format!("{line} --labels-file latin.txt")).refused(&["latin.txt", "line 2", "UTF-8"]);
     std::fs::write(bench.path("blank.txt"), " \n\n").unwrap();
-    bench.run(&format!("{line} --labels blank.txt")).refused(&["blank.txt"]);
+    bench.run(&format!("{line} --labels-file blank.txt")).refused(&["blank.txt"]);
     let without = line.replace("--tokenizer tokenizer.json", "");
     // One that lies beside the checkpoint is taken without being named.
-    bench.run(&format!("{without} --labels once.txt --no-verify")).succeeded();
+    bench.run(&format!("{without} --labels-file once.txt --no-verify")).succeeded();
     std::fs::remove_file(bench.path("tokenizer.json")).unwrap();
-    bench.run(&format!("{without} --labels once.txt")).refused(&["not built in", "--tokenizer"]);
+    bench.run(&format!("{without} --labels-file once.txt")).refused(&["not built in", "--tokenizer"]);
 }
 
 #[test]
@@ -233,11 +243,11 @@ fn photographs_give_the_same_through_bytes() {
     bench.run(&format!("{EXPORT} --no-verify")).succeeded();
     let expected = photographs();
     for flags in [
-        "--image uint8",
-        "--image uint8-nchw",
-        "--image uint8 --static 3",
+        "--image-type uint8",
+        "--image-type uint8-nchw",
+        "--image-type uint8 --static 3",
         "--resize",
-        "--image uint8 --precision fp16",
+        "--image-type uint8 --precision fp16",
     ] {
         bench.run(&format!("{EXPORT} --force --engine tract {flags}")).succeeded();
         let found = photographs();
@@ -251,14 +261,17 @@ fn photographs_give_the_same_through_bytes() {
         bench.run(&format!("{EXPORT} --force --no-verify {flags}")).succeeded();
         ports(&described(&bench, &format!("out/{name}")).inputs)
     };
-    assert_eq!(ports_of("--image uint8", "vision_model.onnx"), ["pixel_values uint8 [batch_size, 64, 64, channels]"]);
-    assert_eq!(ports_of("--image uint8 --static 3", "vision_model.onnx"), ["pixel_values uint8 [3, 64, 64, 3]"]);
+    assert_eq!(
+        ports_of("--image-type uint8", "vision_model.onnx"),
+        ["pixel_values uint8 [batch_size, 64, 64, channels]"]
+    );
+    assert_eq!(ports_of("--image-type uint8 --static 3", "vision_model.onnx"), ["pixel_values uint8 [3, 64, 64, 3]"]);
     assert_eq!(ports_of("--resize", "vision_model.onnx"), ["pixel_values uint8 [batch_size, height, width, channels]"]);
     assert_eq!(ports_of("--layout immich-uint8", "visual/model.onnx"), ["image uint8 [batch_size, 64, 64, 3]"]);
     let found = described(&bench, "out/visual/model.onnx");
     assert_eq!(ports(&found.outputs), ["image_embedding float [batch_size, 48]"]);
     // A reference of floats proves towers fed bytes only through the same tower fed floats.
-    for flags in ["--image uint8", "--resize --precision int8", "--layout immich-uint8"] {
+    for flags in ["--image-type uint8", "--resize --precision int8", "--layout immich-uint8"] {
         let line = format!("{EXPORT} --force --engine tract --reference reference.npz {flags}");
         bench.run(&line).succeeded().says(&["image tower, fed floats", "passed: agrees with reference.npz"]);
     }
@@ -267,15 +280,19 @@ fn photographs_give_the_same_through_bytes() {
             get(arrays, key).values.iter_mut().for_each(|value| *value = *value * 1.01 + 0.01);
         }
     });
-    let outcome = bench.run(&format!("{EXPORT} --force --engine tract --reference wrong.npz --image uint8"));
+    let outcome = bench.run(&format!("{EXPORT} --force --engine tract --reference wrong.npz --image-type uint8"));
     assert_eq!(outcome.code, Some(1), "{}", outcome.err);
     outcome.says(&["failed: image tower, fed floats at batch 1", "does NOT agree with wrong.npz"]);
-    bench.run(&format!("{EXPORT} --force --image float --resize")).refused(&["--resize", "--image float"]);
-    bench.run(&format!("{EXPORT} --force --image uint8 --layout immich")).refused(&["--image and --layout immich"]);
+    bench.run(&format!("{EXPORT} --force --image-type float --resize")).refused(&["--resize", "--image-type float"]);
     bench
-        .run(&format!("{EXPORT} --force --image float --layout immich-uint8"))
-        .refused(&["--image and --layout immich"]);
-    bench.run(&format!("{EXPORT} --force --tokens int64 --layout immich")).refused(&["--tokens and --layout immich"]);
+        .run(&format!("{EXPORT} --force --image-type uint8 --layout immich"))
+        .refused(&["--image-type and --layout immich"]);
+    bench
+        .run(&format!("{EXPORT} --force --image-type float --layout immich-uint8"))
+        .refused(&["--image-type and --layout immich"]);
+    bench
+        .run(&format!("{EXPORT} --force --token-type int64 --layout immich"))
+        .refused(&["--token-type and --layout immich"]);
     bench
         .run(&format!("{EXPORT} --force --resize --opset 17"))
         .refused(&["opset 17", "choose a later one with --opset"]);

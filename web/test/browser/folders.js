@@ -78,6 +78,7 @@ export async function withPage(folder, place) {
 /** What the command-line tool says of the same picture, by label. */
 export async function classified(binary, { folder, tokenizer }, photo, template, labels) {
   const named = tokenizer ? ['--tokenizer', tokenizer] : [];
-  const { stdout } = await run(binary, ['classify', folder, photo, '--json', '--template', template, ...named, '--', ...labels]);
-  return new Map(JSON.parse(stdout).map(({ label, probability }) => [label, probability]));
+  const flags = ['--json', '--template', template, '--labels', labels.join(','), ...named];
+  const { stdout } = await run(binary, ['classify', folder, photo, ...flags]);
+  return new Map(JSON.parse(stdout)[0].labels.map(({ label, probability }) => [label, probability]));
 }
