@@ -1,7 +1,7 @@
-// Bundles the page into dist/: index.html, and demo/ with everything it loads. The same bytes each time.
+// Bundles the page into dist/: index.html, and demo/ with the files that it loads. The output is deterministic.
 
 import { build } from 'esbuild';
-import { copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, rm, writeFile } from 'node:fs/promises';
 import { licences } from './licences.js';
 
 const here = new URL('./', import.meta.url);
@@ -21,7 +21,7 @@ const common = {
 await rm(at('dist'), { recursive: true, force: true });
 await mkdir(at('dist/demo'), { recursive: true });
 
-// A classic script, which runs even where the page was opened as a file.
+// A classic script: browsers do not run modules on a page that was opened as a file.
 await build({ ...common, entryPoints: ['src/page/page.js'], outfile: 'dist/demo/page.js', format: 'iife' });
 await build({ ...common, entryPoints: ['src/page/style.css'], outfile: 'dist/demo/style.css' });
 await build({
@@ -29,12 +29,13 @@ await build({
   entryPoints: ['src/worker.js'],
   outfile: 'dist/demo/worker.js',
   format: 'esm',
-  // The runtime's loader stays a file of its own, beside the WebAssembly, which its threads load too.
+  // The loader of the runtime stays a separate file beside the WebAssembly, because the runtime's threads load it too.
   conditions: ['onnxruntime-web-use-extern-wasm'],
 });
 
 for (const ending of ['mjs', 'wasm']) {
   await copyFile(at(`${runtime}.${ending}`), at(`dist/demo/ort-wasm-simd-threaded.${ending}`));
 }
-await writeFile(at('dist/index.html'), await readFile(at('src/page/index.html')));
+await copyFile(at('src/page/index.html'), at('dist/index.html'));
+await copyFile(at('src/page/sample.png'), at('dist/demo/sample.png'));
 await writeFile(at('dist/demo/LICENSES.txt'), await licences(here));

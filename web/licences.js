@@ -1,10 +1,10 @@
-// The licences of what is bundled, in one text.
+// The licences of the bundled packages, as one text.
 
 import { readFile } from 'node:fs/promises';
 
-/** What is bundled, under which licence, and where its text is. */
+/** Bundled packages, and the files with their licences. */
 const BUNDLED = [
-  // Its packages carry no text of their own; this is the one of its source repository.
+  // The npm packages contain no licence file. This one is from the source repository.
   { names: ['onnxruntime-web', 'onnxruntime-common'], text: 'licenses/onnxruntime.txt' },
   { names: ['@huggingface/tokenizers'], text: 'node_modules/@huggingface/tokenizers/LICENSE' },
   { names: ['entities'], text: 'node_modules/entities/LICENSE' },
@@ -25,7 +25,7 @@ export async function licences(here) {
     parts.push((await read(text)).trim());
   }
   parts.push(
-    "What ONNX Runtime's WebAssembly is built from in turn is listed in ThirdPartyNotices.txt of its source repository.",
+    'ThirdPartyNotices.txt in the source repository of ONNX Runtime lists the third-party code in its WebAssembly.',
   );
   return `${parts.join('\n\n')}\n`;
 }

@@ -1,9 +1,9 @@
-// What a visitor is told when something cannot be done: what is wrong, and what to do about it.
+// An error that the page shows to the visitor.
 
 export class Problem extends Error {
   /**
    * @param {string} message One sentence: what is wrong.
-   * @param {string} [hint] What can be done about it.
+   * @param {string} [hint] How to solve it.
    */
   constructor(message, hint = '') {
     super(message);

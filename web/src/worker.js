@@ -1,8 +1,8 @@
-// The part that computes, off the page's own thread: what takes seconds must not freeze the page.
+// Loads and runs the model in a worker, because seconds of computation would freeze the page.
 
 import { Classifier } from './model/classifier.js';
 
-/** The exported folder: this file is in its demo/. */
+/** The exported folder. This file is in its demo/. */
 const root = new URL('../', import.meta.url);
 
 /** @type {Classifier | undefined} */
@@ -15,10 +15,10 @@ const ACTIONS = {
     classifier = await Classifier.open(root);
     return classifier.about();
   },
-  classify: ({ photo, sentences }) => classifier.classify(photo, sentences, say),
+  classify: ({ photo, sentences, precision }) => classifier.classify(photo, sentences, precision, say),
 };
 
-/** One after another, in the order in which they come. */
+/** Requests run one at a time, in the order in which they arrive. */
 let before = Promise.resolve();
 
 onmessage = ({ data: { id, action, argument } }) => {

@@ -1,4 +1,4 @@
-// Files of the folder that the page stands in.
+// Loads files of the folder that contains the page.
 
 import { Problem } from '../problem.js';
 
@@ -11,15 +11,15 @@ export async function get(root, path) {
   const url = new URL(path.split('/').map(encodeURIComponent).join('/'), root);
   let response;
   try {
-    // Asked for again each time, so that a folder that was written anew is seen; most servers answer
-    // that nothing has changed.
+    // Validated with the server each time, because a folder can be exported again under the same address. Servers
+    // answer unchanged files with 304, and the browser then reads its cache.
     response = await fetch(url, { cache: 'no-cache' });
   } catch (error) {
     throw new Problem(`${path} cannot be loaded (${error.message}).`, 'Is the web server still running?');
   }
   if (!response.ok) {
     throw new Problem(
-      `${path} is not there: the server answers ${response.status}.`,
+      `${path} is missing: the server answers ${response.status}.`,
       'Serve the whole folder that clip-onnx export wrote, with this page in it.',
     );
   }
@@ -27,24 +27,27 @@ export async function get(root, path) {
 }
 
 /**
- * All of a file, told about as it comes.
+ * Reads a whole file and reports progress.
  *
  * @param {URL} root
- * @param {{path: string, size?: number}} file As the manifest lists it.
- * @param {(share: number) => void} progress Called with a number from 0 to 1.
+ * @param {{path: string, size?: number}} file Entry of the manifest.
+ * @param {(bytes: number) => void} progress Called with the number of new bytes.
  * @returns {Promise<Uint8Array>}
  */
 export async function load(root, { path, size }, progress) {
   const response = await get(root, path);
-  if (size === undefined || !response.body) return new Uint8Array(await response.arrayBuffer());
-  // One buffer of the size that the manifest promises: parts would need as much again to be joined.
+  if (size === undefined || !response.body) {
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    progress(bytes.length);
+    return bytes;
+  }
+  // One buffer of the size in the manifest: joining chunks would need twice the memory.
   const bytes = new Uint8Array(size);
   let at = 0;
-  let told = 0;
   const wrong = (found) =>
     new Problem(
       `${path} has ${found} bytes; the manifest says ${size}.`,
-      'It was changed after the export, or the server cut it off. Export the folder again.',
+      'The file was changed after the export, or the transfer was cut off. Export the folder again.',
     );
   const reader = response.body.getReader();
   for (;;) {
@@ -56,10 +59,7 @@ export async function load(root, { path, size }, progress) {
     }
     bytes.set(value, at);
     at += value.length;
-    if (at - told > size / 100) {
-      told = at;
-      progress(at / size);
-    }
+    progress(value.length);
   }
   if (at !== size) throw wrong(at);
   return bytes;

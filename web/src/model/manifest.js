@@ -1,15 +1,14 @@
-// What the exported folder says of itself.
+// The manifest of an exported folder.
 
 import { Problem } from '../problem.js';
 import { get } from './files.js';
-import { tokenizerIn, towerIn } from './layout.js';
+import { choicesIn, tokenizerIn, towersIn } from './layout.js';
 
 /**
  * @typedef {object} Folder
- * @property {object} config The model's configuration.
+ * @property {object} config Configuration of the model.
  * @property {Record<string, string>} metadata
- * @property {import('./layout.js').TowerFile} image
- * @property {import('./layout.js').TowerFile} text
+ * @property {import('./layout.js').Choice[]} choices Pairs of towers, the smallest first; at least one.
  * @property {import('./layout.js').ListedFile} tokenizer
  */
 
@@ -18,7 +17,7 @@ import { tokenizerIn, towerIn } from './layout.js';
  * @returns {Promise<Folder>}
  */
 export async function open(root) {
-  const hint = 'This page belongs into a folder that clip-onnx export wrote, beside its manifest.json.';
+  const hint = 'Put this page into a folder that clip-onnx export wrote, beside its manifest.json.';
   const response = await get(root, 'manifest.json').catch((problem) => {
     throw new Problem(problem.message, hint);
   });
@@ -38,25 +37,25 @@ export async function open(root) {
 export function parsed(manifest) {
   const { tool, config, metadata, files } = manifest;
   if (tool !== 'clip-onnx' || !config || !metadata || !Array.isArray(files)) {
-    throw new Problem('manifest.json is not one of clip-onnx.', 'Serve a folder that clip-onnx export wrote.');
+    throw new Problem('manifest.json is not from clip-onnx.', 'Serve a folder that clip-onnx export wrote.');
   }
   if (config.vision_cfg?.model_type === 'naflexvit') {
     throw new Problem(
-      `${config.model} is a NaFlex model, which takes patches of any number; this page does not cut pictures into them.`,
-      'Freeze it to one size: clip-onnx export ... --image-size 256',
+      `${config.model} is a NaFlex model, whose input is a variable number of patches. This page does not make patches.`,
+      'Export it with a fixed image size: clip-onnx export ... --image-size 256',
     );
   }
-  const image = towerIn(files, 'image');
-  const text = towerIn(files, 'text');
-  if (!image || !text) {
-    throw new Problem(`The folder has no ${image ? 'text' : 'image'} tower.`, 'Export the model again, with both.');
+  const choices = choicesIn(files);
+  if (choices.length === 0) {
+    const missing = towersIn(files, 'image').length > 0 ? 'text' : 'image';
+    throw new Problem(`The folder has no ${missing} tower.`, 'Export the model again, with both towers.');
   }
   const tokenizer = tokenizerIn(files);
   if (!tokenizer) {
     throw new Problem(
-      'The folder has no tokenizer.json, without which labels cannot be read.',
+      'The folder has no tokenizer.json, which turns labels into tokens.',
       "Export it again with the model's own: clip-onnx export ... --tokenizer tokenizer.json (--layout plain, hf or immich)",
     );
   }
-  return { config, metadata, image, text, tokenizer };
+  return { config, metadata, choices, tokenizer };
 }

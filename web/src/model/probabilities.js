@@ -1,8 +1,8 @@
-// Embeddings to probabilities, with the checkpoint's own scale and bias.
+// From embeddings to probabilities, with the scale and the bias of the checkpoint.
 
 import { Problem } from '../problem.js';
 
-/** Cosine of the angle between two embeddings, normalised or not. */
+/** Cosine similarity of two embeddings, which need not be normalised. */
 export function cosine(a, b) {
   let [ab, aa, bb] = [0, 0, 0];
   for (let n = 0; n < a.length; n++) {
@@ -14,12 +14,12 @@ export function cosine(a, b) {
 }
 
 /**
- * How likely a picture shows what each sentence says: of CLIP one of them does, so they sum to one; of
- * SigLIP, which has a bias, each is by itself.
+ * Probabilities of the texts for an image. CLIP has a softmax over all texts, so they sum to 1. SigLIP has a bias and a
+ * sigmoid for each text, so they are independent.
  *
  * @param {Float32Array} image
  * @param {Float32Array[]} texts
- * @param {Record<string, string>} metadata The manifest's.
+ * @param {Record<string, string>} metadata Of the manifest.
  * @returns {number[]}
  */
 export function probabilities(image, texts, metadata) {
@@ -27,7 +27,7 @@ export function probabilities(image, texts, metadata) {
   const scale = number('logit_scale_exp');
   const bias = number('logit_bias');
   if (Number.isNaN(scale)) {
-    throw new Problem('The manifest has no logit_scale_exp, without which cosines are no probabilities.');
+    throw new Problem('The manifest has no logit_scale_exp, which probabilities are computed with.', 'Export the folder again.');
   }
   const scaled = texts.map((text) => scale * cosine(image, text));
   if (!Number.isNaN(bias)) return scaled.map((logit) => 1 / (1 + Math.exp(-(logit + bias))));

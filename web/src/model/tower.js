@@ -1,40 +1,57 @@
-// One exported file, loaded and run.
+// One exported file: its session, and runs of it.
 
 import { Problem } from '../problem.js';
 import { load } from './files.js';
 import { ort } from './runtime.js';
 
-/** Tensors of these types are made here. */
+/** Array types by the type of the input tensor. */
 const ARRAYS = { float32: Float32Array, uint8: Uint8Array, int32: Int32Array, int64: BigInt64Array };
 
-/** Which output is the embedding. Others are whole sequences, or maps. */
+/** Names of the output with the embedding. Other outputs are token or patch sequences. */
 const EMBEDDING = /embed|pooler_output/;
+
+/** Errors that a larger file would give too: the runtime did not start, or memory ran out. */
+const GENERAL = /no available backend|out of memory|bad_alloc|allocation failed|abort/i;
+
+/** ONNX Runtime cannot create a session for a file. */
+export class SessionError extends Problem {
+  /**
+   * @param {string} path
+   * @param {string} reason
+   */
+  constructor(path, reason) {
+    super(
+      `${path} cannot be run in this browser: ${reason}.`,
+      'Choose another precision, or export one: clip-onnx export ... --precision int8,fp16',
+    );
+    this.reason = reason;
+    /** Whether another file may work. */
+    this.specific = !GENERAL.test(reason);
+  }
+}
 
 export class Tower {
   /**
    * @param {URL} root
    * @param {import('./layout.js').TowerFile} file
-   * @param {(text: string, share?: number) => void} say
+   * @param {(bytes: number) => void} progress Called with the number of new bytes.
    * @returns {Promise<Tower>}
    */
-  static async open(root, file, say) {
-    const bytes = (one) => load(root, one, (share) => say(`Loading ${one.path}`, share));
-    const model = await bytes(file);
+  static async open(root, file, progress) {
+    const model = await load(root, file, progress);
     const externalData = [];
     for (const data of file.data) {
-      externalData.push({ path: data.path.slice(data.path.lastIndexOf('/') + 1), data: await bytes(data) });
+      const path = data.path.slice(data.path.lastIndexOf('/') + 1);
+      externalData.push({ path, data: await load(root, data, progress) });
     }
-    say(`Preparing ${file.path}`);
+    let session;
     try {
-      // Errors alone: a mask that may be left out is worth a warning to it.
-      const options = { externalData, logSeverityLevel: 3 };
-      return new Tower(file.path, await ort.InferenceSession.create(model, options));
+      // Errors only: ONNX Runtime warns of inputs of nodes that are unused, which is harmless.
+      session = await ort.InferenceSession.create(model, { externalData, logSeverityLevel: 3 });
     } catch (error) {
-      throw new Problem(
-        `${file.path} cannot be run by this browser: ${error.message ?? error}.`,
-        'If memory ran out, export in a smaller precision: clip-onnx export ... --precision int8',
-      );
+      throw new SessionError(file.path, String(error.message ?? error).trim().replace(/\.$/, ''));
     }
+    return new Tower(file.path, session);
   }
 
   /**
@@ -45,21 +62,27 @@ export class Tower {
     this.path = path;
     this.session = session;
     if (session.inputMetadata.length !== 1) {
-      throw new Problem(`${path} takes ${session.inputNames.join(', ')}; this page gives one input.`);
+      throw new Problem(`${path} has the inputs ${session.inputNames.join(', ')}; this page supports one input.`);
     }
     this.input = session.inputMetadata[0];
     const outputs = session.outputMetadata.filter((output) => output.shape.length === 2);
     this.output = (outputs.find((output) => EMBEDDING.test(output.name)) ?? outputs[0])?.name;
     if (!(this.input.type in ARRAYS) || !this.output) {
-      throw new Problem(`${path} takes ${this.input.type} and gives ${session.outputNames.join(', ')}: not a tower.`);
+      const names = session.outputNames.join(', ');
+      throw new Problem(`${path} is not a tower: its input is ${this.input.type}, and its outputs are ${names}.`);
     }
     const rows = this.input.shape[0];
-    /** Rows it takes at once, where that is fixed. */
+    /** The batch size, where the file has a fixed one. */
     this.fixed = typeof rows === 'number' && rows > 0 ? rows : null;
   }
 
+  /** Frees the memory of the session. */
+  close() {
+    return this.session.release();
+  }
+
   /**
-   * Embeddings of as many rows; each has the shape and the values of one.
+   * Embeddings of rows. All rows have the same shape.
    *
    * @param {{dims: number[], data: ArrayLike<number>}[]} rows
    * @returns {Promise<Float32Array[]>}
@@ -77,7 +100,7 @@ export class Tower {
     const each = rows[0].data.length;
     const data = new ARRAYS[this.input.type](size * each);
     for (let n = 0; n < size; n++) {
-      // A fixed batch is filled up with the last row.
+      // The last row fills up a fixed batch.
       const { data: row } = rows[Math.min(n, rows.length - 1)];
       data.set(data instanceof BigInt64Array ? Array.from(row, BigInt) : row, n * each);
     }
@@ -88,7 +111,9 @@ export class Tower {
     const width = dims[1];
     return rows.map((_, n) => {
       const row = Float32Array.from(values.subarray(n * width, (n + 1) * width));
-      if (!row.every(Number.isFinite)) throw new Problem(`${this.path} gives an embedding that is no number.`);
+      if (!row.every(Number.isFinite)) {
+        throw new Problem(`${this.path} gives an embedding with NaN or infinite values.`, 'Choose another precision.');
+      }
       return row;
     });
   }

@@ -1,11 +1,11 @@
-// The page's side of the worker: questions that are answered, and what is said meanwhile.
+// The page's side of the worker: requests with answers, and progress messages.
 
 import { Problem } from '../problem.js';
 
 export class Link {
   /**
-   * @param {URL} script The worker's.
-   * @param {(text: string, share?: number) => void} say
+   * @param {URL} script Script of the worker.
+   * @param {(text: string, share?: number) => void} say Receives progress messages.
    */
   constructor(script, say) {
     this.waiting = new Map();
@@ -21,11 +21,11 @@ export class Link {
       if (data.problem) reject(new Problem(data.problem.message, data.problem.hint));
       else resolve(data.result);
     };
-    // It did not even start, or fell over: a file is missing, or the browser is too old for it.
+    // The worker did not start or crashed: a file is missing, or the browser is too old.
     this.worker.onerror = (event) => {
       const problem = new Problem(
-        `The page's own files in demo/ cannot be run${event.message ? ` (${event.message})` : ''}.`,
-        'Serve the whole folder, and use a browser of the last few years.',
+        `The files of this page in demo/ cannot be run${event.message ? ` (${event.message})` : ''}.`,
+        'Serve the whole folder, and use a current browser.',
       );
       for (const { reject } of this.waiting.values()) reject(problem);
       this.waiting.clear();

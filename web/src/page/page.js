@@ -1,29 +1,37 @@
-// The page: takes a picture and labels, asks the worker, shows what it says. It is a classic script, so that
-// it runs, and can say what is wrong, where the page was opened as a file.
+// Script of the page: takes a picture and labels, asks the worker, and shows the result. It is a classic script, because
+// browsers do not run modules on a page that was opened as a file, and then it could not show the cause.
 
 import { labelsOf, sentencesOf } from '../text/labels.js';
 import { Link } from './link.js';
-import { onPicture } from './pictures.js';
+import { fillSampleLabels, onPicture, samplePicture } from './pictures.js';
 import * as view from './view.js';
 
 const FROM_FILE = {
-  message: 'This page was opened as a file; browsers let such pages load nothing.',
+  message: 'This page was opened as a file. Browsers do not let such pages load models.',
   hint: 'In the exported folder, run: python3 -m http.server and open http://localhost:8000',
 };
 
-const { form, labels, template, orient } = view.parts;
+const NO_PICTURE = {
+  message: 'There is no picture yet.',
+  hint: 'Choose one, drop one onto the page, or use the sample picture.',
+};
 
-/** Tells one picture from another, so that it is looked at once. */
+const { form, labels, template, orient, precision, sample } = view.parts;
+const demo = new URL('./', document.currentScript.src);
+
+/** Identifies the picture, so that the worker can keep its embedding. */
 let pictures = 0;
 /** @type {{key: number, file: File} | null} */
 let photo = null;
 let ready = false;
-/** Whether the worker is at something, and whether it is to start over after that. */
+/** The precision that the visitor has chosen. @type {string | undefined} */
+let chosen;
+/** Whether a request is running, and whether the inputs have changed since it was sent. */
 let working = false;
 let again = false;
 
 /** @param {Link} link */
-async function compare(link) {
+async function run(link) {
   if (!photo || !ready) return;
   if (working) {
     again = true;
@@ -41,11 +49,13 @@ async function compare(link) {
   }
   working = true;
   view.showProgress(true);
-  const started = performance.now();
   try {
-    const found = await link.ask('classify', { photo: { ...photo, orient: orient.checked }, sentences });
-    view.showResult(names, found);
-    view.showStatus(`Done in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+    const request = { photo: { ...photo, orient: orient.checked }, sentences, precision: chosen };
+    const { probabilities, loaded, seconds } = await link.ask('classify', request);
+    view.showLoaded(loaded);
+    view.showResult(names, probabilities, seconds);
+    // A result that is out of date in a moment is not worth moving the page.
+    if (!again) view.scrollToResult();
   } catch (problem) {
     view.showProblem(problem);
     view.showStale();
@@ -55,36 +65,54 @@ async function compare(link) {
   view.showProgress(false);
   if (again) {
     again = false;
-    await compare(link);
+    await run(link);
   }
 }
 
 async function start() {
-  const script = new URL('worker.js', document.currentScript.src);
-  const link = new Link(script, (text, share) => {
-    view.showStatus(text, share);
+  const link = new Link(new URL('worker.js', demo), (text, share) => {
+    view.showStatus(text);
     view.showProgress(true, share);
   });
   form.hidden = false;
   view.showProblem(null);
   view.allow(false);
 
-  onPicture(view.parts, (file) => {
+  const take = (file) => {
     photo = { key: ++pictures, file };
     view.showPicture(file);
     view.showStale();
-    compare(link);
+    run(link);
+  };
+  onPicture(view.parts, take);
+  sample.addEventListener('click', async () => {
+    try {
+      const file = await samplePicture(new URL('sample.png', demo));
+      fillSampleLabels(labels);
+      take(file);
+    } catch (error) {
+      const message = `The sample picture cannot be loaded (${error.message}).`;
+      view.showProblem({ message, hint: 'Is the web server still running?' });
+    }
   });
   form.addEventListener('submit', (event) => {
     event.preventDefault();
-    if (photo) compare(link);
-    else view.showProblem({ message: 'There is no picture yet.', hint: 'Choose one, or drop one onto the page.' });
+    if (photo) run(link);
+    else view.showProblem(NO_PICTURE);
   });
   form.addEventListener('input', view.showStale);
-  orient.addEventListener('change', () => compare(link));
+  orient.addEventListener('change', () => {
+    view.showOrientation();
+    run(link);
+  });
+  precision.addEventListener('change', () => {
+    chosen = precision.value;
+    run(link);
+  });
   labels.addEventListener('keydown', (event) => {
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
+  view.showOrientation();
 
   try {
     view.showModel(await link.ask('open'));
@@ -96,7 +124,7 @@ async function start() {
   ready = true;
   view.allow(true);
   view.showStatus('Ready. The model is loaded with the first picture.');
-  await compare(link);
+  await run(link);
 }
 
 if (location.protocol === 'file:') view.showProblem(FROM_FILE);

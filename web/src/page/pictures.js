@@ -1,4 +1,7 @@
-// Ways a picture gets onto the page: chosen, dropped, pasted.
+// Ways to give the page a picture: choose, drop or paste a file, or use the sample.
+
+/** Labels that suit the sample picture. */
+const SAMPLE_LABELS = ['red circle', 'blue circle', 'green square', 'yellow triangle', 'blue cross'];
 
 /**
  * @param {{file: HTMLInputElement, drop: HTMLElement}} parts
@@ -8,10 +11,10 @@ export function onPicture({ file, drop }, take) {
   const first = (files) => files?.[0] && take(files[0]);
   file.addEventListener('change', () => {
     first(file.files);
-    // So that the same file can be chosen again.
+    // Without this, choosing the same file again fires no event.
     file.value = '';
   });
-  // All over the page: what misses the frame would be opened instead of the page.
+  // On the whole page: a file dropped beside the frame would replace the page.
   addEventListener('dragover', (event) => {
     event.preventDefault();
     drop.classList.add('over');
@@ -23,4 +26,24 @@ export function onPicture({ file, drop }, take) {
     first(event.dataTransfer?.files);
   });
   addEventListener('paste', (event) => first(event.clipboardData?.files));
+}
+
+/**
+ * @param {URL} url Of the sample picture.
+ * @returns {Promise<File>}
+ */
+export async function samplePicture(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`the server answers ${response.status}`);
+  return new File([await response.blob()], 'sample.png', { type: 'image/png' });
+}
+
+/**
+ * Fills in the labels of the sample where the visitor has typed none. The labels that the page starts with count as
+ * none: they do not suit the sample.
+ *
+ * @param {HTMLTextAreaElement} labels
+ */
+export function fillSampleLabels(labels) {
+  if (labels.value.trim() === '' || labels.value === labels.defaultValue) labels.value = SAMPLE_LABELS.join('\n');
 }

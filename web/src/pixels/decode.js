@@ -1,15 +1,15 @@
-// A file as pixels, by the browser's own decoders.
+// Decodes a file to pixels with the decoders of the browser.
 
 import { Problem } from '../problem.js';
 import { withoutOrientation } from './orientation.js';
 import { rawPixels } from './raw.js';
 
-/** Pixels as they are in the file: no colour profile, no alpha, no orientation applied. */
+/** Pixels as stored: no colour profile, no multiplication by alpha, no orientation. */
 const AS_STORED = { colorSpaceConversion: 'none', premultiplyAlpha: 'none', imageOrientation: 'none' };
 
 /**
  * @param {Blob} file
- * @param {boolean} [orient] Turn it as its file says. Models are trained on photographs as they are stored.
+ * @param {boolean} [orient] Apply the orientation tag. The models' own pipelines do not.
  * @returns {Promise<import('./pillow.js').Picture>}
  */
 export async function decode(file, orient = false) {
@@ -41,14 +41,14 @@ async function bitmapOf(file, orient) {
   try {
     return await createImageBitmap(stored, options);
   } catch (error) {
-    // Some browsers do not know the option.
+    // Some browsers do not support the option.
     if (error instanceof TypeError) {
       const { imageOrientation: _, ...others } = options;
       const bitmap = await createImageBitmap(stored, others).catch(() => null);
       if (bitmap) return bitmap;
     }
     throw new Problem(
-      `${file.name || 'The file'} is no image that this browser can decode.`,
+      `${file.name || 'The file'} is not an image that this browser can decode.`,
       'Choose a JPEG, PNG, WebP, GIF or BMP.',
     );
   }

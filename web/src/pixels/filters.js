@@ -1,12 +1,12 @@
-// The weights by which pixels of a line are averaged into a shorter or longer line.
+// Weights of resampling along one axis.
 
-/** Triangle of radius 1. */
+/** A triangle of radius 1. */
 function bilinear(x) {
   const at = Math.abs(x);
   return at < 1 ? 1 - at : 0;
 }
 
-/** Catmull and Rom's cubic, a = -1/2, of radius 2: what Pillow calls bicubic. */
+/** The Catmull-Rom cubic, a = -1/2, of radius 2, which Pillow calls bicubic. */
 function bicubic(x) {
   const a = -0.5;
   const at = Math.abs(x);
@@ -15,12 +15,12 @@ function bicubic(x) {
   return 0;
 }
 
-/** All pixels of an area alike. */
+/** A constant of radius 1/2: the mean of an area. */
 function box(x) {
   return x > -0.5 && x <= 0.5 ? 1 : 0;
 }
 
-/** A sinc under a window, of radius 1; the window's numbers are of 32 bits, as Pillow has them. */
+/** A sinc with a Hamming window, of radius 1. Pillow stores the constants of the window as float32. */
 function hamming(x) {
   const at = Math.abs(x);
   if (at === 0) return 1;
@@ -29,7 +29,7 @@ function hamming(x) {
   return (Math.sin(angle) / angle) * (Math.fround(0.54) + Math.fround(0.46) * Math.cos(angle));
 }
 
-/** A sinc under a wider one, of radius 3. */
+/** A sinc with a sinc window, of radius 3. */
 function lanczos(x) {
   return x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0;
 }
@@ -49,24 +49,24 @@ const FILTERS = {
 
 /** @typedef {'nearest' | keyof typeof FILTERS} Filter */
 
-/** Bits behind the point of a weight: eight are the byte's, two for sums below zero and above one. */
+/** Fraction bits of a weight. Of 32 bits, 8 are for the byte, and 2 for sums below 0 and above 255. */
 export const BITS = 32 - 8 - 2;
 
-/** To a whole number, halves away from zero, as a cast in C makes it. */
-const whole = (weight) => Math.trunc(weight * 2 ** BITS + (weight < 0 ? -0.5 : 0.5));
+/** A weight in fixed point, rounded half away from zero, as in Pillow. */
+const fixed = (weight) => Math.trunc(weight * 2 ** BITS + (weight < 0 ? -0.5 : 0.5));
 
 /**
- * Where each new pixel's sources begin, and the weight of each, as integers as in Pillow.
+ * For each new pixel, the first source pixel and the weights of the source pixels, in fixed point as in Pillow.
  *
- * @param {number} from Length of the line.
- * @param {number} to Length it gets.
+ * @param {number} from Old length of the axis.
+ * @param {number} to New length.
  * @param {keyof typeof FILTERS} filter
  * @returns {{start: number, weights: Int32Array}[]}
  */
-export function wholeTaps(from, to, filter) {
+export function fixedTaps(from, to, filter) {
   const { weight, support } = FILTERS[filter];
   const scale = from / to;
-  // What is made smaller is averaged over as many pixels as become one.
+  // Downscaling widens the filter, so that all source pixels count.
   const stretch = Math.max(scale, 1);
   const radius = support * stretch;
   const shrink = 1 / stretch;
@@ -76,6 +76,6 @@ export function wholeTaps(from, to, filter) {
     const end = Math.min(Math.trunc(middle + radius + 0.5), from);
     const weights = Array.from({ length: end - start }, (_, n) => weight((start + n - middle + 0.5) * shrink));
     const sum = weights.reduce((all, w) => all + w, 0);
-    return { start, weights: Int32Array.from(weights, (w) => whole(sum === 0 ? w : w / sum)) };
+    return { start, weights: Int32Array.from(weights, (w) => fixed(sum === 0 ? w : w / sum)) };
   });
 }

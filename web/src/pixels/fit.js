@@ -1,15 +1,15 @@
-// A picture at a tower's size: resized and cropped by the model's own rule.
+// Resizes and crops a picture to the size of the image tower, by the rule of the model.
 
 import { Problem } from '../problem.js';
 import { pillow } from './pillow.js';
 import { tensorflow } from './tensorflow.js';
 
-/** Pixels along the longer side after resizing, of which one square is cropped out. */
+/** Largest length after resizing. Only the middle of it is used, so more would waste memory. */
 const LONGEST = 1 << 16;
 
 /**
  * @param {import('./pillow.js').Picture} picture
- * @param {object} config The manifest's `config`.
+ * @param {object} config `config` of the manifest.
  * @returns {import('./pillow.js').Picture}
  */
 export function fitted(picture, config) {
@@ -19,27 +19,27 @@ export function fitted(picture, config) {
   const { height, width } = picture;
   if (cfg.resize_mode === 'none' && cfg.crop === false && (height !== size[0] || width !== size[1])) {
     throw new Problem(
-      `The picture has ${width} x ${height} pixels, and the model's pictures are not resized.`,
+      `The picture has ${width} x ${height} pixels, and this model does not resize pictures.`,
       `Make it ${size[1]} x ${size[0]} pixels first.`,
     );
   }
   const { scaled, filter } = target(picture, size, cfg, code);
   if (Math.max(...scaled) > LONGEST) {
-    throw new Problem(`The picture has ${width} x ${height} pixels, too long and narrow to be resized.`, 'Crop it first.');
+    throw new Problem(`The picture has ${width} x ${height} pixels, which is too long and narrow to resize.`, 'Crop it first.');
   }
-  // open_clip converts to RGB after it has resized.
+  // open_clip converts to RGB after resizing, so alpha has an effect on resizing.
   const rgb = code === 'transformers' ? overWhite(picture) : code === 'open_clip' ? picture : { ...picture, alpha: false };
   const resized = cfg.antialias ? pillow(rgb, scaled, filter) : tensorflow(rgb, scaled);
   return cropped(resized, size, code === 'transformers', cfg.fill_color ?? [0, 0, 0]);
 }
 
 /**
- * The size a picture gets before its middle is cropped, and by which filter.
+ * The size of a picture before the centre crop, and the filter.
  *
  * @param {{height: number, width: number}} picture
- * @param {[number, number]} size The tower's.
- * @param {object} cfg The manifest's `preprocess_cfg`.
- * @param {'original' | 'open_clip' | 'transformers'} code Whose code it is.
+ * @param {[number, number]} size Of the image tower.
+ * @param {object} cfg `preprocess_cfg` of the manifest.
+ * @param {'original' | 'open_clip' | 'transformers'} code The library whose rules are used.
  */
 export function target({ height, width }, size, cfg, code) {
   const to = cfg.resize_to ?? size;
@@ -52,21 +52,24 @@ export function target({ height, width }, size, cfg, code) {
   if (cfg.resize_mode === 'longest') return { scaled: byRatio(Math.max), filter };
   if (cfg.resize_mode !== 'shortest') return { scaled: to, filter };
   if (to[0] === to[1]) return { scaled: shortest([height, width], to[0], cfg.longest_edge), filter };
-  // open_clip knows bicubic alone with other shapes.
+  // For sizes that are not square open_clip always uses bicubic.
   return { scaled: byRatio(Math.min), filter: code === 'open_clip' ? 'bicubic' : filter };
 }
 
-/** The shorter side `side`, the other one in proportion, cut off; or the longer one about `most`, as in transformers. */
+/**
+ * The shorter side becomes `side`, and the longer one is in proportion, rounded down. If that is more than `most`, the
+ * longer one becomes about `most`, as in transformers.
+ */
 function shortest([height, width], side, most) {
   const [short, long] = height < width ? [height, width] : [width, height];
   const at = (side, long) => (height < width ? [side, long] : [long, side]);
   if (most === undefined || (long / short) * side <= most) return at(side, Math.floor((side * long) / short));
   const raw = (most * short) / long;
-  const whole = Math.max(halfToEven(raw), 1);
-  return short === whole ? [height, width] : at(whole, Math.max(Math.trunc((raw * long) / short), 1));
+  const rounded = Math.max(halfToEven(raw), 1);
+  return short === rounded ? [height, width] : at(rounded, Math.max(Math.trunc((raw * long) / short), 1));
 }
 
-/** Colours over white, by Pillow's `alpha_composite`. */
+/** Composites a picture over white, with the arithmetic of Pillow's `alpha_composite`. */
 function overWhite(picture) {
   if (!picture.alpha) return picture;
   const values = new Uint8ClampedArray(picture.values);
@@ -81,7 +84,7 @@ function overWhite(picture) {
   return { ...picture, values, alpha: false };
 }
 
-/** As Python's `round`. */
+/** Rounds half to even, as Python's `round`. */
 export function halfToEven(x) {
   const low = Math.floor(x);
   const rest = x - low;
@@ -90,8 +93,8 @@ export function halfToEven(x) {
 }
 
 /**
- * The middle of a picture; what is missing of it is filled. A spare pixel that is odd goes where Python's `round` sends
- * it, or, as transformers has it, always down.
+ * The centre crop of a picture, padded where the picture is smaller. Half pixels of the offset are rounded to even, as
+ * in torchvision, or down, as in transformers.
  *
  * @param {import('./pillow.js').Picture} picture
  * @param {[number, number]} size
@@ -99,9 +102,9 @@ export function halfToEven(x) {
  * @param {[number, number, number]} fill Red, green and blue.
  */
 export function cropped(picture, [height, width], down, fill = [0, 0, 0]) {
-  // Where the source begins, where it goes, and how much of it there is.
+  // Offset in the source, offset in the result, and the length.
   const place = (all, part) => {
-    // What is odd of what is missing goes before it in transformers, behind it in torchvision.
+    // An odd pixel of padding is before the picture in transformers, and behind it in torchvision.
     if (all < part) return [0, Math.floor((part - all + (down ? 1 : 0)) / 2), all];
     const spare = all - part;
     return [down ? Math.floor(spare / 2) : halfToEven(spare / 2), 0, part];

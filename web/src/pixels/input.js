@@ -1,23 +1,23 @@
-// A picture at a tower's size as the numbers the tower takes.
+// From a resized picture to the input tensor of the image tower.
 
-/** Pixels before channels: float towers, and byte towers that were made so. */
+/** Whether the shape is NHWC, as of `--image uint8`, and not NCHW. */
 const isChannelsLast = (shape) => {
   const channels = (axis) => shape[axis] === 3 || shape[axis] === 'channels';
   return shape.length === 4 && channels(3) && !channels(1);
 };
 
 /**
- * One picture's share of the image tower's input.
+ * One row of the input of the image tower.
  *
- * @param {import('./pillow.js').Picture} picture At the tower's size.
+ * @param {import('./pillow.js').Picture} picture At the size of the tower.
  * @param {{mean: number[], std: number[], rescale_factor?: number}} cfg
- * @param {{type: string, shape: (number | string)[]}} input What the tower says of its input.
+ * @param {{type: string, shape: (number | string)[]}} input Metadata of the tower's input.
  * @returns {{dims: number[], data: Float32Array | Uint8Array}}
  */
 export function imageInput({ height, width, values }, cfg, input) {
   const area = height * width;
   const last = isChannelsLast(input.shape);
-  // Bytes are scaled inside the graph.
+  // The graph itself scales bytes.
   const bytes = input.type === 'uint8';
   const tables = [0, 1, 2].map((c) => (bytes ? null : table(cfg.mean[c], cfg.std[c], cfg.rescale_factor)));
   const data = bytes ? new Uint8Array(area * 3) : new Float32Array(area * 3);
@@ -30,7 +30,7 @@ export function imageInput({ height, width, values }, cfg, input) {
   return { dims: last ? [1, height, width, 3] : [1, 3, height, width], data };
 }
 
-/** What each of the 256 bytes becomes, in 32 bits all along. */
+/** The input value of each of the 256 bytes, computed in float32 as by the tool. */
 function table(mean, std, factor) {
   const f32 = Math.fround;
   const scaled = (byte) => f32(factor === undefined ? byte / 255 : byte * f32(factor));

@@ -1,11 +1,11 @@
-// Models are trained on photographs as they are stored. Browsers turn them as their orientation tag
-// says, and do not let themselves be told otherwise everywhere; a file without its tags is turned by none.
+// Removes the orientation tag from a file. Not every browser has an option to ignore the tag when it decodes; without
+// Exif data there is nothing to apply.
 
 /**
- * A JPEG, PNG or WebP without its Exif data; anything else as it is.
+ * A JPEG, PNG or WebP file without its Exif data. Other files are not changed.
  *
  * @param {Uint8Array} bytes
- * @returns {Uint8Array[]} Parts, one after another.
+ * @returns {Uint8Array[]} Parts of the new file, in order.
  */
 export function withoutOrientation(bytes) {
   const text = (at, length) => String.fromCharCode(...bytes.subarray(at, at + length));
@@ -15,7 +15,7 @@ export function withoutOrientation(bytes) {
   return [bytes];
 }
 
-/** What is left when these places, from and to, are taken out. */
+/** Removes the ranges `places`. */
 function without(bytes, places) {
   const parts = [];
   let kept = 0;
@@ -26,7 +26,7 @@ function without(bytes, places) {
   return [...parts, bytes.subarray(kept)];
 }
 
-/** Chunks under a name that nobody reads: a WebP says how long it is, and stays so. */
+/** Renames chunks to a name without meaning. The header of a WebP has its length, which stays correct so. */
 function renamed(bytes, places) {
   const out = bytes.slice();
   for (const [from] of places) out.set([0x6e, 0x6f, 0x6e, 0x65], from);
@@ -37,7 +37,7 @@ function* jpegSegments(bytes, text) {
   let at = 2;
   while (at + 4 <= bytes.length && bytes[at] === 0xff) {
     const marker = bytes[at + 1];
-    // Fill bytes stand before a marker; pictures begin with a start of scan.
+    // Fill bytes may precede a marker. There are no segments behind a start of scan.
     if (marker === 0xff) {
       at++;
       continue;

@@ -1,16 +1,16 @@
-// Resizing as Pillow does it, byte for byte, as the command-line tool does.
+// Resizing with the results of Pillow, byte for byte. The command-line tool gives the same bytes.
 
-import { BITS, wholeTaps } from './filters.js';
+import { BITS, fixedTaps } from './filters.js';
 
 /**
- * Rows of pixels of four bytes: red, green, blue, alpha.
+ * Rows of pixels of 4 bytes: red, green, blue, alpha.
  *
  * @typedef {{height: number, width: number, values: Uint8ClampedArray | Uint8Array, alpha: boolean}} Picture
  */
 
 /**
- * Along rows and along columns, to bytes in between. Colours count by their alpha, which means nothing
- * afterwards.
+ * Resizes along one axis and then along the other; the intermediate picture has bytes too. Colours are weighted by
+ * alpha. The alpha of the result is not used.
  *
  * @param {Picture} picture
  * @param {[number, number]} size Height and width.
@@ -21,7 +21,7 @@ export function pillow(picture, [height, width], filter) {
   if (picture.height === height && picture.width === width) return { ...picture, alpha: false };
   if (filter === 'nearest') return nearest(picture, [height, width]);
   let now = picture.alpha ? { ...picture, values: multiplied(picture.values) } : picture;
-  // Along rows first, unless the height loses more than twice what the width does.
+  // As in Pillow: rows first, unless the height loses more than twice as many pixels as the width.
   const columnsFirst = height < picture.height && picture.height - height > 2 * (picture.width - width);
   for (const step of columnsFirst ? [alongColumns, alongRows] : [alongRows, alongColumns]) {
     now = step(now, step === alongRows ? width : height, filter);
@@ -30,7 +30,7 @@ export function pillow(picture, [height, width], filter) {
   return { ...now, alpha: false };
 }
 
-/** Each pixel that of the source which its middle is in; middles are added up, as there. */
+/** Nearest neighbour. Centres are accumulated by addition, because Pillow's rounding errors depend on it. */
 function nearest(picture, [height, width]) {
   const places = (from, to) => {
     const scale = from / to;
@@ -54,10 +54,10 @@ function nearest(picture, [height, width]) {
   return { height, width, values: out, alpha: false };
 }
 
-/** Rows become `width` pixels long. */
+/** Resizes rows to `width` pixels. */
 function alongRows(picture, width, filter) {
   if (picture.width === width) return picture;
-  const taps = wholeTaps(picture.width, width, filter);
+  const taps = fixedTaps(picture.width, width, filter);
   const { height, values } = picture;
   const out = new Uint8ClampedArray(height * width * 4);
   const half = 1 << (BITS - 1);
@@ -72,7 +72,7 @@ function alongRows(picture, width, filter) {
         b += values[from + 2] * weight;
         a += values[from + 3] * weight;
       }
-      // Clamped by the array.
+      // The array clamps to 0 and 255.
       out[to++] = r >> BITS;
       out[to++] = g >> BITS;
       out[to++] = b >> BITS;
@@ -82,10 +82,10 @@ function alongRows(picture, width, filter) {
   return { ...picture, width, values: out };
 }
 
-/** Columns become `height` pixels long. */
+/** Resizes columns to `height` pixels. */
 function alongColumns(picture, height, filter) {
   if (picture.height === height) return picture;
-  const taps = wholeTaps(picture.height, height, filter);
+  const taps = fixedTaps(picture.height, height, filter);
   const { values } = picture;
   const stride = picture.width * 4;
   const out = new Uint8ClampedArray(height * stride);
@@ -102,7 +102,7 @@ function alongColumns(picture, height, filter) {
   return { ...picture, height, values: out };
 }
 
-/** Colours times alpha, rounded: Pillow's `RGBA` to `RGBa`. */
+/** Multiplies colours by alpha, rounded: Pillow's `RGBA` to `RGBa`. */
 function multiplied(values) {
   const out = new Uint8ClampedArray(values);
   for (let at = 0; at < out.length; at += 4) {
@@ -114,7 +114,7 @@ function multiplied(values) {
   return out;
 }
 
-/** Colours over alpha, cut off: Pillow's `RGBa` to `RGBA`. */
+/** Divides colours by alpha, rounded down: Pillow's `RGBa` to `RGBA`. */
 function divide(values) {
   for (let at = 0; at < values.length; at += 4) {
     const alpha = values[at + 3];

@@ -1,9 +1,9 @@
-// Pixels with alpha. A 2D canvas keeps colours multiplied by their alpha, so that what is nearly transparent
-// loses its colour; a texture keeps bytes as they are.
+// Reads pixels with alpha through WebGL. A 2D canvas stores colours multiplied by alpha, which loses the colours of nearly
+// transparent pixels. A texture keeps the bytes.
 
 /**
- * @param {ImageBitmap} bitmap Not multiplied.
- * @returns {Uint8Array | null} Where there is no WebGL, or it takes no picture of this size, nothing.
+ * @param {ImageBitmap} bitmap Not multiplied by alpha.
+ * @returns {Uint8Array | null} Null without WebGL, or where the picture is too large for it.
  */
 export function rawPixels(bitmap) {
   const { width, height } = bitmap;

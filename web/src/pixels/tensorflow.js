@@ -1,10 +1,10 @@
-// TensorFlow's bilinear resizing without antialiasing, which the authors of SigLIP trained with.
+// TensorFlow's bilinear resizing without antialiasing, which SigLIP was trained with.
 
 const f32 = Math.fround;
 
 /**
- * To bytes by cutting off: of what is made smaller, most pixels are not looked at. All arithmetic is of
- * 32 bits, as TensorFlow's.
+ * Results are rounded down to bytes. Without antialiasing, downscaling ignores most source pixels. All arithmetic is
+ * float32, as in TensorFlow.
  *
  * @param {import('./pillow.js').Picture} picture
  * @param {[number, number]} size Height and width.
@@ -33,7 +33,7 @@ export function tensorflow(picture, [height, width]) {
 
 const between = (a, b, share) => f32(a + f32(f32(b - a) * share));
 
-/** The two pixels each new one lies between, and how far it is from the first. */
+/** For each new pixel, the two source pixels around it, and the weight of the second. */
 function taps(from, to) {
   const scale = f32(from / to);
   return Array.from({ length: to }, (_, at) => {

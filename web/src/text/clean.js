@@ -1,23 +1,23 @@
-// What happens to a sentence before it is cut into tokens, by whose numbers are followed.
+// Cleans a text before tokenization, by the rules of the model's family and dialect.
 
 import { mended } from './mend.js';
 
 /** Python's `string.punctuation`. */
 const PUNCTUATION = /[!-/:-@[-`{-~]/g;
 
-/** What Python's `split` takes for spaces: Unicode's, and the four separators of ASCII. */
+/** White space of Python's `split`: that of Unicode, and the four separators of ASCII. */
 const SPACES = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+/;
 
 const singleSpaces = (text) => text.split(SPACES).filter(Boolean).join(' ');
 
 const WAYS = {
-  /** Not at all: SigLIP in its authors' code. CLIP's tokenizer of transformers does it itself. */
+  /** SigLIP in its authors' code; also CLIP in transformers, whose tokenizer.json has the rules. */
   none: (text) => text,
   /** SigLIP 2. */
   lower: (text) => text.toLowerCase(),
-  /** open_clip's `lower`; a Greek subscript iota that stands alone is nothing in its pattern of words. */
+  /** open_clip's `lower`. Its word pattern skips a lone Greek combining iota. */
   mended: (text) => singleSpaces(mended(text)).toLowerCase().replaceAll('\u0345', ' '),
-  /** The same in the case it has: open_clip's `whitespace`. */
+  /** open_clip's `whitespace`, which keeps the case. */
   spaced: (text) => singleSpaces(mended(text)),
   /** open_clip's `canonicalize`. */
   canonical: (text) => singleSpaces(mended(text).replaceAll('_', ' ').replace(PUNCTUATION, '').toLowerCase()),
@@ -26,7 +26,7 @@ const WAYS = {
 };
 
 /**
- * How a model's sentences are cleaned.
+ * The name of the rules for a model.
  *
  * @param {{family: string, dialect: string, text_cfg?: {clean?: keyof typeof WAYS}}} config
  * @returns {keyof typeof WAYS}

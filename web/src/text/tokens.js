@@ -1,42 +1,45 @@
-// Sentences as rows of token ids, by the folder's tokenizer.json and the model's own rules.
+// From sentences to rows of token ids, by the tokenizer.json of the folder and the rules of the model.
 
 import { Tokenizer } from '@huggingface/tokenizers';
 import { Problem } from '../problem.js';
 import { cleaned } from './clean.js';
 
-/** What ends a sentence in vocabularies there are. */
+/** End tokens of known vocabularies. */
 const ENDS = ['</s>', '<eos>', '<|endoftext|>', '<end_of_text>'];
 
-/** CLIP's marks in tokenizer.json, and what open_clip has instead. */
+/** CLIP's special tokens in tokenizer.json, and the names of open_clip for them. */
 const MARKS = { '<|startoftext|>': '<start_of_text>', '<|endoftext|>': '<end_of_text>' };
 
 export class Tokens {
   /**
    * @param {object} json Contents of tokenizer.json.
-   * @param {object} config The manifest's `config`.
+   * @param {object} config `config` of the manifest.
    */
   constructor(json, config) {
     this.config = config;
     this.text = config.text_cfg;
     try {
-      this.inner = new Tokenizer(spelled(json, config), {});
+      const renamed = withOwnNames(withUnicodeWords(json), config);
+      this.inner = new Tokenizer(renamed, {});
+      /** The library gives no id for unknown words of a WordLevel model. */
+      this.unknown = this.inner.token_to_id(renamed.model.unk_token);
     } catch (error) {
       throw new Problem(`tokenizer.json cannot be read: ${error.message}.`, 'Export the folder again.');
     }
     const { vocab_size: size, eot_id: end } = this.text;
     const found = this.inner.get_vocab(true).size;
-    // Some have entries for training that no model has rows for.
+    // Some vocabularies have extra entries without rows in the model.
     if (found > size + Math.floor(size / 100) + 256) {
-      throw unfit(`it has ${found} entries, and the model has rows for ${size}`);
+      throw unfit(`it has ${found} entries, but the model has ${size} rows`);
     }
     const ends = ENDS.map((mark) => this.inner.token_to_id(mark)).filter((id) => id !== undefined);
     if (ends.length > 0 && !ends.includes(end)) {
-      throw unfit(`it ends sentences with id ${ends[0]}, and the model's end with ${end}`);
+      throw unfit(`its end token is ${ends[0]}, but the model's is ${end}`);
     }
   }
 
   /**
-   * Start where there is one, the sentence, end, padding. What is too long loses its tail, not its end.
+   * A row: the start token if the model has one, the text, the end token, padding. Long texts are cut before the end token.
    *
    * @param {string} sentence
    * @returns {number[]}
@@ -44,13 +47,14 @@ export class Tokens {
   row(sentence) {
     const { context_length: length, sot_id: start, eot_id: end, pad_id: pad, vocab_size: size } = this.text;
     const clean = cleaned(sentence, this.config);
-    const ids = clean === '' ? [] : this.inner.encode(clean, { add_special_tokens: false }).ids;
+    const found = clean === '' ? [] : this.inner.encode(clean, { add_special_tokens: false }).ids;
+    const ids = found.map((id) => id ?? this.unknown);
     const row = [...(start === null || start === undefined ? [] : [start]), ...ids].slice(0, length - 1);
     row.push(end);
     while (row.length < length) row.push(pad);
-    const strange = row.find((id) => !(id < size));
-    if (strange !== undefined) {
-      throw unfit(`it gives the id ${strange} in "${sentence}", and the model has rows for ${size}`);
+    const outside = row.findIndex((id) => !(id < size));
+    if (outside !== -1) {
+      throw unfit(`it gives the id ${row[outside]} in "${sentence}", but the model has ${size} rows`);
     }
     return row;
   }
@@ -58,12 +62,21 @@ export class Tokens {
 
 const unfit = (reason) =>
   new Problem(
-    `tokenizer.json is not this model's: ${reason}.`,
-    'Export the folder again, with the model\'s own file: clip-onnx export ... --tokenizer tokenizer.json',
+    `tokenizer.json does not fit the model: ${reason}.`,
+    'Export the folder again with the tokenizer.json of the model: clip-onnx export ... --tokenizer tokenizer.json',
   );
 
-/** As open_clip reads sentences, its own marks are marks in them, and not those that the file spells. */
-function spelled(json, { family, dialect }) {
+/** Characters of a word in Unicode, as `\w` of the regular expressions of Rust. */
+const WORD = String.raw`\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d`;
+
+/** The library splits words of a `Whitespace` pre-tokenizer at letters that are not ASCII. */
+function withUnicodeWords(json) {
+  const split = { type: 'Split', pattern: { Regex: `[${WORD}]+|[^${WORD}\\s]+` }, behavior: 'Removed', invert: true };
+  return json.pre_tokenizer?.type === 'Whitespace' ? { ...json, pre_tokenizer: split } : json;
+}
+
+/** open_clip knows special tokens in texts by its own names, not by those in the file. */
+function withOwnNames(json, { family, dialect }) {
   if (family.startsWith('siglip') || dialect === 'transformers') return json;
   const vocab = json.model?.vocab;
   if (!vocab || Array.isArray(vocab) || !Object.keys(MARKS).every((mark) => mark in vocab)) return json;
@@ -71,7 +84,7 @@ function spelled(json, { family, dialect }) {
   return {
     ...json,
     added_tokens: json.added_tokens?.map((token) => ({ ...token, content: other(token.content) })),
-    // Its pattern is for any case, and of the endings of words only this one has a third form.
+    // The pattern of open_clip ignores case. Of its suffixes only this one has a letter with a third case form.
     pre_tokenizer: JSON.parse(JSON.stringify(json.pre_tokenizer).replace("'s|", "'[sſ]|")),
     post_processor: null,
     model: {

@@ -1,14 +1,14 @@
-// What the browser asked the network for on the page's behalf, by its own log.
+// Requests of the page, from the network log of Chromium.
 
 import { readFile } from 'node:fs/promises';
 
-/** Flags with which Chromium writes the log, and finds no other host. */
+/** Flags of Chromium: write the log, and resolve no other host. */
 export const flags = (log) => [`--log-net-log=${log}`, '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1'];
 
 /**
- * Addresses that pages and workers of `origin` asked for. What the browser does for itself is left out.
+ * Addresses that pages and workers of `origin` requested, without the requests of the browser itself.
  *
- * @param {string} log Written when the browser was closed.
+ * @param {string} log Complete once the browser has exited.
  * @param {string} origin
  * @returns {Promise<string[]>}
  */

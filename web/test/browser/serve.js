@@ -1,4 +1,4 @@
-// A web server for one folder.
+// A static web server for one folder.
 
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
@@ -15,15 +15,19 @@ const TYPES = {
 };
 
 /**
- * Serves what is under `root`. Folders below `isolated/` are served as pages that may share memory.
+ * Serves the files below `root`. Under `/isolated/` it serves the same files with the headers that make a page
+ * cross-origin isolated.
  *
  * @param {string} root
- * @returns {Promise<{origin: string, missing: string[], close: () => void}>}
+ * @returns {Promise<{origin: string, missing: string[], count: (path: string) => number, close: () => void}>} Paths that
+ *     were requested but are missing, and how often a path was requested.
  */
 export async function serve(root) {
   const missing = [];
+  const counts = new Map();
   const server = createServer(async (request, response) => {
     let path = decodeURIComponent(new URL(request.url, 'http://localhost').pathname);
+    counts.set(path, (counts.get(path) ?? 0) + 1);
     const isolated = path.startsWith('/isolated/');
     if (isolated) path = path.slice('/isolated'.length);
     if (path.endsWith('/')) path += 'index.html';
@@ -43,5 +47,6 @@ export async function serve(root) {
     createReadStream(file).pipe(response);
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return { origin: `http://127.0.0.1:${server.address().port}`, missing, close: () => server.close() };
+  const count = (path) => counts.get(path) ?? 0;
+  return { origin: `http://127.0.0.1:${server.address().port}`, missing, count, close: () => server.close() };
 }

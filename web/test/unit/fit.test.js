@@ -3,26 +3,26 @@ import { test } from 'node:test';
 import { cropped, fitted, halfToEven, target } from '../../src/pixels/fit.js';
 import { imageInput } from '../../src/pixels/input.js';
 
-/** A picture whose pixels are numbered. */
+/** A picture whose red values are the numbers of the pixels. */
 function numbered(height, width) {
   const values = new Uint8ClampedArray(height * width * 4).fill(255);
   for (let at = 0; at < height * width; at++) values[at * 4] = at;
   return { height, width, values, alpha: false };
 }
 
-test('halves go to even numbers', () => {
+test('halves are rounded to even', () => {
   assert.deepEqual([0.5, 1.5, 2.5, 9.5, 2.4, 2.6, 3].map(halfToEven), [0, 2, 2, 10, 2, 3, 3]);
 });
 
-test('crops are where Python rounds them', () => {
+test('offsets of crops are rounded as in Python', () => {
   const picture = numbered(5, 7);
   const first = (size, down) => cropped(picture, size, down).values[0];
-  assert.equal(first([2, 4], false), 2 * 7 + 2, '1.5 is 2, and so is 1.5');
-  assert.equal(first([4, 6], false), 0, '0.5 is 0');
-  assert.equal(first([2, 4], true), 7 + 1, 'transformers goes down');
+  assert.equal(first([2, 4], false), 2 * 7 + 2, '1.5 is rounded to 2 on both axes');
+  assert.equal(first([4, 6], false), 0, '0.5 is rounded to 0');
+  assert.equal(first([2, 4], true), 7 + 1, 'transformers rounds down');
 });
 
-test('the shortest side is the tower\'s, the other one cut off', () => {
+test('the shorter side gets the size of the tower, the longer one is rounded down', () => {
   const at = (height, width, size, interpolation, more = {}) =>
     target({ height, width }, size, { resize_mode: 'shortest', interpolation, ...more }, 'open_clip');
   assert.deepEqual(at(77, 123, [32, 32], 'bilinear'), { scaled: [32, 51], filter: 'bilinear' });
@@ -32,7 +32,7 @@ test('the shortest side is the tower\'s, the other one cut off', () => {
   assert.deepEqual(at(300, 100, [32, 32], 'box', { longest_edge: 80 }), { scaled: [80, 27], filter: 'box' });
 });
 
-test('what is smaller is filled up around', () => {
+test('smaller pictures are padded on all sides', () => {
   const cfg = { resize_mode: 'longest', interpolation: 'nearest', antialias: true, fill_color: [7, 8, 9], mean: [], std: [] };
   const config = { dialect: 'open_clip', vision_cfg: { image_size: [4, 4] }, preprocess_cfg: cfg };
   const { values } = fitted(numbered(1, 4), config);
@@ -40,7 +40,7 @@ test('what is smaller is filled up around', () => {
   assert.deepEqual(reds, [7, 7, 7, 7, 0, 1, 2, 3, 7, 7, 7, 7, 7, 7, 7, 7]);
 });
 
-test('pictures that are not resized have to be of the tower\'s size, or are cropped', () => {
+test('without resizing a picture must have the size of the tower, unless it is cropped', () => {
   const config = (crop) => ({
     dialect: 'transformers',
     vision_cfg: { image_size: [4, 4] },
@@ -50,19 +50,19 @@ test('pictures that are not resized have to be of the tower\'s size, or are crop
   assert.equal(fitted(numbered(5, 7), config({})).values[0], 1);
 });
 
-test('transformers puts what is transparent over white', () => {
+test('transformers composites transparent pixels over white', () => {
   const picture = { height: 1, width: 1, values: Uint8ClampedArray.of(10, 20, 30, 128), alpha: true };
   const config = (dialect) => ({
     dialect,
     vision_cfg: { image_size: [1, 1] },
     preprocess_cfg: { resize_mode: 'squash', interpolation: 'bicubic', antialias: true },
   });
-  // As Pillow 13 has it.
+  // From Pillow 13.
   assert.deepEqual([...fitted(picture, config('transformers')).values].slice(0, 3), [132, 137, 142]);
   assert.deepEqual([...fitted(picture, config('open_clip')).values].slice(0, 3), [10, 20, 30]);
 });
 
-test('what would become too long is told', () => {
+test('pictures that are too long and narrow are refused', () => {
   const config = {
     vision_cfg: { image_size: [224, 224] },
     preprocess_cfg: { resize_mode: 'shortest', interpolation: 'bicubic', antialias: true },
@@ -70,7 +70,7 @@ test('what would become too long is told', () => {
   assert.throws(() => fitted(numbered(1, 300), config), /300 x 1/);
 });
 
-test('squashed pictures keep all of their pixels', () => {
+test('squashed pictures are not cropped', () => {
   const config = {
     vision_cfg: { image_size: [4, 4] },
     preprocess_cfg: { resize_mode: 'squash', interpolation: 'bilinear', antialias: false },
@@ -79,7 +79,7 @@ test('squashed pictures keep all of their pixels', () => {
   assert.deepEqual([height, width], [4, 4]);
 });
 
-test('inputs are laid out as the tower takes them', () => {
+test('inputs have the layout and the type of the tower', () => {
   const picture = { height: 1, width: 2, values: Uint8ClampedArray.of(0, 51, 255, 9, 1, 2, 3, 9), alpha: false };
   const cfg = { mean: [0.5, 0, 0], std: [0.5, 1, 2] };
   const float = imageInput(picture, cfg, { type: 'float32', shape: ['batch_size', 3, 1, 2] });

@@ -20,7 +20,7 @@ test('a PNG loses its Exif chunk and nothing else', () => {
   assert.deepEqual([...joined(file)], [...start, ...chunk('IHDR', 1, 2), ...chunk('IDAT', 7)]);
 });
 
-test('a WebP keeps its length', () => {
+test('a WebP keeps its length, and its Exif chunk is renamed', () => {
   const chunk = (name, ...contents) => [...Buffer.from(name), contents.length, 0, 0, 0, ...contents];
   const start = [...Buffer.from('RIFF'), 99, 0, 0, 0, ...Buffer.from('WEBP')];
   const file = [...start, ...chunk('VP8X', 1, 2, 3, 0), ...chunk('EXIF', 5, 0)];

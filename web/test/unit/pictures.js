@@ -1,7 +1,7 @@
-// Pictures by a rule, which scripts/make_resize.py has too.
+// Pictures made by a formula. scripts/make_resize.py has the same one.
 
 /**
- * Half noise, half a ramp.
+ * The mean of noise and a ramp.
  *
  * @returns {import('../../src/pixels/pillow.js').Picture}
  */

@@ -1,4 +1,5 @@
-// Against bytes that Pillow made of the same pictures (scripts/make_resize.py), and the command-line tool in TensorFlow's way.
+// Compares with bytes by Pillow from the same pictures (scripts/make_resize.py), and by the command-line tool for TensorFlow's
+// method.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
@@ -16,6 +17,6 @@ for (const { from, to, way, bytes } of cases) {
     const found = way === 'tensorflow' ? tensorflow(source, to) : pillow(source, to, way);
     assert.deepEqual([found.height, found.width], to);
     assert.equal(Buffer.from(opaqueBytes(found)).toString('hex'), bytes);
-    assert.deepEqual(source.values, before, 'what was given is left as it was');
+    assert.deepEqual(source.values, before, 'the source is not changed');
   });
 }

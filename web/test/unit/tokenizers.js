@@ -1,8 +1,8 @@
-// Small and large tokenizer.json files to test with.
+// tokenizer.json files for the tests.
 
 import { readFile } from 'node:fs/promises';
 
-/** CLIP's, of the merges the command-line tool has built in, as its export writes it. */
+/** CLIP's, as the export writes it, from the merges that are built into the command-line tool. */
 export async function clipTokenizer() {
   const text = await readFile(new URL('../../../src/tokenize/clip_merges.txt', import.meta.url), 'utf8');
   const merges = text.split('\n').filter(Boolean).map((line) => line.split(' '));
@@ -42,7 +42,7 @@ export async function clipTokenizer() {
   };
 }
 
-/** Of SigLIP's kind, with next to no vocabulary. */
+/** One of the type of SigLIP's, with a tiny vocabulary. */
 export function unigramTokenizer() {
   const special = (content, id) =>
     ({ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true });

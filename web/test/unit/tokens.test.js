@@ -1,4 +1,4 @@
-// Token ids against those of the models' own tokenizers.
+// Compares token ids with those of the models' own tokenizers.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
@@ -14,10 +14,10 @@ const clip = async (dialect = 'open_clip') =>
 const siglip = (text = SIGLIP) =>
   new Tokens(unigramTokenizer(), { family: 'siglip', dialect: 'original', text_cfg: text });
 
-test('CLIP\'s ids are open_clip\'s', async () => {
+test('ids of CLIP equal those of open_clip', async () => {
   const tokens = await clip();
   const rows = JSON.parse(await readFile(new URL('../../../tests/clip_tokens.json', import.meta.url), 'utf8'));
-  // Decoded in a wrong encoding somewhere, which is not repaired here.
+  // Text decoded with a wrong encoding, which the page does not repair.
   const garbled = (text) => /\u00c3|\u00e2\u20ac|\u00c2/.test(text);
   const differing = [];
   let compared = 0;
@@ -31,7 +31,7 @@ test('CLIP\'s ids are open_clip\'s', async () => {
   assert.ok(compared > 60, `${compared} compared`);
 });
 
-test('marks in a sentence are read as the dialect has them', async () => {
+test('special tokens in a sentence have the names of the dialect', async () => {
   const open = await clip();
   const transformers = await clip('transformers');
   assert.equal(open.row('a <|endoftext|> b').filter((id) => id === 49407).length, 1);
@@ -39,18 +39,31 @@ test('marks in a sentence are read as the dialect has them', async () => {
   assert.equal(transformers.row('a <|endoftext|> b').filter((id) => id === 49407).length, 2);
 });
 
-test('rows are started, ended, cut and filled', async () => {
+test('rows have start and end tokens, and are cut or padded', async () => {
   const long = (await clip()).row('cat '.repeat(100));
   assert.deepEqual([long.length, long[0], long[75], long[76]], [77, 49406, 2368, 49407]);
   const tokens = siglip();
   assert.deepEqual(tokens.row('a cat'), [4, 8, 1, 1, 1, 1]);
   assert.deepEqual(tokens.row(''), [1, 1, 1, 1, 1, 1]);
   assert.deepEqual(tokens.row('cat cat cat cat cat cat'), [8, 8, 8, 8, 8, 1]);
-  assert.deepEqual(tokens.row('xq'), [3, 2, 1, 1, 1, 1], 'what is unknown');
+  assert.deepEqual(tokens.row('xq'), [3, 2, 1, 1, 1, 1], 'unknown letters');
+});
+
+test('unknown words of a WordLevel model have the id of its unknown token', () => {
+  const json = {
+    added_tokens: [], normalizer: { type: 'Lowercase' }, pre_tokenizer: { type: 'Whitespace' }, post_processor: null, decoder: null,
+    model: { type: 'WordLevel', vocab: { '<pad>': 0, '<unk>': 1, a: 2, cat: 3, 'caf\u00e9': 4 }, unk_token: '<unk>' },
+  };
+  const text = { vocab_size: 10, context_length: 6, sot_id: 8, eot_id: 9, pad_id: 0 };
+  const config = { family: 'clip', dialect: 'transformers', text_cfg: text };
+  assert.deepEqual(new Tokens(json, config).row('A cat, a'), [8, 2, 3, 1, 2, 9]);
+  assert.deepEqual(new Tokens(json, config).row('Caf\u00e9 \u201ccat\u201d,'), [8, 4, 1, 3, 1, 9], 'words are split as in Unicode');
+  const without = { ...json, model: { ...json.model, unk_token: undefined } };
+  assert.throws(() => new Tokens(without, config).row('a dog'), /gives the id undefined/);
 });
 
 test('tokenizers of other models are refused', () => {
-  assert.throws(() => siglip({ ...SIGLIP, eot_id: 0 }), /ends sentences with id 1/);
+  assert.throws(() => siglip({ ...SIGLIP, eot_id: 0 }), /its end token is 1/);
   assert.throws(() => siglip({ ...SIGLIP, vocab_size: 5 }).row('a cat'), /gives the id 8/);
   assert.throws(() => new Tokens({}, { family: 'siglip', dialect: 'original', text_cfg: SIGLIP }), /cannot be read/);
 });
