@@ -57,7 +57,7 @@ pub enum Error {
         error: std::io::Error,
     },
     /// Not JSON, or JSON of another structure than a model configuration.
-    #[error("{path} is not a model configuration: {field}: {error}")]
+    #[error("{path} is not a model configuration: {}{error}", of_field(field))]
     Parse {
         /// Path of the file.
         path: String,
@@ -251,6 +251,11 @@ impl Model {
             namings: fields.namings,
         })
     }
+}
+
+/// The field that an error is about; nothing where it is about the whole file.
+fn of_field(field: &str) -> String {
+    if matches!(field, "." | "?") { String::new() } else { format!("{field}: ") }
 }
 
 impl ModelConfig {

@@ -372,6 +372,10 @@ impl Embedder {
         texts: &[String],
         mut each: impl FnMut(&str, Result<Vec<f32>, Error>) -> Result<(), Error>,
     ) -> Result<usize, Error> {
+        if self.has_labels() {
+            // Its texts are inside; a tokenizer would not help.
+            return Err(Error::Classifier { path: self.folder.path.display().to_string() });
+        }
         let tokenizer = self.kept_tokenizer()?;
         let loaded;
         let tower = match self.towers.text.get() {

@@ -193,9 +193,9 @@ impl Error {
     pub(crate) fn with_others(self, engines: &[Arc<dyn Engine>]) -> Error {
         let tract_alone = engines.iter().all(|engine| is_tract(&**engine));
         match self {
-            // Weights that lie outside the model's folder are not read by other engines either.
+            // Weights outside the model's folder are not read by other engines either.
             Error::Failed { engine, path, step, reason, .. }
-                if tract_alone && !reason.contains("outside the model directory") =>
+                if tract_alone && !reason.contains("the model directory") =>
             {
                 Error::Failed { engine, path, step, reason, others: true }
             }

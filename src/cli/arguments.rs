@@ -37,6 +37,9 @@ const RENAMED: &[(&str, &str, &str)] = &[
     ("bench", "tokens", "text-length"),
 ];
 
+/// Flags of every command, which no settings file sets.
+const GENERAL: [&str; 4] = ["help", "version", "settings", "no-settings"];
+
 /// Names of profiles, with their flags as help.
 pub fn profile_names() -> PossibleValuesParser {
     let values = PROFILES.iter().map(|profile| {
@@ -91,8 +94,8 @@ pub fn expand(program: &clap::Command, mut arguments: Vec<OsString>) -> anyhow::
     let mut notes = rename(command.get_name(), &mut arguments[at + 1..]);
     let typed = typed(&arguments[at + 1..]);
     let mut added = Vec::new();
-    if let Some(file) = settings(&arguments[1..]) {
-        let from_file = read(&file, program, command)?;
+    if let Some((file, is_named)) = settings(&arguments[1..]) {
+        let from_file = read(&file, is_named, program, command, &mut notes)?;
         let used = without(from_file, command, &typed, &[]);
         let shown: Vec<String> = used.iter().map(|(_, default)| default.to_string()).collect();
         if !shown.is_empty() {
@@ -165,20 +168,27 @@ fn value_of(arguments: &[OsString], flag: &str) -> Option<String> {
     None
 }
 
-/// The settings file: the one that is named, else that of the working folder.
-fn settings(arguments: &[OsString]) -> Option<PathBuf> {
+/// The settings file, and whether it was named; else it is that of the working folder.
+fn settings(arguments: &[OsString]) -> Option<(PathBuf, bool)> {
     if let Some(named) = value_of(arguments, "settings") {
-        return Some(named.into());
+        return Some((named.into(), true));
     }
     let is_off = arguments.iter().any(|argument| argument == "--no-settings");
-    (!is_off && Path::new(SETTINGS).is_file()).then(|| SETTINGS.into())
+    (!is_off && Path::new(SETTINGS).is_file()).then(|| (SETTINGS.into(), false))
 }
 
 /// What a settings file says of a command: a flag, and whether it is on.
 ///
 /// # Errors
-/// When it cannot be read, or has a table that is no command, or a key that is no flag of it.
-fn read(file: &Path, program: &clap::Command, command: &clap::Command) -> anyhow::Result<Vec<(bool, Default)>> {
+/// When it cannot be read, or has a table that is no command, or a key that is no flag of it. A file that nobody named
+/// may not load native code.
+fn read(
+    file: &Path,
+    is_named: bool,
+    program: &clap::Command,
+    command: &clap::Command,
+    notes: &mut Vec<String>,
+) -> anyhow::Result<Vec<(bool, Default)>> {
     let name = file.display();
     let text = clip_onnx::files::read_text(file).with_context(|| format!("{name} cannot be read"))?;
     let tables: toml::Table = text.parse().map_err(|error: toml::de::Error| {
@@ -194,9 +204,21 @@ fn read(file: &Path, program: &clap::Command, command: &clap::Command) -> anyhow
         let Some(rows) = value.as_table() else {
             bail!("{name}: `{table}` is no table; write [{table}], and settings below it");
         };
-        for (key, value) in rows {
-            let Some(argument) = of.get_arguments().find(|argument| argument.get_long() == Some(key)) else {
-                let longs = of.get_arguments().filter_map(clap::Arg::get_long);
+        for (old, value) in rows {
+            let row = RENAMED.iter().find(|(of, name, _)| of == table && name == old);
+            let key = row.map_or(old.as_str(), |(_, _, new)| new);
+            if key != old {
+                notes.push(format!("{name}: `{old}` is now `{key}`; the old name works until the next release"));
+            }
+            if key == "ort-lib" && !is_named {
+                bail!(
+                    "{name}: `ort-lib` loads native code, which a file of the working folder may not; set ORT_DYLIB_PATH, or name the file with --settings"
+                );
+            }
+            let Some(argument) =
+                of.get_arguments().find(|argument| argument.get_long() == Some(key) && !GENERAL.contains(&key))
+            else {
+                let longs = of.get_arguments().filter_map(clap::Arg::get_long).filter(|long| !GENERAL.contains(long));
                 let near = longs.max_by(|a, b| strsim::jaro(a, key).total_cmp(&strsim::jaro(b, key)));
                 bail!("{name}: [{table}] has `{key}`, which is no flag of it; did you mean `{}`?", near.unwrap_or(""));
             };
@@ -310,6 +332,9 @@ mod tests {
         assert!(notes[0].contains("FILE: "), "{notes:?}");
         let (found, _) = expanded("clip-onnx export a.pt --config c.json", Some("[export]\nmodel = \"A\"")).unwrap();
         assert_eq!(found, "export a.pt --config c.json", "one excludes the other");
+        let (found, notes) = expanded("clip-onnx export a.pt", Some("[export]\nkeep = \"a\"")).unwrap();
+        assert_eq!(found, "export --exclude=a a.pt");
+        assert!(notes[0].contains("`keep` is now `exclude`"), "{notes:?}");
         let (found, _) = expanded("clip-onnx export a.pt", Some("[export]\nprofile = \"npu\"")).unwrap();
         assert_eq!(found, "export --profile=npu --target=qnn a.pt");
     }
@@ -333,6 +358,7 @@ mod tests {
             ("[export]\ntarget = [[1]]\n", "not a value of --target"),
             ("[export\n", "line 1"),
             ("[bench]\nx = 1\n", "no flag of it"),
+            ("[export]\nhelp = true\n", "no flag of it"),
         ] {
             let error = format!("{:#}", expanded("clip-onnx export a.pt", Some(text)).unwrap_err());
             assert!(error.contains(part), "{text}: {error}");

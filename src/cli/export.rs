@@ -28,9 +28,9 @@ pub struct ExportArgs {
     /// with its config.json or open_clip_config.json.
     #[arg(value_hint = ValueHint::AnyPath)]
     pub checkpoint: PathBuf,
-    /// Flags for a purpose, by name; what else is given goes before
+    /// A named set of flags for a purpose; flags that you type win over it
     ///
-    /// The flags are printed. docs/profiles.md says what each profile is for.
+    /// The flags that it adds are printed.
     #[arg(long, value_name = "NAME", value_parser = super::arguments::profile_names())]
     pub profile: Option<String>,
     #[command(flatten)]

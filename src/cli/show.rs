@@ -12,6 +12,7 @@ use clip_onnx::pipeline::{
     Artifacts, CheckpointReport, Convert, Converted, Export, Exported, Folding, Inspected, OnnxReport,
 };
 use clip_onnx::providers::{Coverage, Refused};
+use clip_onnx::verify::report::Verdict;
 
 use super::spell::spelled;
 
@@ -47,8 +48,9 @@ pub fn exported(out: &mut impl Write, request: &Export, exported: &Exported) -> 
     }
     let bytes = exported.files.iter().map(|file| file.size).sum();
     let (folder, files) = (request.output.folder.display(), exported.files.len());
-    writeln!(out, "wrote {folder}: {files} {}, {}", if files == 1 { "file" } else { "files" }, size(bytes))?;
-    writeln!(out, "next: {}", next(request, exported))
+    writeln!(out, "wrote {folder}: {files} model {}, {}", if files == 1 { "file" } else { "files" }, size(bytes))?;
+    let has_failed = exported.report.as_ref().is_some_and(|report| report.verdict == Verdict::Failed);
+    if has_failed { Ok(()) } else { writeln!(out, "next: {}", next(request, exported)) }
 }
 
 /// The command that most people type after an export like this.
@@ -58,18 +60,15 @@ fn next(request: &Export, exported: &Exported) -> String {
     match (&request.graph.artifacts, request.layout.layout) {
         _ if request.layout.demo => format!("python3 -m http.server --directory {folder}"),
         (Artifacts::ZeroShot(_), _) => format!("clip-onnx classify {folder} photo.jpg"),
-        (Artifacts::Combined, _) => format!("clip-onnx inspect {folder}/{}", first(exported)),
+        (Artifacts::Combined, _) => match exported.files.first() {
+            Some(file) => format!("clip-onnx inspect {}", file.path.display()),
+            None => format!("clip-onnx inspect {folder}"),
+        },
         (Artifacts::Towers, Layout::Plain) if !is_naflex => {
             format!("clip-onnx classify {folder} photo.jpg --labels cat,dog")
         }
         _ => format!("clip-onnx bench {folder}"),
     }
-}
-
-/// The first file, below the folder.
-fn first(exported: &Exported) -> String {
-    let file = exported.files.first().and_then(|file| file.path.file_name());
-    file.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 pub fn converted(out: &mut impl Write, request: &Convert, converted: &Converted) -> io::Result<()> {
@@ -227,5 +226,5 @@ pub fn models(out: &mut impl Write) -> io::Result<()> {
             config.embed_dim,
         )?;
     }
-    writeln!(out, "Other sizes come with their configuration: --config FILE, or the folder it is in.")
+    writeln!(out, "Other sizes need their configuration: --config FILE, or the folder it is in.")
 }

@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::config::{Act, Blocks, Dialect, Dims, ModelConfig, ResizeMode, Transformer};
+use crate::tokenize;
 
 fn act(act: Act) -> &'static str {
     match act {
@@ -120,12 +121,14 @@ pub fn tokenizer(config: &ModelConfig, token: impl Fn(i64) -> Option<String>) ->
             special.insert(key.to_owned(), json!(token));
         }
     }
+    // transformers' class for CLIP looks for the special tokens of CLIP's own vocabulary.
+    let is_clips = tokenize::built_in(config);
     let mut out = json!({
-        "tokenizer_class": if config.family.is_siglip() { "PreTrainedTokenizerFast" } else { "CLIPTokenizer" },
+        "tokenizer_class": if is_clips { "CLIPTokenizer" } else { "PreTrainedTokenizerFast" },
         "model_max_length": text.context_length,
         "padding_side": "right",
         "model_input_names": ["input_ids"],
-        "do_lower_case": !config.family.is_siglip(),
+        "do_lower_case": is_clips,
     });
     special.iter().for_each(|(key, token)| out[key] = token.clone());
     [out, Value::Object(special)]

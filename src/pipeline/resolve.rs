@@ -297,6 +297,7 @@ impl Asked<'_> {
                 Some(self.request.precision.precisions.iter().map(|p| p.name()).collect::<Vec<_>>().join(","))
             }
             Setting::Batch => self.request.graph.batch.map(|rows| rows.to_string()),
+            Setting::Model => self.config.map(|config| config.model.clone()),
             _ => None,
         }
     }
@@ -341,6 +342,8 @@ pub struct Given {
 impl std::fmt::Display for Given {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.value {
+            // It may have been detected.
+            Some(model) if self.setting == Setting::Model => write!(f, "the model {model}"),
             Some(value) => write!(f, "{} {value}", self.setting),
             None => write!(f, "{}", self.setting),
         }

@@ -334,11 +334,9 @@ impl Outcomes {
             }
             (_, Verdict::Failed) if only_not_run => "not every file was run".to_owned(),
             (Some(reference), Verdict::Failed) => format!("does NOT agree with {}", reference.file_name),
-            (None, Verdict::Failed) => {
-                "outputs are not what they have to be, whatever the reference: see above".to_owned()
-            }
+            (None, Verdict::Failed) => "a figure is beyond its bound, see above".to_owned(),
             (None, _) if batches().any(|batch| batch.compared.is_some()) => format!(
-                "no reference was given. The files agree with the same towers in float32, fed floats, at batch {sizes}; outputs are finite and of unit norm where normalised{independent}"
+                "no reference was given. The files agree with the float32 towers at batch {sizes}; outputs are finite and of unit norm where normalised{independent}"
             ),
             (None, _) => format!(
                 "no reference was given. At batch {sizes} outputs are finite and of unit norm where normalised{independent}. To compare embeddings, give a reference, which scripts/make_reference.py writes"

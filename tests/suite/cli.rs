@@ -594,9 +594,11 @@ fn the_same_can_be_said_in_other_ways() {
     bench
         .run("export checkpoint.npz --config config.json --no-settings --out plain")
         .succeeded()
-        .says(&["wrote plain: 2 files", "next: clip-onnx classify plain"]);
+        .says(&["wrote plain: 2 model files", "next: clip-onnx classify plain"]);
     std::fs::write(bench.path("clip-onnx.toml"), "[export]\nprecison = \"int8\"\n").unwrap();
     bench.run(line).refused(&["clip-onnx.toml", "`precison`", "did you mean `precision`"]);
+    std::fs::write(bench.path("clip-onnx.toml"), "[bench]\nort-lib = \"lib.so\"\n").unwrap();
+    bench.run(line).refused(&["clip-onnx.toml", "`ort-lib` loads native code", "--settings"]);
     bench.run("models --settings gone.toml").refused(&["gone.toml", "cannot be read"]);
 }
 

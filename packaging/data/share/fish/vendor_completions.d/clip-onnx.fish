@@ -39,7 +39,7 @@ complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -f -a "models" -d 'Lis
 complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
 complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -f -a "man" -d 'Print a manual page, or write all of them'
 complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l profile -d 'Flags for a purpose, by name; what else is given goes before' -r -f -a "server\t'--target onnxruntime --precision fp32,int8'
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l profile -d 'A named set of flags for a purpose; flags that you type win over it' -r -f -a "server\t'--target onnxruntime --precision fp32,int8'
 android\t'--target mobile --precision fp16-weights'
 iphone\t'--target coreml --precision fp16'
 npu\t'--target qnn'
