@@ -1,7 +1,7 @@
-//! Build step: the ONNX messages from `onnx.proto` (no protoc to install), the list of
-//! `models/*.json` that is built into the program, the page of `web/` where that was built before, and the version of
-//! tract, which reports name.
+//! Build step: the list of `models/*.json` that is built into the program, the page of `web/`, compressed, where that
+//! was built before, and the version of tract, which reports name.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -9,21 +9,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let out = PathBuf::from(env::var("OUT_DIR")?);
 
-    println!("cargo:rerun-if-changed=proto/onnx.proto");
-    let messages = protox::compile([root.join("proto/onnx.proto")], [root.join("proto")])?;
-    prost_build::Config::new()
-        .bytes(["."])
-        // The upstream comments are prose with indented lists, which rustdoc would take for code.
-        .disable_comments(["."])
-        .compile_fds(messages)?;
-
     println!("cargo:rerun-if-changed=models");
     fs::write(out.join("models.rs"), models(&root.join("models"))?)?;
 
-    // One that is not there would count as changed every time.
     let page = root.join("web/dist");
-    println!("cargo:rerun-if-changed={}", if page.exists() { "web/dist" } else { "web" });
-    fs::write(out.join("demo.rs"), demo(&page)?)?;
+    // A path that is not there would count as changed every time; the published crate has no `web`.
+    if let Some(watched) = ["web/dist", "web"].into_iter().find(|path| root.join(path).exists()) {
+        println!("cargo:rerun-if-changed={watched}");
+    }
+    fs::write(out.join("demo.rs"), demo(&page, &out)?)?;
 
     println!("cargo:rerun-if-changed=Cargo.toml");
     let manifest = fs::read_to_string(root.join("Cargo.toml"))?;
@@ -39,8 +33,8 @@ fn tract_version(manifest: &str) -> Option<&str> {
     lines.filter_map(|line| line.split_once("\"=")).find_map(|(_, rest)| rest.split('"').next())
 }
 
-/// A table of paths in the built page and included bytes, sorted; empty where it was not built.
-fn demo(page: &Path) -> Result<String, Box<dyn std::error::Error>> {
+/// A table of paths in the built page and included bytes, deflated, sorted; empty where it was not built.
+fn demo(page: &Path, out: &Path) -> Result<String, Box<dyn std::error::Error>> {
     let mut paths = Vec::new();
     for folder in ["", "demo"] {
         let Ok(entries) = fs::read_dir(page.join(folder)) else { continue };
@@ -52,12 +46,15 @@ fn demo(page: &Path) -> Result<String, Box<dyn std::error::Error>> {
         }
     }
     paths.sort();
-    let mut text = "static FILES: &[(&str, &[u8])] = &[\n".to_owned();
-    for path in paths {
-        text += &format!(
-            "    ({path:?}, include_bytes!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {:?}))),\n",
-            format!("/web/dist/{path}")
-        );
+    let mut text = "static FILES: &[(&str, usize, &[u8])] = &[\n".to_owned();
+    for (at, path) in paths.iter().enumerate() {
+        let content = fs::read(page.join(path))?;
+        let mut deflated = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+        deflated.write_all(&content)?;
+        let name = format!("demo_{at}.deflate");
+        fs::write(out.join(&name), deflated.finish()?)?;
+        let include = format!("include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{name}\"))");
+        text += &format!("    ({path:?}, {}, {include}),\n", content.len());
     }
     Ok(text + "];\n")
 }

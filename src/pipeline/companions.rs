@@ -72,9 +72,9 @@ pub fn write(
             what: missing.to_owned(),
             way_out: demo::remedy(),
         })?;
-        files.extend(page.iter().map(|(path, bytes)| File {
+        files.extend(page.into_iter().map(|(path, bytes)| File {
             path: PathBuf::from(path),
-            contents: Cow::Borrowed(*bytes),
+            contents: Cow::Owned(bytes),
             role: Role::Page,
         }));
     }

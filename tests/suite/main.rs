@@ -32,6 +32,8 @@ mod mutations;
 mod pixels;
 // Every precision of every kind of tower against the authors' embeddings.
 mod precisions;
+// The generated ONNX messages against their schema.
+mod proto;
 // Every target and every graph optimization against the authors' embeddings.
 mod targets;
 // Token ids against the authors' tokenizers.
