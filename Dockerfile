@@ -26,13 +26,13 @@ COPY src/ src/
 # Cargo refuses a manifest whose test is not there.
 COPY tests/suite/ tests/suite/
 COPY --from=page /src/web/dist/ web/dist/
-RUN cargo build --release --locked --bin clip-onnx
+RUN cargo build --profile dist --locked --bin clip-onnx
 
 FROM debian:bookworm-slim
 LABEL org.opencontainers.image.title="clip-onnx" \
       org.opencontainers.image.description="CLIP-family checkpoints, as published, into verified ONNX." \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=build /src/target/release/clip-onnx /usr/local/bin/clip-onnx
+COPY --from=build /src/target/dist/clip-onnx /usr/local/bin/clip-onnx
 COPY --from=page /src/web/dist/demo/LICENSES.txt /usr/share/doc/clip-onnx/PAGE-LICENCES.txt
 COPY LICENSE /usr/share/doc/clip-onnx/LICENSE
 WORKDIR /work
