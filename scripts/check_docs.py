@@ -4,7 +4,7 @@
     python scripts/check_docs.py [--binary target/release/clip-onnx] [--only README.md] [--list]
 
 - ```console: lines that begin with `$ ` are run by bash, one after another, in a folder that has `examples`, `scripts`
-  and `tests`; what follows each is compared with its output. A line `...` stands for any lines, `[..]` for any text.
+  and `tests`; what follows each is compared with its output. A line `...` stands for any lines, `…` in a line for any text.
   `# exit code N` behind a command is the exit code that is expected.
 - ```python: the program is run; a ```text block behind it is compared with its output.
 - ```toml named `clip-onnx.toml` by the line before it is written into the folder.
@@ -44,6 +44,7 @@ ELSEWHERE = {
     "git ": "not run: the repository's own commands",
     "mkdocs ": ".ci/run, documentation",
     "bash ": "tests/suite/cli.rs",
+    "mkdir ": "not run: makes a folder of the user's",
     "man ": "tests/suite/cli.rs makes the pages",
     "clip-onnx ": "tests/suite: the same command on a fixture, with other paths",
 }
@@ -64,14 +65,14 @@ def masked(line):
 
 
 def agrees(expected, found):
-    """Whether lines are as shown; `...` stands for any lines, `[..]` for any text."""
+    """Whether lines are as shown; `...` stands for any lines, `…` for any text."""
     if not expected:
         return not found
-    if expected[0].strip() in ("...", "…"):
+    if expected[0].strip() == "...":
         return agrees(expected[1:], found) or bool(found) and agrees(expected, found[1:])
     if not found:
         return False
-    pattern = ".*".join(re.escape(masked(part)) for part in re.split(r"\[\.\.\]", expected[0]))
+    pattern = ".*".join(re.escape(masked(part)) for part in expected[0].split("…"))
     return re.fullmatch(pattern, masked(found[0])) is not None and agrees(expected[1:], found[1:])
 
 

@@ -69,7 +69,9 @@ def models():
                 "|---|---|---|---|---|---|---|---|---|"]
         for config in configs:
             name = config["model"]
-            who, file = next((who, file) for start, who, file in PUBLISHERS if re.match(start, name))
+            who, file = next(((who, file) for start, who, file in PUBLISHERS if re.match(start, name)), (None, None))
+            if who is None:
+                sys.exit(f"{name}: add who publishes it to PUBLISHERS")
             size = config["vision_cfg"].get("image_size")
             dialects = ", ".join([config["dialect"], *config.get("dialects", {})])
             out.append(f"| `{name}` | {who} | {file} | {parameters(name)} | {side(size)} | {config['text_cfg']['context_length']} "
@@ -92,7 +94,7 @@ def models():
 
 
 def cli(binary):
-    env = {**os.environ, "COLUMNS": "100"}
+    env = {**os.environ, "COLUMNS": "80"}
 
     def said(*words):
         return subprocess.run([binary, *words], capture_output=True, text=True, check=True, env=env, cwd=ROOT).stdout.rstrip()

@@ -3,6 +3,7 @@
     pip install torch open_clip_torch numpy safetensors
     python scripts/make_open_clip.py MobileCLIP-S1 -o s1.pt              (open_clip's names)
     python scripts/make_open_clip.py MobileCLIP-S1 --apple -o s1.pt      (Apple's names)
+    python scripts/make_open_clip.py ViT-B-32 --keys tests/keys          (the list of its tensors)
     python scripts/make_open_clip.py --all-keys tests/keys               (one list per model in models/)
 
 `--plant SEED` gives six residual features of each tower outputs 20 to 60 times as large, weights and biases
@@ -162,9 +163,10 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plant", type=int, metavar="SEED")
     parser.add_argument("-o", "--out", type=pathlib.Path)
-    parser.add_argument("--all-keys", type=pathlib.Path)
+    parser.add_argument("--keys", type=pathlib.Path, help="folder for the list of the model's tensors")
+    parser.add_argument("--all-keys", type=pathlib.Path, help="folder for the lists of all models")
     args = parser.parse_args()
-    if not args.all_keys:
+    if not args.all_keys and not args.keys:
         weights = state(args.model, args.apple or args.model == "MobileCLIP-S0", seed=args.seed, planted=args.plant)
         if args.out.suffix == ".safetensors":
             from safetensors.torch import save_file
@@ -173,13 +175,14 @@ def main():
         else:
             torch.save(weights, args.out)
         return
-    for path in sorted(MODELS.glob("*.json")):
-        if "SigLIP" in path.stem:
-            continue  # scripts/make_big_vision.py
+    folder = args.keys or args.all_keys
+    for path in [MODELS / f"{args.model}.json"] if args.keys else sorted(MODELS.glob("*.json")):
+        if re.search("SigLIP|LongCLIP|EVA02", path.stem):
+            continue  # scripts/make_big_vision.py, make_eva02.py; open_clip has no Long-CLIP
         for as_apple in ([True] if path.stem == "MobileCLIP-S0" else [False, True] if path.stem in APPLE else [False]):
             lines = [f"{k} {','.join(map(str, v.shape))}\n" for k, v in state(path.stem, as_apple).items()]
             suffix = ".apple" if as_apple else ""
-            (args.all_keys / f"{path.stem}{suffix}.txt").write_text("".join(lines))
+            (folder / f"{path.stem}{suffix}.txt").write_text("".join(lines))
 
 
 if __name__ == "__main__":

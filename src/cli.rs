@@ -154,13 +154,14 @@ pub fn run() -> anyhow::Result<bool> {
             let report = request.run(&|what| bars.say(what))?;
             bars.finish();
             let text = if args.json { serde_json::to_string_pretty(&report)? } else { report.to_string() };
-            printed(writeln!(out, "{text}"));
+            let text = spell::spelled(&text);
+            shown(writeln!(out, "{text}"))?;
             Ok(report.verdict != Verdict::Failed)
         }
         Command::Bench(args) => {
             let rows = timing::bench(args, &bars)?;
             bars.finish();
-            printed(rows.print(&mut out));
+            shown(rows.print(&mut out))?;
             if let Some(reasons) = rows.failure() {
                 anyhow::bail!(reasons);
             }
@@ -169,6 +170,9 @@ pub fn run() -> anyhow::Result<bool> {
         Command::Embed(args) => embedding::embed(args, &bars, &mut out),
         Command::Classify(args) => classify::classify(args, &bars, &mut out),
         Command::Convert(args) => {
+            if args.out.extension().is_none_or(|extension| extension != "safetensors") && !args.out.is_dir() {
+                anyhow::bail!("{} does not end in .safetensors, which is what is written", args.out.display());
+            }
             let mut request = Convert::new(&args.checkpoint, &args.out);
             request.source = args.choice.source(args.checkpoint, args.image_size);
             request.replace = args.force;
@@ -179,6 +183,9 @@ pub fn run() -> anyhow::Result<bool> {
             Ok(true)
         }
         Command::Inspect(args) => {
+            if let Some(flag) = args.ignored() {
+                anyhow::bail!("{} is an ONNX file; {flag} is for checkpoints", args.file.display());
+            }
             let inspected = inspect(&args.choice.source(args.file.clone(), None))?;
             let taken = match &inspected {
                 Inspected::Onnx(_) => providers::check(&args.file, &args.provider)?,
@@ -192,20 +199,20 @@ pub fn run() -> anyhow::Result<bool> {
                 if !args.provider.is_empty() {
                     json["providers"] = serde_json::to_value(&taken)?;
                 }
-                printed(writeln!(out, "{}", spell::spelled(&serde_json::to_string_pretty(&json)?)));
+                shown(writeln!(out, "{}", spell::spelled(&serde_json::to_string_pretty(&json)?)))?;
             } else {
-                printed(show::inspected(&mut out, &inspected, args.tensors.as_deref()));
-                printed(show::taken(&mut out, &taken));
+                shown(show::inspected(&mut out, &inspected, args.tensors.as_deref()))?;
+                shown(show::taken(&mut out, &taken))?;
             }
             Ok(true)
         }
         Command::Models { json: true } => {
             let all: Vec<_> = known().collect();
-            printed(writeln!(out, "{}", serde_json::to_string_pretty(&all)?));
+            shown(writeln!(out, "{}", serde_json::to_string_pretty(&all)?))?;
             Ok(true)
         }
         Command::Models { json: false } => {
-            printed(show::models(&mut out));
+            shown(show::models(&mut out))?;
             Ok(true)
         }
         Command::Completions { shell } => {
@@ -215,11 +222,11 @@ pub fn run() -> anyhow::Result<bool> {
             // clap_complete 4.6.11 takes the hyphen of our name for a command's in bash's labels, and no flag
             // of a command would be completed.
             let script = String::from_utf8(script)?.replace("clip__subcmd__onnx", "clip__onnx");
-            printed(out.write_all(script.as_bytes()));
+            shown(out.write_all(script.as_bytes()))?;
             Ok(true)
         }
         Command::Man { command, out: None } => {
-            printed(out.write_all(&manual::page(Cli::command(), command.as_deref())?.text));
+            shown(out.write_all(&manual::page(Cli::command(), command.as_deref())?.text))?;
             Ok(true)
         }
         Command::Man { out: Some(folder), .. } => {
@@ -229,7 +236,20 @@ pub fn run() -> anyhow::Result<bool> {
     }
 }
 
-/// What was done is done, whether or not somebody listens: a reader that went away is no failure,
+/// What was asked for is what is printed: where it cannot be, the command failed. A reader that went away is no failure.
+///
+/// # Errors
+/// When the output cannot be written.
+fn shown(outcome: std::io::Result<()>) -> anyhow::Result<()> {
+    match outcome {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(anyhow::anyhow!("the output could not be written: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Files are written, whether or not somebody listens: a reader that went away is no failure,
 /// and a full disk behind the output is worth a note.
 fn printed(outcome: std::io::Result<()>) {
     if let Err(error) = outcome

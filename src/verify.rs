@@ -20,7 +20,6 @@ use std::sync::Arc;
 
 use crate::engine::{self, Array, Engine, is_tract};
 use crate::layout::manifest::graphs;
-use crate::precision::Precision;
 
 mod agreement;
 pub mod inside;
@@ -248,7 +247,7 @@ impl Verify {
     /// A line for each file that no engine ran. Of a file that one engine ran and another did not there is a note.
     ///
     /// # Errors
-    /// When one of them is of float32, which has to run; some other precisions are for one engine alone.
+    /// When nothing was run at all.
     fn not_run(&self, outcome: &mut Outcome, notes: &mut Vec<String>) -> Result<Vec<String>, Error> {
         let mut lines = Vec::new();
         for path in &self.models {
@@ -259,10 +258,11 @@ impl Verify {
                 notes.extend(errors.iter().map(|error| format!("not run: {error}")));
             } else if !errors.is_empty() {
                 let error = self.no_engine(path, errors);
-                if precision(path) == Precision::Fp32 {
+                if outcome.towers.is_empty() {
                     return Err(error);
                 }
-                lines.push(format!("not run: {error}"));
+                let remedy = error.remedy().map_or_else(String::new, |remedy| format!("; {remedy}"));
+                lines.push(format!("not run: {error}{remedy}"));
             }
         }
         Ok(lines)
@@ -305,11 +305,6 @@ pub(crate) const USABLE_DROPS: &str = "how far a cosine may fall below 1: above 
 /// Whether cosines can be held to a largest loss.
 pub(crate) fn is_drop(drop: f64) -> bool {
     drop > 0.0 && drop < 2.0
-}
-
-/// What a file says its precision is; float32 when it cannot be read.
-fn precision(path: &Path) -> Precision {
-    crate::onnx::read::summary(path).map_or(Precision::Fp32, |summary| engine::signature::precision(&summary))
 }
 
 /// The graphs of a folder, sorted: those its manifest lists; without one the ONNX files of its own level and of `onnx/`,

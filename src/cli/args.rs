@@ -168,6 +168,21 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
+impl InspectArgs {
+    /// A flag that says nothing of an ONNX file.
+    pub fn ignored(&self) -> Option<&'static str> {
+        let is_onnx = self.file.extension().is_some_and(|extension| extension == "onnx");
+        let ChoiceArgs { model, config, dialect } = &self.choice;
+        let flags = [
+            ("--model", model.is_some()),
+            ("--config", config.is_some()),
+            ("--dialect", dialect.is_some()),
+            ("--tensors", self.tensors.is_some()),
+        ];
+        flags.iter().find(|(_, is_given)| is_onnx && *is_given).map(|(flag, _)| *flag)
+    }
+}
+
 /// Files, and those of folders; each once.
 pub fn models(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, verify::Error> {
     let mut models = Vec::new();

@@ -1,6 +1,6 @@
 //! The command line before it is parsed: old names of flags, `clip-onnx.toml`, profiles.
 //!
-//! What the user types goes before the file, and the file before the profile.
+//! What the user types goes first, then the profile that is typed, then the file, then the file's profile.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -94,29 +94,53 @@ pub fn expand(program: &clap::Command, mut arguments: Vec<OsString>) -> anyhow::
     let mut notes = rename(command.get_name(), &mut arguments[at + 1..]);
     let typed = typed(&arguments[at + 1..]);
     let mut added = Vec::new();
-    if let Some((file, is_named)) = settings(&arguments[1..]) {
-        let from_file = read(&file, is_named, program, command, &mut notes)?;
-        let used = without(from_file, command, &typed, &[]);
-        let shown: Vec<String> = used.iter().map(|(_, default)| default.to_string()).collect();
-        if !shown.is_empty() {
-            notes.push(format!("{}: {}", file.display(), shown.join(" ")));
-        }
-        added = used;
-    }
     let asked = value_of(&arguments[at + 1..], "profile");
-    let of_file = || added.iter().find(|(_, default)| default.flag == "profile").map(|(_, d)| d.values.join(","));
-    let profile = asked.or_else(of_file);
-    if let Some(profile) = PROFILES.iter().find(|known| Some(known.name) == profile.as_deref()) {
-        let defaults = profile.flags.iter().map(|(flag, value)| (true, Default::new(flag, &[value]))).collect();
-        let used = without(defaults, command, &typed, &added);
-        let shown: Vec<String> = used.iter().map(|(_, default)| default.to_string()).collect();
-        notes.push(format!("--profile {}: {}", profile.name, shown.join(" ")));
+    if let Some(profile) = asked.as_deref().and_then(Profile::named) {
+        added = profile.added(command, &typed, &[], &mut notes);
+    }
+    if let Some((file, is_named)) = settings(&arguments[1..]) {
+        let used = without(read(&file, is_named, program, command, &mut notes)?, command, &typed, &added);
+        if let Some(shown) = shown(&used) {
+            notes.push(format!("{}: {shown}", file.display()));
+        }
+        let profile = used.iter().find(|(_, default)| default.flag == "profile").map(|(_, d)| d.values.join(","));
         added.extend(used);
+        if let Some(profile) = profile.as_deref().and_then(Profile::named) {
+            let more = profile.added(command, &typed, &added, &mut notes);
+            added.extend(more);
+        }
     }
     let added = added.iter().filter(|(is_on, _)| *is_on).flat_map(|(_, default)| default.arguments());
     let added: Vec<OsString> = added.map(OsString::from).collect();
     arguments.splice(at + 1..at + 1, added);
     Ok(Expanded { arguments, notes })
+}
+
+/// Flags as they would be typed; none where there are none.
+fn shown(added: &[(bool, Default)]) -> Option<String> {
+    let on: Vec<String> = added.iter().filter(|(is_on, _)| *is_on).map(|(_, default)| default.to_string()).collect();
+    (!on.is_empty()).then(|| on.join(" "))
+}
+
+impl Profile {
+    fn named(name: &str) -> Option<&'static Profile> {
+        PROFILES.iter().find(|profile| profile.name == name)
+    }
+
+    /// Its flags, without those that were given before.
+    fn added(
+        &self,
+        command: &clap::Command,
+        typed: &[String],
+        before: &[(bool, Default)],
+        notes: &mut Vec<String>,
+    ) -> Vec<(bool, Default)> {
+        let defaults = self.flags.iter().map(|(flag, value)| (true, Default::new(flag, &[value]))).collect();
+        let used = without(defaults, command, typed, before);
+        let flags = shown(&used).unwrap_or_else(|| "adds nothing to what is given".to_owned());
+        notes.push(format!("--profile {}: {flags}", self.name));
+        used
+    }
 }
 
 /// The command that is called, and where its name stands.
@@ -174,7 +198,8 @@ fn settings(arguments: &[OsString]) -> Option<(PathBuf, bool)> {
         return Some((named.into(), true));
     }
     let is_off = arguments.iter().any(|argument| argument == "--no-settings");
-    (!is_off && Path::new(SETTINGS).is_file()).then(|| (SETTINGS.into(), false))
+    // One that is there and cannot be read is an error, not nothing.
+    (!is_off && Path::new(SETTINGS).symlink_metadata().is_ok()).then(|| (SETTINGS.into(), false))
 }
 
 /// What a settings file says of a command: a flag, and whether it is on.
@@ -218,18 +243,35 @@ fn read(
             let Some(argument) =
                 of.get_arguments().find(|argument| argument.get_long() == Some(key) && !GENERAL.contains(&key))
             else {
-                let longs = of.get_arguments().filter_map(clap::Arg::get_long).filter(|long| !GENERAL.contains(long));
-                let near = longs.max_by(|a, b| strsim::jaro(a, key).total_cmp(&strsim::jaro(b, key)));
-                bail!("{name}: [{table}] has `{key}`, which is no flag of it; did you mean `{}`?", near.unwrap_or(""));
+                bail!("{name}: [{table}] has `{key}`, which is no flag of it; {}", instead(key, of, program));
             };
-            let given = given(key, value, argument)
-                .with_context(|| format!("{name}: [{table}] {key} = {value} is not a value of --{key}"))?;
+            let given = given(key, value, argument).with_context(|| {
+                let hint =
+                    if argument.get_value_delimiter().is_some() { ", or a list of values without commas" } else { "" };
+                format!(
+                    "{name}: [{table}] {key} = {value} is not a value of --{key}; write one as you would type it{hint}"
+                )
+            })?;
             if of.get_name() == command.get_name() {
                 out.push(given);
             }
         }
     }
     Ok(out)
+}
+
+/// What a key may have been meant for.
+fn instead(key: &str, of: &clap::Command, program: &clap::Command) -> String {
+    let has = |command: &clap::Command| command.get_arguments().any(|argument| argument.get_long() == Some(key));
+    if let Some(other) = program.get_subcommands().find(|command| has(command) && !GENERAL.contains(&key)) {
+        return format!("it is a flag of [{}]", other.get_name());
+    }
+    let longs = of.get_arguments().filter_map(clap::Arg::get_long).filter(|long| !GENERAL.contains(long));
+    let near = longs.max_by(|a, b| strsim::jaro(a, key).total_cmp(&strsim::jaro(b, key)));
+    match near.filter(|near| strsim::jaro(near, key) > 0.8) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("`clip-onnx {} --help` lists its flags", of.get_name()),
+    }
 }
 
 /// A flag as a settings file gives it; none where the value is of no kind that the flag takes.
@@ -247,7 +289,12 @@ fn given(key: &str, value: &toml::Value, argument: &clap::Arg) -> Option<(bool, 
         toml::Value::Array(values) => values.iter().map(word).collect::<Option<Vec<_>>>()?,
         other => vec![word(other)?],
     };
-    let values = if argument.get_value_delimiter().is_some() { vec![words.join(",")] } else { words };
+    // A comma inside one of a list would part it in two.
+    let is_list = argument.get_value_delimiter().is_some();
+    if is_list && value.is_array() && words.iter().any(|word| word.contains(',')) {
+        return None;
+    }
+    let values = if is_list { vec![words.join(",")] } else { words };
     Some((true, Default { flag: key.to_owned(), values }))
 }
 
@@ -265,10 +312,15 @@ fn without(
     let is_given = |argument: &clap::Arg| {
         is_typed(argument) || before.iter().any(|(_, default)| argument.get_long() == Some(&default.flag))
     };
+    let given: Vec<&clap::Arg> = command.get_arguments().filter(|argument| is_given(argument)).collect();
+    // Either of two may name the other.
+    let excludes =
+        |a: &clap::Arg, b: &clap::Arg| command.get_arg_conflicts_with(a).iter().any(|c| c.get_id() == b.get_id());
     let stays = |default: &Default| {
         let found = command.get_arguments().find(|argument| argument.get_long() == Some(&default.flag));
         found.is_none_or(|argument| {
-            !is_given(argument) && !command.get_arg_conflicts_with(argument).into_iter().any(is_given)
+            let is_excluded = given.iter().any(|other| excludes(argument, other) || excludes(other, argument));
+            !is_given(argument) && !is_excluded
         })
     };
     defaults.into_iter().filter(|(_, default)| stays(default)).collect()
@@ -321,7 +373,7 @@ mod tests {
         assert_eq!(notes, ["--profile server: --precision fp32,int8"]);
         let file = "[export]\nprecision = [\"fp16\"]\ndemo = false\nout = \"here\"\nexclude = [\"a\", \"b\"]\n";
         let (found, notes) = expanded("clip-onnx export a.pt --profile browser -o there", Some(file)).unwrap();
-        let added = "--exclude=a --exclude=b --precision=fp16 --target=web";
+        let added = "--exclude=a --exclude=b --precision=fp16 --target=web --demo";
         let mut words: Vec<&str> = found.split(' ').collect();
         let mine = words.split_off(words.iter().position(|word| *word == "a.pt").unwrap());
         let mut expected: Vec<&str> = added.split(' ').chain(["export"]).collect();
@@ -329,7 +381,9 @@ mod tests {
         words.sort_unstable();
         assert_eq!(words, expected);
         assert_eq!(mine, ["a.pt", "--profile", "browser", "-o", "there"]);
-        assert!(notes[0].contains("FILE: "), "{notes:?}");
+        assert_eq!(notes, ["--profile browser: --target web --precision fp16 --demo", "FILE: --exclude a b"]);
+        let (_, notes) = expanded("clip-onnx export a.pt --profile npu --target web", None).unwrap();
+        assert_eq!(notes, ["--profile npu: adds nothing to what is given"]);
         let (found, _) = expanded("clip-onnx export a.pt --config c.json", Some("[export]\nmodel = \"A\"")).unwrap();
         assert_eq!(found, "export a.pt --config c.json", "one excludes the other");
         let (found, notes) = expanded("clip-onnx export a.pt", Some("[export]\nkeep = \"a\"")).unwrap();
@@ -357,7 +411,9 @@ mod tests {
             ("[export]\ntarget = true\n", "not a value of --target"),
             ("[export]\ntarget = [[1]]\n", "not a value of --target"),
             ("[export\n", "line 1"),
-            ("[bench]\nx = 1\n", "no flag of it"),
+            ("[bench]\nx = 1\n", "--help` lists its flags"),
+            ("[bench]\ntarget = \"web\"\n", "it is a flag of [export]"),
+            ("[export]\nprecision = [\"fp32\", \"fp16,int8\"]\n", "without commas"),
             ("[export]\nhelp = true\n", "no flag of it"),
         ] {
             let error = format!("{:#}", expanded("clip-onnx export a.pt", Some(text)).unwrap_err());

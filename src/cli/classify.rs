@@ -96,11 +96,11 @@ pub fn classify(mut args: ClassifyArgs, bars: &Bars, out: &mut impl Write) -> an
     if found.is_empty() {
         bail!("no photograph could be classified");
     }
-    super::printed(if args.json {
+    super::shown(if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&found)?)
     } else {
         table(out, &found)
-    });
+    })?;
     Ok(skipped == 0)
 }
 

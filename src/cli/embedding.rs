@@ -137,7 +137,7 @@ pub fn embed(args: EmbedArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Resu
     notes.iter().for_each(|note| bars.warn(note));
     match &args.out {
         Some(path) => super::printed(writeln!(out, "{} embeddings in {}", embedded.count, path.display())),
-        None => super::printed(table(out, &embedded.entries)),
+        None => super::shown(table(out, &embedded.entries))?,
     }
     Ok(embedded.skipped == 0)
 }
@@ -166,7 +166,13 @@ fn table(out: &mut impl Write, entries: &[Entry]) -> io::Result<()> {
 
 /// The note on photographs with an orientation tag that was not followed.
 pub fn tell_turned(turned: usize, of: usize) -> Option<String> {
-    let some = if of == 1 { "the photograph has".to_owned() } else { format!("{turned} of the photographs have") };
+    let some = if of == 1 {
+        "the photograph has".to_owned()
+    } else if turned == 1 {
+        format!("1 of {of} photographs has")
+    } else {
+        format!("{turned} of {of} photographs have")
+    };
     (turned > 0).then(|| {
         format!("{some} an orientation tag, which is ignored as in the models' own pipelines; --orient follows it")
     })
@@ -199,7 +205,8 @@ pub fn photographs(named: &[PathBuf], notes: &mut Vec<String>) -> anyhow::Result
             }
             if others > 0 {
                 let endings = PHOTOGRAPHS.join(", ");
-                notes.push(format!("{text}: {others} files are skipped, whose extension is none of {endings}"));
+                let files = if others == 1 { "1 file is" } else { &format!("{others} files are") };
+                notes.push(format!("{text}: {files} skipped, whose extension is none of {endings}"));
             }
         } else if !path.exists() && text.contains(['*', '?', '[']) {
             let before = out.len();

@@ -247,6 +247,9 @@ impl ExportArgs {
     /// Labels that cannot be read, or values that are none.
     pub fn request(self, warn: &dyn Fn(&str)) -> anyhow::Result<Export> {
         let artifacts = self.graph.artifacts(warn)?;
+        if self.debugging.no_text_cut && !self.graph.target.data_dependent_shapes {
+            anyhow::bail!("--no-text-cut is for --target onnxruntime; other targets cut no texts");
+        }
         let mut request = Export::new(&self.checkpoint, &self.out);
         request.source = self.choice.source(self.checkpoint, self.image_size);
         request.source.tokenizer = self.tokenizer;

@@ -16,6 +16,15 @@ pub fn labels(named: Vec<String>, file: Option<&Path>, warn: &dyn Fn(&str)) -> a
         [one] if file.is_none() && Path::new(one).is_file() => Some(PathBuf::from(one)),
         _ => None,
     };
+    if let [one] = named.as_slice()
+        && file.is_none()
+        && old.is_none()
+        && (one.ends_with(".txt") || one.contains('/'))
+    {
+        bail!(
+            "{one}: there is no such file; name a file of labels with --labels-file, and labels with --labels cat,dog"
+        );
+    }
     if old.is_some() {
         warn("labels from a file are now named with --labels-file; --labels FILE works until the next release");
     }
@@ -30,7 +39,7 @@ pub fn labels(named: Vec<String>, file: Option<&Path>, warn: &dyn Fn(&str)) -> a
     let count = all.len();
     let labels = distinct(all);
     if labels.len() < count {
-        warn(&format!("{count} labels are given, of which {} are different; each is used once", labels.len()));
+        warn(&format!("{count} labels are given, {} of them different; each is used once", labels.len()));
     }
     Ok(labels)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::path::Path;
 
 use clip_onnx::checkpoint::Skipped;
 use clip_onnx::config::known;
@@ -43,7 +44,7 @@ pub fn exported(out: &mut impl Write, request: &Export, exported: &Exported) -> 
         writeln!(out, "  {}: {coverage}", file.display())?;
     }
     match &exported.report {
-        Some(report) => writeln!(out, "\n{report}")?,
+        Some(report) => writeln!(out, "\n{}", spelled(&report.to_string()))?,
         None => writeln!(out, "\nnot verified (--no-verify)")?,
     }
     let bytes = exported.files.iter().map(|file| file.size).sum();
@@ -55,20 +56,30 @@ pub fn exported(out: &mut impl Write, request: &Export, exported: &Exported) -> 
 
 /// The command that most people type after an export like this.
 fn next(request: &Export, exported: &Exported) -> String {
-    let folder = request.output.folder.display();
-    let is_naflex = exported.selected.config.vision_cfg.input().is_patches();
+    let (folder, config) = (quoted(&request.output.folder), &exported.selected.config);
+    let is_naflex = config.vision_cfg.input().is_patches();
+    // CLIP's vocabulary is built in.
+    let has_tokenizer = clip_onnx::tokenize::built_in(config) || request.output.folder.join("tokenizer.json").exists();
+    let tokenizer = if has_tokenizer { "" } else { " --tokenizer tokenizer.json" };
     match (&request.graph.artifacts, request.layout.layout) {
         _ if request.layout.demo => format!("python3 -m http.server --directory {folder}"),
         (Artifacts::ZeroShot(_), _) => format!("clip-onnx classify {folder} photo.jpg"),
         (Artifacts::Combined, _) => match exported.files.first() {
-            Some(file) => format!("clip-onnx inspect {}", file.path.display()),
+            Some(file) => format!("clip-onnx inspect {}", quoted(&file.path)),
             None => format!("clip-onnx inspect {folder}"),
         },
         (Artifacts::Towers, Layout::Plain) if !is_naflex => {
-            format!("clip-onnx classify {folder} photo.jpg --labels cat,dog")
+            format!("clip-onnx classify {folder} photo.jpg --labels cat,dog{tokenizer}")
         }
         _ => format!("clip-onnx bench {folder}"),
     }
+}
+
+/// A path as a shell reads it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 pub fn converted(out: &mut impl Write, request: &Convert, converted: &Converted) -> io::Result<()> {
@@ -227,4 +238,16 @@ pub fn models(out: &mut impl Write) -> io::Result<()> {
         )?;
     }
     writeln!(out, "Other sizes need their configuration: --config FILE, or the folder it is in.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_quoted_where_a_shell_would_part_them() {
+        assert_eq!(quoted(Path::new("out/a-1.x")), "out/a-1.x");
+        assert_eq!(quoted(Path::new("my model")), "'my model'");
+        assert_eq!(quoted(Path::new("it's")), r"'it'\''s'");
+    }
 }

@@ -133,7 +133,7 @@ fn labels_become_part_of_the_file() {
     std::fs::write(bench.path("labels.txt"), "\u{feff}cat\r\n\r\n  dog \n\t\nsnail\ncat\n").unwrap();
     for flags in ["", "--image-type uint8 --precision fp32,int8", "--static 2", "--target onnxruntime"] {
         let outcome = bench.run(&format!("{line} --labels-file labels.txt {flags}"));
-        assert!(outcome.succeeded().err.contains("4 labels are given, of which 3 are different"), "{}", outcome.err);
+        assert!(outcome.succeeded().err.contains("4 labels are given, 3 of them different"), "{}", outcome.err);
         let found = ask("");
         assert_eq!(found.len(), 3);
         for (label, probability) in &found {

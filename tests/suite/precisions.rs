@@ -256,7 +256,7 @@ fn what_nothing_ran_is_no_pass() {
     assert_eq!(report.failures.len(), 2, "{report}");
     for failure in &report.failures {
         assert!(
-            failure.starts_with("not run: tract could not load") && failure.ends_with("ONNX Runtime may run it"),
+            failure.starts_with("not run: tract could not load") && failure.contains("ONNX Runtime may run it"),
             "{failure}"
         );
     }
