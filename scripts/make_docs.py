@@ -15,21 +15,21 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-# The published file of a model, its authors and the licence of the weights, by the beginning of its name; the first
-# that fits. Licences are those that the publishers state; None where weights of several publishers have one architecture.
+# Who publishes a model and in which form, by the beginning of its name; the first that fits. Licences of the weights are
+# in models/, null where publishers of one architecture differ.
 PUBLISHERS = [
     ("ViT-B-16-SigLIP-i18n", "Google, big_vision", "`webli_i18n_*.npz`"),
     ("ViT-SO400M-16-SigLIP-i18n", "Google, big_vision", "`webli_i18n_*.npz`"),
     (".*SigLIP2.*NaFlex", "Google, big_vision", "`siglip2_*_naflex.npz`"),
     (".*SigLIP2", "Google, big_vision", "`siglip2_*.npz`"),
     (".*SigLIP", "Google, big_vision", "`webli_en_*.npz`"),
-    ("MobileCLIP2", "Apple", "open_clip's files"),
-    ("MobileCLIP-(S3|S4|L)", "Apple", "open_clip's files"),
-    ("MobileCLIP", "Apple", "`mobileclip_*.pt`, open_clip's files"),
+    ("MobileCLIP2", "Apple", "open_clip"),
+    ("MobileCLIP-(S3|S4|L)", "Apple", "open_clip"),
+    ("MobileCLIP", "Apple", "`mobileclip_*.pt`, open_clip"),
     ("LongCLIP", "Long-CLIP's authors", "`longclip-*.pt`"),
-    ("EVA02", "BAAI", "open_clip's files"),
-    (".*-quickgelu", "OpenAI, Apple (DFN), Meta", "OpenAI's archives, open_clip's and transformers' files"),
-    ("ViT", "LAION and others", "open_clip's and transformers' files"),
+    ("EVA02", "BAAI", "open_clip"),
+    (".*-quickgelu", "OpenAI, Apple (DFN), Meta", "OpenAI, open_clip, transformers"),
+    ("ViT", "LAION and others", "open_clip, transformers"),
 ]
 
 COMMANDS = ["export", "verify", "bench", "embed", "classify", "convert", "inspect", "models", "completions", "man"]
@@ -65,7 +65,7 @@ def models():
     titles = {"siglip": "SigLIP", "siglip2": "SigLIP 2", "clip": "CLIP", "mobileclip": "MobileCLIP", "mobileclip2": "MobileCLIP2"}
     for family, configs in by_family.items():
         out += [f"## {titles.get(family, family)}", ""]
-        out += ["| name | published by | file | M parameters | image | context | width | licence | dialects |",
+        out += ["| name | published by | form | M parameters | image | context | width | licence | dialects |",
                 "|---|---|---|---|---|---|---|---|---|"]
         for config in configs:
             name = config["model"]
