@@ -171,9 +171,9 @@ def fixtures(scratch):
         yield export(f"{case.name}_raw", checkpoint, *config, "--no-normalize"), reference
         yield export(f"{case.name}_ort", checkpoint, *config, "--target", "onnxruntime"), reference
         yield export(f"{case.name}_opset20", checkpoint, *config, "--opset", "20"), reference
-        plain = ["--no-last-block", "--no-map-query", "--no-text-cut", "--no-plain-depthwise"]
+        plain = ["--no-last-block", "--no-map-query", "--no-plain-depthwise"]
         yield export(f"{case.name}_plain", checkpoint, *config, *plain), reference
-        yield export(f"{case.name}_ort_plain", checkpoint, *config, *plain, "--target", "onnxruntime"), reference
+        yield export(f"{case.name}_ort_plain", checkpoint, *config, *plain, "--no-text-cut", "--target", "onnxruntime"), reference
         text = json.loads((case / "config.json").read_text())["text_cfg"]
         looks = text["no_causal_mask"] or text["model_type"] == "mct" or text["pool_type"] in ("first", "last")
         causal = "filled" if looks else "causal"

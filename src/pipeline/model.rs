@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::select::{Selected, select};
 use super::{Error, Progress, Source, refusal};
 use crate::checkpoint::{self, Checkpoint, Skipped};
+use crate::config::ModelConfig;
 use crate::onnx::Graph;
 use crate::params::{self, Params};
 use crate::tokenize::Tokenizer;
@@ -44,6 +45,7 @@ impl Model {
         let mut selected = select(source, &checkpoint, &params, progress)?;
         if let Some(size) = source.image_size {
             resize(&mut selected, &mut params, size, checkpoint.path())?;
+            warn_of_unseen(&selected.config, size, progress);
         }
         let tokenizer = source.tokenizer.clone().or_else(|| carried_tokenizer(&selected, progress));
         Ok(Model { checkpoint, params, selected, tokenizer })
@@ -103,6 +105,18 @@ fn resize(selected: &mut Selected, params: &mut Params, size: [usize; 2], path: 
     }
     selected.config = resized;
     Ok(())
+}
+
+/// Warns of pixels at the right and below that are in no patch.
+fn warn_of_unseen(config: &ModelConfig, [height, width]: [usize; 2], progress: &dyn Progress) {
+    let Some(patch) = config.vision_cfg.family().dims().patch_size else { return };
+    let unseen = [height % patch, width % patch];
+    if unseen != [0, 0] {
+        let [rows, columns] = unseen;
+        progress.warn(&format!(
+            "images of {height}x{width} are no multiple of the patch size {patch}: the last {rows} rows and {columns} columns of pixels are not seen"
+        ));
+    }
 }
 
 /// The tokenizer in the checkpoint's folder, where it fits the model.

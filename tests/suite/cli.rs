@@ -344,6 +344,9 @@ fn naflex_sizes_must_be_whole_patches() {
     bench.run(&format!("{EXPORT} --image-size 4")).refused(&["4x4", "at least one patch"]);
     bench.run(&format!("{EXPORT} --image-size 40x16")).succeeded().says(&["not compared: no reference"]);
     bench.run("inspect out/vision_model.onnx").succeeded().says(&["pixel_values float [batch_size, 3, 40, 16]"]);
+    let clip = Bench::new("openclip_vit_tiny");
+    let outcome = clip.run(&format!("{EXPORT} --no-verify --image-size 43x44"));
+    assert!(outcome.succeeded().err.contains("rows and"), "{}", outcome.err);
 }
 
 #[test]
