@@ -153,15 +153,19 @@ fn command<'a>(program: &'a clap::Command, arguments: &[OsString]) -> Option<(us
     Some((at, program.find_subcommand(arguments.get(at)?)?))
 }
 
+/// What a command's flag is called now, if it had another name.
+fn renamed(command: &str, name: &str) -> Option<&'static str> {
+    RENAMED.iter().find(|(of, old, _)| *of == command && *old == name).map(|(.., new)| *new)
+}
+
 /// Replaces old names of flags; gives a note for each.
 fn rename(command: &str, arguments: &mut [OsString]) -> Vec<String> {
     let mut notes = Vec::new();
     for argument in arguments.iter_mut().take_while(|argument| *argument != "--") {
         let Some(text) = argument.to_str().and_then(|text| text.strip_prefix("--")) else { continue };
         let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
-        let row = RENAMED.iter().find(|(of, old, _)| *of == command && *old == name);
-        if let Some((_, old, new)) = row {
-            notes.push(format!("--{old} is now --{new}; the old name works until the next release"));
+        if let Some(new) = renamed(command, name) {
+            notes.push(format!("--{name} is now --{new}; the old name works until the next release"));
             *argument = value.map_or(format!("--{new}"), |value| format!("--{new}={value}")).into();
         }
     }
@@ -230,8 +234,7 @@ fn read(
             bail!("{name}: `{table}` is no table; write [{table}], and settings below it");
         };
         for (old, value) in rows {
-            let row = RENAMED.iter().find(|(of, name, _)| of == table && name == old);
-            let key = row.map_or(old.as_str(), |(_, _, new)| new);
+            let key = renamed(table, old).unwrap_or(old);
             if key != old {
                 notes.push(format!("{name}: `{old}` is now `{key}`; the old name works until the next release"));
             }
