@@ -15,6 +15,9 @@ use crate::tensor::Storage;
 /// Deflate cannot shrink further than this; a member that claims more is a zip bomb.
 const MAX_DEFLATE_RATIO: u64 = 1032;
 
+/// Members of an archive, at most: a hundred times what any published checkpoint has.
+const MAX_MEMBERS: u64 = 1 << 18;
+
 pub type Zip = ZipArchive<Cursor<Bytes>>;
 
 /// One file of the archive.
@@ -36,19 +39,27 @@ enum Contents {
 /// [`Error::Zip`] for a damaged archive, [`Error::Member`] for one member.
 pub fn members(file: &Bytes, scratch: &Scratch) -> Result<Vec<Member>, Error> {
     let zip_error = |e: zip::result::ZipError| Error::Zip { reason: e.to_string() };
+    let count = member_count(file);
+    if let Some(count) = count.filter(|&count| count > MAX_MEMBERS) {
+        return Err(Error::Zip {
+            reason: format!("it lists {count} members, of which at most {MAX_MEMBERS} are read"),
+        });
+    }
     let mut archive = ZipArchive::new(Cursor::new(file.clone())).map_err(zip_error)?;
     // The crate keeps the last of two members of one name; the end record counts both.
-    if let Some(count) = member_count(file).filter(|&count| count != archive.len()) {
-        return Err(Error::DuplicateMember { listed: count, names: archive.len() });
+    let names = archive.len();
+    if let Some(listed) = count.filter(|&count| count != names as u64) {
+        return Err(Error::DuplicateMember { listed, names });
     }
     // Clones share the directory and the mapped bytes.
     let inflater = Arc::new(Inflater::new(archive.clone(), scratch));
     let mut out = Vec::with_capacity(archive.len());
     for at in 0..archive.len() {
         let member = archive.by_index(at).map_err(zip_error)?;
-        let name = member.name().to_owned();
+        let name = member.name().map_err(zip_error)?.into_owned();
         let wrong = |reason: String| Error::Member { name: name.clone(), reason };
-        let (start, stored, size) = (member.data_start(), member.compressed_size(), member.size());
+        let start = member.data_start().ok_or_else(|| wrong("has no place in the file".to_owned()))?;
+        let (stored, size) = (member.compressed_size(), member.size());
         let end = start.checked_add(stored).filter(|&end| end <= file.len() as u64);
         let Some(end) = end else {
             return Err(wrong(format!("has {stored} bytes at {start}, beyond the end of the file")));
@@ -115,11 +126,43 @@ impl Member {
     }
 }
 
-/// Members according to the end-of-central-directory record; None where that is a zip64 one.
-fn member_count(file: &[u8]) -> Option<usize> {
+/// Members according to the end record, or to the zip64 end record where there is one; None where neither is found.
+fn member_count(file: &[u8]) -> Option<u64> {
     // The record is 22 bytes and a comment of at most 64 KiB.
-    let tail = &file[file.len().saturating_sub(22 + 0xffff)..];
-    let at = tail.windows(4).rposition(|bytes| bytes == b"PK\x05\x06")?;
-    let count = u16::from_le_bytes([*tail.get(at + 10)?, *tail.get(at + 11)?]);
-    (count != 0xffff).then_some(usize::from(count))
+    let first = file.len().saturating_sub(22 + 0xffff);
+    let at = first + file[first..].windows(4).rposition(|bytes| bytes == b"PK\x05\x06")?;
+    let field = |at: usize, length: usize| {
+        let mut bytes = [0; 8];
+        bytes[..length].copy_from_slice(file.get(at..at.checked_add(length)?)?);
+        Some(u64::from_le_bytes(bytes))
+    };
+    // The locator stands before the record, and says where the zip64 record is.
+    let locator = at.checked_sub(20).filter(|&locator| file[locator..].starts_with(b"PK\x06\x07"));
+    if let Some(locator) = locator {
+        let start = usize::try_from(field(locator + 8, 8)?).ok()?;
+        if file.get(start..)?.starts_with(b"PK\x06\x06") {
+            return field(start.checked_add(32)?, 8);
+        }
+    }
+    field(at + 10, 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_counted_in_the_zip64_record_too() {
+        let mut record = b"PK\x06\x06".to_vec();
+        record.extend([0; 28]);
+        record.extend(70_000u64.to_le_bytes());
+        record.extend([0; 16]);
+        record.extend(b"PK\x06\x07\0\0\0\0");
+        record.extend([0; 12]);
+        let plain = [&b"PK\x05\x06"[..], &[0; 6], &[7, 0], &[0; 10]].concat();
+        assert_eq!(member_count(&plain), Some(7));
+        record.extend(&plain);
+        assert_eq!(member_count(&record), Some(70_000));
+        assert_eq!(member_count(b"PK"), None);
+    }
 }

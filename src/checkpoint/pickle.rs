@@ -6,8 +6,8 @@
 //! looked up, imported or run.
 //!
 //! Values live in one arena and refer to each other by index, so a hostile file can neither
-//! exhaust the stack with nesting nor leak memory with cycles; every opcode is bounded by the
-//! bytes that are there.
+//! exhaust the stack with nesting nor leak memory with cycles. Everything a program makes is
+//! counted, copies included, and a program that makes more than [`MEMORY`] is refused.
 //! Opcodes: <https://github.com/python/cpython/blob/main/Lib/pickletools.py>
 
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub enum Value {
 /// What the arena holds.
 #[derive(Clone, Debug)]
 pub enum Node {
-    Text(String),
+    Text(Arc<str>),
     Tuple(Vec<Value>),
     List(Vec<Value>),
     /// Dictionaries, and the attributes of TorchScript modules.
@@ -57,7 +57,7 @@ pub struct Opaque {
 /// Bytes some other part of the file holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StorageRef {
-    pub key: String,
+    pub key: Arc<str>,
     pub dtype: DType,
     pub elements: u64,
 }
@@ -67,8 +67,8 @@ pub struct StorageRef {
 pub struct TensorRef {
     pub storage: StorageRef,
     pub offset: u64,
-    pub shape: Vec<usize>,
-    pub strides: Vec<usize>,
+    pub shape: Box<[usize]>,
+    pub strides: Box<[usize]>,
 }
 
 /// A finished program: the value it left, and everything that may be reached from it.
@@ -78,19 +78,24 @@ pub struct Pickle {
     pub value: Value,
     /// Bytes of the program.
     pub length: usize,
+    /// Bytes that its values came to.
+    pub made: usize,
 }
 
 /// Axes of a tensor, at most.
 const MAX_RANK: usize = 64;
 
-/// Runs the pickle at the start of `bytes`.
+/// Bytes that the values of all pickles of a file may come to. The largest published checkpoints need a tenth of it.
+pub const MEMORY: usize = 160 << 20;
+
+/// Runs the pickle at the start of `bytes`; its values may come to `memory` bytes.
 ///
 /// # Errors
 /// A sentence: what the file wants that is not allowed, or where it is damaged.
-pub fn run(bytes: &[u8]) -> Result<Pickle, String> {
-    let mut machine = Machine::new(bytes);
+pub fn run(bytes: &[u8], memory: usize) -> Result<Pickle, String> {
+    let mut machine = Machine::new(bytes, memory);
     let value = machine.run().map_err(|reason| format!("{reason} (pickle byte {})", machine.at))?;
-    Ok(Pickle { nodes: machine.nodes, value, length: machine.at })
+    Ok(Pickle { nodes: machine.nodes, value, length: machine.at, made: memory - machine.left })
 }
 
 impl Pickle {
@@ -117,7 +122,7 @@ mod tests {
 
     /// What a program leaves, if that is opaque.
     fn opaque(pickle: &[u8]) -> Opaque {
-        let pickle = run(pickle).unwrap();
+        let pickle = run(pickle, MEMORY).unwrap();
         match pickle.node(pickle.value) {
             Some(Node::Opaque(opaque)) => opaque.clone(),
             Some(Node::Global(name)) => Opaque { maker: name.clone(), holds_tensors: false },
@@ -142,7 +147,7 @@ mod tests {
             assert_eq!((&*found.maker, found.holds_tensors), (maker, false));
         }
         for (pickle, said) in [(&b"\x80\x02i"[..], "opcode 0x69"), (b"\x80\x01.", "protocol 1")] {
-            let error = run(pickle).unwrap_err();
+            let error = run(pickle, MEMORY).unwrap_err();
             assert!(error.contains(said), "{error}");
         }
     }
@@ -178,7 +183,7 @@ mod tests {
             b"\x80\x02NNR.",
             b"\x80\x02Nb.",
         ] {
-            assert!(run(pickle).is_err(), "{pickle:?}");
+            assert!(run(pickle, MEMORY).is_err(), "{pickle:?}");
         }
     }
 
@@ -187,9 +192,51 @@ mod tests {
         let mut deep = b"\x80\x02N".to_vec();
         deep.extend(std::iter::repeat_n(0x85, 2_000_000)); // a tuple in a tuple in a tuple …
         deep.push(b'.');
-        assert_eq!(run(&deep).unwrap().nodes.len(), 2_000_000);
+        assert_eq!(run(&deep, usize::MAX).unwrap().nodes.len(), 2_000_000);
         // A list that holds itself.
-        let cycle = run(b"\x80\x02]q\x00h\x00a.").unwrap();
+        let cycle = run(b"\x80\x02]q\x00h\x00a.", MEMORY).unwrap();
         assert!(matches!(cycle.node(cycle.value), Some(Node::List(items)) if items[0] == cycle.value));
+    }
+
+    #[test]
+    fn what_a_program_makes_is_bounded() {
+        let text = |length: usize| {
+            let mut out = b"X".to_vec();
+            out.extend((length as u32).to_le_bytes());
+            out.extend(vec![b'a'; length]);
+            out
+        };
+        let repeated = |start: &[u8], again: &[u8]| {
+            let mut out = [&b"\x80\x02"[..], start].concat();
+            (0..200_000).for_each(|_| out.extend(again));
+            out.push(b'.');
+            out
+        };
+        let long = text(1000);
+        // A state of 1000 attributes for every new dictionary.
+        let state = [&b"}("[..], &b"K\x01K\x02".repeat(1000), b"uq\x00"].concat();
+        // Sizes of 64 axes for every tensor.
+        let tensor = [
+            &b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQq\x01"[..],
+            b"(",
+            &b"K\x01".repeat(64),
+            b"tq\x02",
+            b"(h\x01K\x00h\x02h\x02tq\x03",
+        ]
+        .concat();
+        for (what, program) in [
+            ("states", repeated(&state, b"c__torch__\nM\n)\x81h\x00b")),
+            ("names", repeated(&[&long[..], b"q\x00"].concat(), b"h\x00h\x00\x93")),
+            ("tensors", repeated(&tensor, b"ctorch._utils\n_rebuild_tensor_v2\nh\x03R")),
+        ] {
+            let error = run(&program, 8 << 20).unwrap_err();
+            assert!(error.contains("8 MiB"), "{what}: {error}");
+        }
+        // A storage's key is shared.
+        let key = [&b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\n"[..], &long, b"X\x03\x00\x00\x00cpuK\x01tq\x00"];
+        assert!(run(&repeated(&key.concat(), b"h\x00Q0"), 64 << 20).is_ok());
+        // Arguments are looked at where they are: this takes seconds when they are copied.
+        let call = [&b"("[..], &b"N".repeat(20_000), b"tq\x00"].concat();
+        assert!(run(&repeated(&call, b"cx\nf\nh\x00R0"), 64 << 20).is_ok());
     }
 }

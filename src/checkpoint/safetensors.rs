@@ -10,7 +10,16 @@ use crate::tensor::{DType, Storage, Tensor};
 
 type Contents = (BTreeMap<String, String>, Vec<(String, Tensor)>);
 
+/// Bytes of a header, at most; the largest published ones have under 1 MB, and parsing takes ten times as much memory.
+const MAX_HEADER: u64 = 16 << 20;
+
 pub fn read(file: &Bytes) -> Result<Contents, Error> {
+    let length = file.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    if length > MAX_HEADER {
+        return Err(Error::Safetensors {
+            reason: format!("its header has {length} bytes; expected at most {MAX_HEADER}"),
+        });
+    }
     let (header_length, header) =
         SafeTensors::read_metadata(file).map_err(|e| Error::Safetensors { reason: e.to_string() })?;
     let data_start = 8 + header_length;

@@ -16,6 +16,12 @@ use crate::tensor::{Storage, Tensor};
 /// Keys under which training scripts put the weights, in the order tried.
 const WRAPPERS: &[&str] = &["state_dict", "model_state_dict", "model"];
 
+/// Bytes of an archive's pickle, at most; the largest published ones have under 10 MB.
+const PROGRAM: usize = 64 << 20;
+
+/// Bytes that the names and shapes of all tensors may come to.
+const NAMES: usize = 64 << 20;
+
 /// Nested modules of a TorchScript archive, at most.
 const MAX_DEPTH: usize = 64;
 
@@ -63,7 +69,12 @@ pub fn read_zip(members: &[Member]) -> Result<Saved, Error> {
             storages.insert(key.to_owned(), (member.storage(0), member.size));
         }
     }
-    let pickle = pickle::run(&program.prefix(usize::MAX)?).map_err(|reason| Error::Pickle { reason })?;
+    if program.size > PROGRAM {
+        let reason = format!("its data.pkl has {} bytes; expected at most {PROGRAM}", program.size);
+        return Err(Error::Pickle { reason });
+    }
+    let program = program.prefix(usize::MAX)?;
+    let pickle = pickle::run(&program, pickle::MEMORY).map_err(|reason| Error::Pickle { reason })?;
     tensors(&pickle, &storages)
 }
 
@@ -73,11 +84,11 @@ pub fn read_zip(members: &[Member]) -> Result<Saved, Error> {
 /// As [`read_zip`].
 pub fn read_legacy(file: &Bytes) -> Result<Saved, Error> {
     let wrong = |reason: String| Error::Pickle { reason };
-    let mut at = 0;
+    let (mut at, mut memory) = (0, pickle::MEMORY);
     let mut programs = Vec::new();
     for part in ["magic number", "protocol", "system", "object", "storage keys"] {
-        let pickle = pickle::run(&file[at..]).map_err(|reason| wrong(format!("{part}: {reason}")))?;
-        at += pickle.length;
+        let pickle = pickle::run(&file[at..], memory).map_err(|reason| wrong(format!("{part}: {reason}")))?;
+        (at, memory) = (at + pickle.length, memory - pickle.made);
         programs.push(pickle);
     }
     let (Some(keys), Some(object)) = (programs.pop(), programs.pop()) else {
@@ -116,8 +127,8 @@ fn tensors(pickle: &Pickle, storages: &Storages) -> Result<Saved, Error> {
     if let Some(Node::Opaque(Opaque { maker, .. }) | Node::Global(maker)) = pickle.node(pickle.value) {
         return Err(Error::Pickle { reason: only_tensors(format!("this file wants to run `{maker}`")) });
     }
-    let mut walk = Walk { pickle, visits: 0, found: Vec::new(), skipped: Vec::new() };
-    let state = walk.state_dict();
+    let mut walk = Walk { pickle, visits: 0, bytes: 0, found: Vec::new(), skipped: Vec::new() };
+    let state = walk.state_dict()?;
     walk.collect(state, "", 0)?;
     let Walk { mut found, skipped, .. } = walk;
     if found.is_empty() {
@@ -151,6 +162,8 @@ fn only_tensors(what: String) -> String {
 struct Walk<'a> {
     pickle: &'a Pickle,
     visits: usize,
+    /// What the names and shapes of all tensors come to.
+    bytes: usize,
     found: Vec<(String, &'a TensorRef)>,
     skipped: Vec<Skipped>,
 }
@@ -158,19 +171,30 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// The dictionary that holds the weights: the one saved, or the one under a wrapper's key. What is beside it is
     /// skipped.
-    fn state_dict(&mut self) -> Value {
+    fn state_dict(&mut self) -> Result<Value, Error> {
         let pickle = self.pickle;
-        let Some(Node::Dict(items)) = pickle.node(pickle.value) else { return pickle.value };
+        let Some(Node::Dict(items)) = pickle.node(pickle.value) else { return Ok(pickle.value) };
         let is_dict = |value: Value| matches!(pickle.node(value), Some(Node::Dict(_)));
         let under =
             |wrapper: &&str| items.iter().position(|&(key, value)| pickle.text(key) == Some(wrapper) && is_dict(value));
-        let Some(taken) = WRAPPERS.iter().find_map(under) else { return pickle.value };
+        let Some(taken) = WRAPPERS.iter().find_map(under) else { return Ok(pickle.value) };
         for (at, &(key, value)) in items.iter().enumerate() {
             if let Some(key) = pickle.text(key).filter(|_| at != taken) {
+                self.charge(key.len())?;
                 self.skip(key.to_owned(), value);
             }
         }
-        items[taken].1
+        Ok(items[taken].1)
+    }
+
+    /// Counts the bytes of a name, and of a shape.
+    fn charge(&mut self, bytes: usize) -> Result<(), Error> {
+        self.bytes += bytes + size_of::<Tensor>();
+        if self.bytes <= NAMES {
+            return Ok(());
+        }
+        let reason = format!("the names and shapes of its tensors come to more than {} MiB", NAMES >> 20);
+        Err(Error::Pickle { reason })
     }
 
     fn skip(&mut self, place: String, value: Value) {
@@ -200,8 +224,11 @@ impl Walk<'_> {
         }
         for &(key, item) in items {
             let Some(key) = self.pickle.text(key) else { continue };
+            let node = self.pickle.node(item);
+            let axes = if let Some(Node::Tensor(tensor)) = node { tensor.shape.len() } else { 0 };
+            self.charge(prefix.len() + key.len() + 2 * axes * size_of::<usize>())?;
             let name = format!("{prefix}{key}");
-            match self.pickle.node(item) {
+            match node {
                 Some(Node::Tensor(tensor)) => self.found.push((name, tensor)),
                 Some(Node::Dict(_)) => self.collect(item, &format!("{name}."), depth + 1)?,
                 Some(Node::Opaque(Opaque { maker, holds_tensors: true })) => {
@@ -220,7 +247,7 @@ impl Walk<'_> {
 fn view(name: &str, tensor: &TensorRef, storages: &Storages) -> Result<Tensor, Error> {
     let wrong = |reason: String| Error::Member { name: name.to_owned(), reason };
     let (storage, size) = storages
-        .get(&tensor.storage.key)
+        .get(&*tensor.storage.key)
         .ok_or_else(|| wrong(format!("is in storage `{}`, which the file does not have", tensor.storage.key)))?;
     let offset = usize::try_from(tensor.offset).map_err(|_| wrong(format!("starts at element {}", tensor.offset)))?;
     let layout = (&tensor.shape[..], &tensor.strides[..]);

@@ -14,14 +14,25 @@ pub(super) struct Machine<'a> {
     pub(super) nodes: Vec<Node>,
     /// Of each node, whether a tensor or a storage was in it when it was made or filled.
     holds_tensors: Vec<bool>,
+    memory: usize,
+    /// Bytes of it that values may still come to.
+    pub(super) left: usize,
 }
 
 pub(super) type Step<T> = Result<T, String>;
 
+/// Bytes of a module's or a class's name, at most.
+const LINE: usize = 1000;
+
+/// Bytes of an entry of the memory, about.
+const REMEMBERED: usize = 48;
+
 impl<'a> Machine<'a> {
-    pub(super) fn new(bytes: &[u8]) -> Machine<'_> {
+    pub(super) fn new(bytes: &[u8], memory: usize) -> Machine<'_> {
         Machine {
             bytes,
+            memory,
+            left: memory,
             at: 0,
             stack: vec![],
             marks: vec![],
@@ -42,20 +53,20 @@ impl<'a> Machine<'a> {
                 0x95 => drop(self.take(8)?),
                 b'.' => return self.pop(),
                 // Constants.
-                b'N' => self.stack.push(Value::None),
-                0x88 => self.stack.push(Value::Int(1)),
-                0x89 => self.stack.push(Value::Int(0)),
+                b'N' => self.push(Value::None)?,
+                0x88 => self.push(Value::Int(1))?,
+                0x89 => self.push(Value::Int(0))?,
                 b'J' => {
                     let value = i32::from_le_bytes(self.array()?);
-                    self.stack.push(Value::Int(value.into()));
+                    self.push(Value::Int(value.into()))?;
                 }
                 b'K' => {
                     let value = self.u8()?;
-                    self.stack.push(Value::Int(value.into()));
+                    self.push(Value::Int(value.into()))?;
                 }
                 b'M' => {
                     let value = u16::from_le_bytes(self.array()?);
-                    self.stack.push(Value::Int(value.into()));
+                    self.push(Value::Int(value.into()))?;
                 }
                 0x8a => {
                     let length = self.u8()?;
@@ -67,7 +78,7 @@ impl<'a> Machine<'a> {
                 }
                 b'G' => {
                     self.take(8)?;
-                    self.stack.push(Value::Other);
+                    self.push(Value::Other)?;
                 }
                 b'X' => {
                     let length = u32::from_le_bytes(self.array()?);
@@ -95,17 +106,20 @@ impl<'a> Machine<'a> {
                     self.skip(length)?;
                 }
                 // Containers.
-                b'(' => self.marks.push(self.stack.len()),
-                b'}' => self.make(Node::Dict(vec![])),
-                b']' => self.make(Node::List(vec![])),
-                b')' => self.make(Node::Tuple(vec![])),
+                b'(' => {
+                    self.charge(size_of::<usize>())?;
+                    self.marks.push(self.stack.len());
+                }
+                b'}' => self.make(Node::Dict(vec![]))?,
+                b']' => self.make(Node::List(vec![]))?,
+                b')' => self.make(Node::Tuple(vec![]))?,
                 b't' => {
                     let items = self.above_mark()?;
-                    self.make(Node::Tuple(items));
+                    self.make(Node::Tuple(items))?;
                 }
                 code @ 0x85..=0x87 => {
                     let items = self.top(usize::from(code - 0x84))?;
-                    self.make(Node::Tuple(items));
+                    self.make(Node::Tuple(items))?;
                 }
                 b'a' => {
                     let items = self.top(1)?;
@@ -124,20 +138,20 @@ impl<'a> Machine<'a> {
                     self.extend_dict(&items)?;
                 }
                 // Sets: of what is in them weights need nothing.
-                0x8f => self.make(Node::List(vec![])),
+                0x8f => self.make(Node::List(vec![]))?,
                 0x90 => {
                     let items = self.above_mark()?;
                     self.extend_list(items)?;
                 }
                 0x91 => {
                     let items = self.above_mark()?;
-                    self.make(Node::List(items));
+                    self.make(Node::List(items))?;
                 }
                 b'0' => drop(self.pop()?),
                 b'1' => drop(self.above_mark()?),
                 b'2' => {
                     let value = *self.stack.last().ok_or("its pickle repeats an empty stack")?;
-                    self.stack.push(value);
+                    self.push(value)?;
                 }
                 // Memory.
                 b'q' => {
@@ -160,17 +174,18 @@ impl<'a> Machine<'a> {
                 // Names and calls.
                 b'c' => {
                     let (module, name) = (self.line()?, self.line()?);
-                    self.make(Node::Global(Arc::from(format!("{module}.{name}"))));
+                    self.make(Node::Global(Arc::from(format!("{module}.{name}"))))?;
                 }
                 0x93 => {
                     let names = self.top(2)?;
-                    match names.iter().map(|&name| self.as_text(name)).collect::<Option<Vec<_>>>() {
-                        Some(names) => {
-                            let name = Arc::from(format!("{}.{}", names[0], names[1]));
-                            self.make(Node::Global(name));
+                    let name = match names.iter().map(|&name| self.as_text(name)).collect::<Option<Vec<_>>>() {
+                        Some(names) if names[0].len().max(names[1].len()) <= LINE => {
+                            format!("{}.{}", names[0], names[1])
                         }
+                        Some(_) => return Err(format!("a global with a name of more than {LINE} bytes")),
                         None => return Err("a global without a name".to_owned()),
-                    }
+                    };
+                    self.make(Node::Global(Arc::from(name)))?;
                 }
                 b'R' => {
                     let call = self.top(2)?;
@@ -217,21 +232,19 @@ impl<'a> Machine<'a> {
 
     fn line(&mut self) -> Step<&'a str> {
         let rest = &self.bytes[self.at..];
-        let end = rest.iter().take(1000).position(|&b| b == b'\n').ok_or("a name does not end")?;
+        let end = rest.iter().take(LINE).position(|&b| b == b'\n').ok_or("a name does not end")?;
         self.at += end + 1;
         std::str::from_utf8(&rest[..end]).map_err(|_| "a name is not text".to_owned())
     }
 
     fn text(&mut self, length: usize) -> Step<()> {
-        let text = std::str::from_utf8(self.take(length)?).map_err(|_| "a string is not text")?.to_owned();
-        self.make(Node::Text(text));
-        Ok(())
+        let text = std::str::from_utf8(self.take(length)?).map_err(|_| "a string is not text")?;
+        self.make(Node::Text(Arc::from(text)))
     }
 
     fn skip(&mut self, length: usize) -> Step<()> {
         self.take(length)?;
-        self.stack.push(Value::Other);
-        Ok(())
+        self.push(Value::Other)
     }
 
     fn length(&mut self) -> Step<usize> {
@@ -241,17 +254,40 @@ impl<'a> Machine<'a> {
     fn long(&mut self, length: usize) -> Step<()> {
         let bytes = self.take(length)?;
         let mut value = [if bytes.last().is_some_and(|b| b & 0x80 != 0) { 0xff } else { 0 }; 8];
-        self.stack.push(if bytes.len() <= 8 {
+        self.push(if bytes.len() <= 8 {
             value[..bytes.len()].copy_from_slice(bytes);
             Value::Int(i64::from_le_bytes(value))
         } else {
             // Wider than any size: the magic number of old files, which their reader looks at.
             Value::Other
-        });
+        })
+    }
+
+    /// Counts bytes that a value is about to take.
+    pub(super) fn charge(&mut self, bytes: usize) -> Step<()> {
+        let mib = self.memory >> 20;
+        let left = self.left.checked_sub(bytes);
+        self.left =
+            left.ok_or_else(|| format!("its pickle makes values of more than {mib} MiB, as no checkpoint does"))?;
         Ok(())
     }
 
-    pub(super) fn make(&mut self, node: Node) {
+    pub(super) fn push(&mut self, value: Value) -> Step<()> {
+        self.charge(size_of::<Value>())?;
+        self.stack.push(value);
+        Ok(())
+    }
+
+    pub(super) fn make(&mut self, node: Node) -> Step<()> {
+        let beside = match &node {
+            Node::Text(text) => text.len() + 2 * size_of::<usize>(),
+            Node::Global(name) => name.len() + 2 * size_of::<usize>(),
+            Node::Tuple(items) | Node::List(items) => items.len() * size_of::<Value>(),
+            Node::Dict(items) => items.len() * size_of::<(Value, Value)>(),
+            Node::Tensor(tensor) => 2 * tensor.shape.len() * size_of::<usize>(),
+            Node::Opaque(_) | Node::Storage(_) => 0,
+        };
+        self.charge(size_of::<Node>() + size_of::<bool>() + beside)?;
         let holds = match &node {
             Node::Storage(_) | Node::Tensor(_) => true,
             Node::Opaque(opaque) => opaque.holds_tensors,
@@ -261,7 +297,7 @@ impl<'a> Machine<'a> {
         };
         self.nodes.push(node);
         self.holds_tensors.push(holds);
-        self.stack.push(Value::Ref(self.nodes.len() - 1));
+        self.push(Value::Ref(self.nodes.len() - 1))
     }
 
     /// Whether a tensor or a storage is in any of these.
@@ -294,14 +330,14 @@ impl<'a> Machine<'a> {
 
     fn memoize(&mut self, key: u32) -> Step<()> {
         let value = *self.stack.last().ok_or("its pickle remembers an empty stack")?;
+        self.charge(REMEMBERED)?;
         self.memo.insert(key, value);
         Ok(())
     }
 
     fn recall(&mut self, key: u32) -> Step<()> {
-        let value = self.memo.get(&key).ok_or("its pickle recalls what it did not remember")?;
-        self.stack.push(*value);
-        Ok(())
+        let value = *self.memo.get(&key).ok_or("its pickle recalls what it did not remember")?;
+        self.push(value)
     }
 
     /// The node on top of the stack, which these values are put into.
@@ -321,6 +357,7 @@ impl<'a> Machine<'a> {
     }
 
     fn extend_list(&mut self, items: Vec<Value>) -> Step<()> {
+        self.charge(size_of_val(&items[..]))?;
         match self.filled(&items)? {
             Node::List(list) => list.extend(items),
             Node::Opaque(_) => {}
@@ -333,6 +370,7 @@ impl<'a> Machine<'a> {
         if !items.len().is_multiple_of(2) {
             return Err("a dictionary key without a value".to_owned());
         }
+        self.charge(size_of_val(items))?;
         match self.filled(items)? {
             Node::Dict(dict) => dict.extend(items.chunks_exact(2).map(|pair| (pair[0], pair[1]))),
             Node::Opaque(_) => {}
@@ -348,7 +386,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    pub(super) fn as_text(&self, value: Value) -> Option<&String> {
+    pub(super) fn as_text(&self, value: Value) -> Option<&Arc<str>> {
         match self.node(value) {
             Some(Node::Text(text)) => Some(text),
             _ => None,

@@ -6,6 +6,9 @@ use super::machine::{Machine, Step};
 use super::{MAX_RANK, Node, Opaque, StorageRef, TensorRef, Value};
 use crate::tensor::DType;
 
+/// Arguments that any callable known here looks at.
+const ARGUMENTS: usize = 6;
+
 impl Machine<'_> {
     pub(super) fn call(&mut self, function: Value, arguments: Value) -> Step<()> {
         let name = match self.node(function) {
@@ -14,30 +17,30 @@ impl Machine<'_> {
             Some(Node::Opaque(opaque)) => opaque.maker.clone(),
             _ => return Err("its pickle calls what is no function".to_owned()),
         };
-        let given = self.tuple(arguments)?.to_vec();
+        let given = self.first(arguments)?;
         match &*name {
             // A dictionary with a default for what is not in it: items are set later, as of the others.
             "collections.OrderedDict" | "collections.defaultdict" | "builtins.dict" | "__builtin__.dict" => {
-                self.make(Node::Dict(vec![]));
+                self.make(Node::Dict(vec![]))?;
             }
             "torch._utils._rebuild_tensor" | "torch._utils._rebuild_tensor_v2" => self.rebuild(&given)?,
             // (data, requires_grad, hooks): the data.
             "torch._utils._rebuild_parameter"
             | "torch._utils._rebuild_parameter_with_state"
             | "torch.nn.parameter.Parameter" => {
-                self.stack.push(*given.first().ok_or("a parameter without data")?);
+                self.push(*given.first().ok_or("a parameter without data")?)?;
             }
             // Typed lists of TorchScript: the list.
             name if name.starts_with("torch.jit._pickle.build_") => {
-                self.stack.push(given.first().copied().unwrap_or(Value::None));
+                self.push(given.first().copied().unwrap_or(Value::None))?;
             }
-            "torch.Size" | "torch.device" | "builtins.set" | "__builtin__.set" => self.stack.push(Value::Other),
+            "torch.Size" | "torch.device" | "builtins.set" | "__builtin__.set" => self.push(Value::Other)?,
             // (class, base, state): an object of the class.
             "copyreg._reconstructor" | "copy_reg._reconstructor" => {
                 let class = given.first().and_then(|&class| self.maker(class)).unwrap_or(name);
-                self.opaque(class, &[arguments]);
+                self.opaque(class, &[arguments])?;
             }
-            _ => self.opaque(name, &[arguments]),
+            _ => self.opaque(name, &[arguments])?,
         }
         Ok(())
     }
@@ -51,19 +54,24 @@ impl Machine<'_> {
         }
     }
 
-    fn opaque(&mut self, maker: Arc<str>, of: &[Value]) {
+    fn opaque(&mut self, maker: Arc<str>, of: &[Value]) -> Step<()> {
         let holds_tensors = self.hold_tensors(of);
-        self.make(Node::Opaque(Opaque { maker, holds_tensors }));
+        self.make(Node::Opaque(Opaque { maker, holds_tensors }))
+    }
+
+    /// The arguments of a tuple that any callable known here looks at.
+    fn first(&self, tuple: Value) -> Step<Vec<Value>> {
+        Ok(self.tuple(tuple)?.iter().take(ARGUMENTS).copied().collect())
     }
 
     pub(super) fn new_object(&mut self, class: Value, arguments: &[Value]) -> Step<()> {
         let name = self.maker(class).ok_or("its pickle makes an object of no class")?;
         match &*name {
-            name if name.starts_with("__torch__.") => self.make(Node::Dict(vec![])),
+            name if name.starts_with("__torch__.") => self.make(Node::Dict(vec![]))?,
             "collections.OrderedDict" | "collections.defaultdict" | "builtins.dict" | "__builtin__.dict" => {
-                self.make(Node::Dict(vec![]));
+                self.make(Node::Dict(vec![]))?;
             }
-            _ => self.opaque(name, arguments),
+            _ => self.opaque(name, arguments)?,
         }
         Ok(())
     }
@@ -71,6 +79,11 @@ impl Machine<'_> {
     /// State for the object on the stack: attributes of a TorchScript module; of an OrderedDict
     /// PyTorch's `_metadata`, which says nothing about weights.
     pub(super) fn build(&mut self, state: Value) -> Step<()> {
+        let count = match self.node(state) {
+            Some(Node::Dict(attributes)) => attributes.len(),
+            _ => 0,
+        };
+        self.charge(count * size_of::<(Value, Value)>())?;
         let attributes = match self.node(state) {
             Some(Node::Dict(attributes)) => attributes.clone(),
             _ => vec![],
@@ -87,13 +100,12 @@ impl Machine<'_> {
     }
 
     pub(super) fn persistent(&mut self, id: Value) -> Step<()> {
-        let parts = self.tuple(id)?.to_vec();
+        let parts = self.first(id)?;
         // The form of before 1.6 has classes of modules here, with their source: the class.
         if let [kind, class, ..] = parts[..]
-            && self.as_text(kind).is_some_and(|kind| kind == "module")
+            && self.as_text(kind).is_some_and(|kind| **kind == *"module")
         {
-            self.stack.push(class);
-            return Ok(());
+            return self.push(class);
         }
         let [kind, class, key, _location, elements, ..] = parts[..] else {
             return Err("a storage of unknown form".to_owned());
@@ -101,13 +113,13 @@ impl Machine<'_> {
         let (kind, key) = (self.as_text(kind), self.as_text(key));
         let maker = self.maker(class);
         let dtype = maker.as_deref().and_then(storage_dtype);
-        if let (Some("storage"), None, Some(maker)) = (kind.map(String::as_str), dtype, maker) {
+        if let (Some("storage"), None, Some(maker)) = (kind.map(|kind| &**kind), dtype, maker) {
             // Of complex numbers, or quantised: named where a tensor of the weights is made of it.
-            self.make(Node::Opaque(Opaque { maker, holds_tensors: true }));
+            self.make(Node::Opaque(Opaque { maker, holds_tensors: true }))?;
             return Ok(());
         }
         let (Some("storage"), Some(dtype), Some(key), Value::Int(elements)) =
-            (kind.map(String::as_str), dtype, key, elements)
+            (kind.map(|kind| &**kind), dtype, key, elements)
         else {
             return Err("a storage of unknown form".to_owned());
         };
@@ -116,7 +128,7 @@ impl Machine<'_> {
         }
         let elements = u64::try_from(elements).map_err(|_| "a storage of negative size")?;
         let storage = StorageRef { key: key.clone(), dtype, elements };
-        self.make(Node::Storage(storage));
+        self.make(Node::Storage(storage))?;
         Ok(())
     }
 
@@ -129,12 +141,12 @@ impl Machine<'_> {
             Some(Node::Storage(storage)) => storage.clone(),
             Some(Node::Opaque(opaque)) => {
                 let opaque = opaque.clone();
-                self.make(Node::Opaque(opaque));
+                self.make(Node::Opaque(opaque))?;
                 return Ok(());
             }
             _ => return Err("a tensor without a storage".to_owned()),
         };
-        let lengths = |value: Value| -> Step<Vec<usize>> {
+        let lengths = |value: Value| -> Step<Box<[usize]>> {
             let items = self.tuple(value)?;
             if items.len() > MAX_RANK {
                 return Err(format!("a tensor of {} axes; expected at most {MAX_RANK}", items.len()));
@@ -150,7 +162,7 @@ impl Machine<'_> {
             return Err(format!("a tensor of {} sizes and {} strides", shape.len(), strides.len()));
         }
         let offset = u64::try_from(offset).map_err(|_| "a negative storage offset")?;
-        self.make(Node::Tensor(TensorRef { storage, offset, shape, strides }));
+        self.make(Node::Tensor(TensorRef { storage, offset, shape, strides }))?;
         Ok(())
     }
 }
