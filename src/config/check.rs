@@ -23,8 +23,20 @@ impl Problem {
 /// Larger than any dimension of any model, small enough that products of three stay in 64 bits.
 const LARGEST: usize = 1 << 20;
 
-/// Pixels of an image's side, at most.
-pub(super) const LARGEST_SIDE: usize = 1 << 14;
+/// Channels of a layer, and hidden units of an MLP, at most: ten times the largest published ones.
+const WIDEST: usize = 1 << 16;
+
+/// Blocks of a tower, or of a stage, at most: graphs are built from configurations before any weight is read.
+const DEEPEST: usize = 1 << 10;
+
+/// Numbers of the token embeddings, at most: of a million tokens 2048 each.
+pub(super) const MOST_EMBEDDINGS: usize = 1 << 31;
+
+/// Numbers of a tower's positions, at most: they are computed where a graph is built, some from nothing else.
+const MOST_POSITIONS: usize = 1 << 26;
+
+/// Pixels of an image's side, at most: four times the largest published ones.
+pub(super) const LARGEST_SIDE: usize = 1 << 12;
 
 pub(super) fn ensure(
     good: bool,
@@ -41,6 +53,25 @@ pub(super) fn dims(at: &str, fields: &[(&str, usize)]) -> Result<(), Problem> {
         ensure((1..=LARGEST).contains(&value), &format!("{at}{field}"), value, format!("1 to {LARGEST}"))?;
     }
     Ok(())
+}
+
+/// Whether these fields of the section `at` are numbers of channels.
+pub(super) fn widths(at: &str, fields: &[(&str, usize)]) -> Result<(), Problem> {
+    for &(field, value) in fields {
+        ensure((1..=WIDEST).contains(&value), &format!("{at}{field}"), value, format!("1 to {WIDEST}"))?;
+    }
+    Ok(())
+}
+
+/// Whether this field of the section `at` is a number of blocks.
+pub(super) fn layers(at: &str, field: &str, layers: usize) -> Result<(), Problem> {
+    ensure((1..=DEEPEST).contains(&layers), &format!("{at}{field}"), layers, format!("1 to {DEEPEST}"))
+}
+
+/// Whether a matrix of `rows` by `width` has at most so many numbers.
+pub(super) fn matrix(field: &str, rows: usize, width: usize, most: usize) -> Result<(), Problem> {
+    let good = rows.checked_mul(width).is_some_and(|numbers| numbers <= most);
+    ensure(good, field, format!("{rows} x {width} numbers"), format!("at most {most} numbers"))
 }
 
 pub(super) fn divides(at: &str, field: &str, heads: usize, width: usize) -> Result<(), Problem> {
@@ -62,11 +93,23 @@ pub(super) fn image_size(size: [usize; 2], patch: usize) -> Result<(), Problem> 
 impl Model {
     /// Whether graphs can be built from these fields; the first problem found.
     pub(super) fn check(&self) -> Result<(), Problem> {
-        dims("", &[("embed_dim", self.embed_dim)])?;
+        widths("", &[("embed_dim", self.embed_dim)])?;
+        for (field, patches) in [
+            ("dialects", self.dialects.values().collect::<Vec<_>>()),
+            ("namings", self.namings.values().collect::<Vec<_>>()),
+        ] {
+            for patch in patches {
+                ensure(patch.is_object(), field, patch, "an object of the fields that differ, for each")?;
+            }
+        }
         if let Some(max) = self.logit_scale_max {
             ensure(max.is_finite() && max > 0.0, "logit_scale_max", max, "a positive number or null")?;
         }
         self.vision_cfg.family().check(self.embed_dim)?;
+        if let Some(positions) = self.vision_cfg.family().positions() {
+            let [rows, columns] = positions.grid;
+            matrix("vision_cfg: its positions", rows.saturating_mul(columns), positions.width, MOST_POSITIONS)?;
+        }
         self.preprocess_cfg.check()?;
         self.text_cfg.check(self.embed_dim)
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{Problem, dims, divides, ensure, eps};
+use super::check::{Problem, divides, ensure, eps, layers, widths};
 
 /// Activation of the MLPs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +36,8 @@ pub struct Transformer {
 impl Transformer {
     /// Whether these are blocks; `at` is the section of the configuration, such as `vision_cfg.`.
     pub(super) fn check(&self, at: &str) -> Result<(), Problem> {
-        dims(at, &[("width", self.width), ("layers", self.layers), ("heads", self.heads), ("mlp_dim", self.mlp_dim)])?;
+        layers(at, "layers", self.layers)?;
+        widths(at, &[("width", self.width), ("heads", self.heads), ("mlp_dim", self.mlp_dim)])?;
         divides(at, "heads", self.heads, self.width)?;
         eps(at, "norm_eps", self.norm_eps)
     }

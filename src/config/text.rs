@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::check::{Problem, dims, ensure};
+use super::check::{MOST_EMBEDDINGS, Problem, dims, ensure, matrix};
 use super::parts::{Act, Head, Proj, Transformer};
 use super::tokens::Clean;
 use super::{Dialect, Family};
@@ -144,6 +144,7 @@ impl TextCfg {
         dims(AT, &[("context_length", self.context_length), ("vocab_size", self.vocab_size)])?;
         ensure(self.context_length <= 4096, "text_cfg.context_length", self.context_length, "at most 4096")?;
         self.tower.family().check()?;
+        matrix("text_cfg: its token embeddings", self.vocab_size, self.blocks().width, MOST_EMBEDDINGS)?;
         let ids = [("pad_id", Some(self.pad_id)), ("sot_id", self.sot_id), ("eot_id", Some(self.eot_id))];
         for (field, id) in ids.into_iter().filter_map(|(field, id)| Some((field, id?))) {
             let known = usize::try_from(id).is_ok_and(|id| id < self.vocab_size);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::check::Problem;
+use super::check::{Problem, dims};
 use super::{
     Act, ClassToken, ClipText, Dialect, Encoder, Error, Family, Head, Model, ModelConfig, NaflexVit, Naming,
     PatchEmbed, PatchWeight, Pool, PreprocessCfg, Stem, TextCfg, TextPool, TextTower, Transformer, VisionCfg, Vit,
@@ -52,6 +52,13 @@ impl Section<'_> {
 
     fn size(&self, name: &str, default: usize) -> Result<usize, Problem> {
         self.read(name, default, "an integer", |v| v.as_u64().and_then(|n| usize::try_from(n).ok()))
+    }
+
+    /// `vocab_size`, which the ids below it are held against.
+    fn vocabulary(&self, default: usize) -> Result<usize, Problem> {
+        let found = self.size("vocab_size", default)?;
+        dims(self.at, &[(".vocab_size", found)])?;
+        Ok(found)
     }
 
     fn id(&self, name: &str, default: i64) -> Result<i64, Problem> {
@@ -148,7 +155,7 @@ fn clip(json: &Value) -> Result<Model, Problem> {
     three_channels(&vision)?;
     let embed_dim = Section { at: "config", fields: json }.size("projection_dim", 512)?;
     let side = vision.size("image_size", 224)?;
-    let vocab_size = text.size("vocab_size", 49_408)?;
+    let vocab_size = text.vocabulary(49_408)?;
     let eos = text.id("eos_token_id", 49_407)?;
     let (sot_id, eot_id, pool_type) = if eos == LEGACY_EOS {
         let last = vocab_size as i64 - 1;
@@ -240,7 +247,7 @@ fn siglip(json: &Value, family: Family) -> Result<Model, Problem> {
             encoder: Encoder { pre_norm: false, blocks, final_norm: true, pool, head: None },
         })
     };
-    let vocab_size = text.size("vocab_size", 32_000)?;
+    let vocab_size = text.vocabulary(32_000)?;
     // A `siglip` folder with this vocabulary is SigLIP 2 for images of one size.
     let is_gemma = naflex || vocab_size == GEMMA;
     Ok(Model {

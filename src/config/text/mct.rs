@@ -2,7 +2,7 @@
 //! Vasu et al. 2024 (MobileCLIP), §4.1 (Text-RepMixer).
 
 use super::{AT, TextFamily, TextFields, TextModel};
-use crate::config::check::{Problem, dims, ensure, eps};
+use crate::config::check::{Problem, ensure, eps, widths};
 use crate::config::{Clean, Dialect, Family, Transformer};
 
 /// A RepMixer block, transformer layers, another RepMixer block.
@@ -55,7 +55,7 @@ impl TextFamily for MctText {
         let RepMixer { kernel, mlp_dim, bn_eps, .. } = self.mixer;
         let odd = kernel % 2 == 1 && kernel <= 1 << 10;
         ensure(odd, "text_cfg.repmixer_kernel", format!("[1, {kernel}]"), KERNEL)?;
-        dims(AT, &[("repmixer_mlp_dim", mlp_dim)])?;
+        widths(AT, &[("repmixer_mlp_dim", mlp_dim)])?;
         eps(AT, "bn_eps", bn_eps)
     }
 

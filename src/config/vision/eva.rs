@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{AT, Dims, ImageInput, OpenClipForm, PositionLayout, Positions, VisionCfg, VisionFamily};
-use crate::config::check::{self, LARGEST_SIDE, Problem, dims, divides, ensure, eps};
+use crate::config::check::{self, LARGEST_SIDE, Problem, dims, divides, ensure, eps, widths};
 use crate::config::parts::Proj;
 use crate::config::trunks::{Timm, lacks};
 use crate::config::{Act, Head};
@@ -65,9 +65,9 @@ const TIMM: &[(&str, usize, usize, usize, usize)] = &[
 impl VisionFamily for Eva {
     fn check(&self, embed_dim: usize) -> Result<(), Problem> {
         let Eva { patch_size, width, layers, heads, mlp_dim, .. } = *self;
-        let all = [("width", width), ("layers", layers), ("heads", heads), ("mlp_dim", mlp_dim)];
         dims(AT, &[("patch_size", patch_size)])?;
-        dims(AT, &all)?;
+        check::layers(AT, "layers", layers)?;
+        widths(AT, &[("width", width), ("heads", heads), ("mlp_dim", mlp_dim)])?;
         divides(AT, "heads", heads, width)?;
         let expected = format!("heads of a multiple of 4 channels, as rotary positions need; width {width}");
         ensure(self.head_dim().is_multiple_of(4), "vision_cfg.heads", heads, expected)?;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::vit::PoolName;
 use super::{AT, Dims, ImageInput, OpenClipForm, Positions, VisionCfg, VisionFamily};
-use crate::config::check::{LARGEST_SIDE, Problem, dims, ensure, eps};
+use crate::config::check::{self, LARGEST_SIDE, Problem, dims, ensure, eps, layers};
 use crate::config::parts::Proj;
 use crate::config::trunks::{Timm, lacks};
 use crate::config::{Act, Head, known};
@@ -116,7 +116,8 @@ impl FastVit {
         let widths: Vec<usize> = self.stages.iter().map(|stage| stage.width).collect();
         for (at, stage) in self.stages.iter().enumerate() {
             let width = stage.width;
-            dims(AT, &[("stage_layers", stage.layers), ("embed_dims", width)])?;
+            layers(AT, "stage_layers", stage.layers)?;
+            check::widths(AT, &[("embed_dims", width)])?;
             let ratio = stage.mlp_ratio;
             ensure((0.1..=16.0).contains(&ratio), "vision_cfg.mlp_ratios", ratio, "0.1 to 16")?;
             // A downsampling makes several outputs of each input channel.
@@ -371,7 +372,7 @@ mod tests {
             ("se_rd_ratio_downsample", json!(0), "vision_cfg.se_rd_ratio_downsample is 0, expected above 0"),
             ("final_expansion", json!(1.5), "vision_cfg.final_expansion is 1.5, expected an integer"),
             ("pool", json!("token"), "vision_cfg.pool is `token`, expected `avg` for `fastvit`"),
-            ("image_size", json!([16, 256]), "vision_cfg.image_size is 16x256, expected sides from 32 to 16384"),
+            ("image_size", json!([16, 256]), "vision_cfg.image_size is 16x256, expected sides from 32 to 4096"),
             ("proj", json!("none"), "vision_cfg.proj is `none`, expected `linear`, as width 1024 is not embed_dim 512"),
         ] {
             let error = refusal(MODEL, &format!("/vision_cfg/{field}"), Some(value));

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::AT;
 use crate::config::Act;
-use crate::config::check::{Problem, dims, ensure, eps};
+use crate::config::check::{Problem, dims, ensure, eps, widths};
 
 /// What comes before a ViT's positions.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,7 +117,7 @@ impl ConvStem {
     fn check(&self, width: usize) -> Result<(), Problem> {
         let at = "vision_cfg.conv_stem.";
         for conv in &self.convs {
-            dims(at, &[("channels", conv.channels), ("kernels", conv.kernel), ("strides", conv.stride)])?;
+            widths(at, &[("channels", conv.channels), ("kernels", conv.kernel), ("strides", conv.stride)])?;
             let good = conv.padding < conv.kernel;
             ensure(good, "vision_cfg.conv_stem.paddings", conv.padding, "less than the kernel")?;
         }

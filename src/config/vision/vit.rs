@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::stem::{ConvStemFields, PatchEmbed, PatchEmbedName, PatchWeight, Stem, StemFields};
 use super::{AT, Blocks, Dims, ImageInput, OpenClipForm, PositionLayout, Positions, VisionCfg, VisionFamily};
-use crate::config::check::{self, Problem, dims, divides, ensure};
+use crate::config::check::{self, Problem, dims, divides, ensure, widths};
 use crate::config::parts::Proj;
 use crate::config::trunks::{Timm, lacks};
 use crate::config::{Act, Head, Transformer};
@@ -123,7 +123,7 @@ impl Encoder {
     pub(super) fn check(&self, embed_dim: usize) -> Result<(), Problem> {
         self.blocks.check(AT)?;
         if let Pool::Map { heads, mlp_dim } = self.pool {
-            dims(AT, &[("map_heads", heads), ("map_mlp_dim", mlp_dim)])?;
+            widths(AT, &[("map_heads", heads), ("map_mlp_dim", mlp_dim)])?;
             divides(AT, "map_heads", heads, self.blocks.width)?;
         }
         Head::check(self.head, AT, self.blocks.width, embed_dim)
