@@ -1,12 +1,19 @@
 //! The folder an export leaves: written whole or not at all, with a manifest of what is in it.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempDir};
 
 use crate::setting::Setting;
+
+mod making;
+mod moves;
+
+pub use making::{Leftover, remove_leftovers};
 
 /// What can be wrong with the place of an output.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +51,7 @@ impl Error {
 fn io_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
     let path = path.display().to_string();
     |source| match source.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Error::NoSpace { path },
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Error::NoSpace { path },
         _ => Error::Io { path, source },
     }
 }
@@ -68,31 +75,44 @@ pub fn pretty(value: &impl serde::Serialize) -> String {
 /// making is inside it, and its files are moved up in the end, the manifest last.
 pub struct Folder {
     making: TempDir,
+    /// Held as long as the run lives.
+    _lock: Option<fs::File>,
     target: PathBuf,
     inside: bool,
+    force: bool,
+    leftovers: Vec<Leftover>,
 }
 
 impl Folder {
-    /// Begins a folder that will be `target`.
+    /// Begins a folder that will be `target`. What interrupted runs left at this place is removed.
     ///
     /// # Errors
     /// [`Error::Exists`], [`Error::NotOurs`] or [`Error::Foreign`] when `target` may not be
     /// replaced, [`Error::Kind`] or [`Error::Io`] when its surroundings cannot be written.
     pub fn create(target: &Path, force: bool) -> Result<Folder, Error> {
-        may_replace(target, force)?;
+        let is_folder = fs::symlink_metadata(target).is_ok_and(|found| found.is_dir());
+        let mut leftovers = if is_folder { remove_leftovers(target) } else { vec![] };
+        may_replace(target, target, force)?;
         let inside = is_empty_dir(target);
         let beside = if inside { target.to_owned() } else { existing_ancestor(target)? };
+        leftovers.extend(remove_leftovers(&beside));
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".clip-onnx-");
+        builder.prefix(making::PREFIX);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             // As `mkdir` would; the umask applies.
             builder.permissions(fs::Permissions::from_mode(0o777));
         }
-        let making = builder.tempdir_in(&beside).map_err(io_error(&beside))?;
+        let make = || builder.tempdir_in(&beside);
+        let (making, lock) = making::locked(make, TempDir::path).map_err(io_error(&beside))?;
         crate::interrupt::remove_on_interrupt(making.path());
-        Ok(Folder { making, target: target.to_owned(), inside })
+        Ok(Folder { making, _lock: lock, target: target.to_owned(), inside, force, leftovers })
+    }
+
+    /// What interrupted runs had left at this place.
+    pub fn leftovers(&self) -> &[Leftover] {
+        &self.leftovers
     }
 
     /// Where files go meanwhile.
@@ -103,11 +123,11 @@ impl Folder {
     /// Writes a small file into the folder, at a path in it.
     ///
     /// # Errors
-    /// [`Error::Io`] or [`Error::NoSpace`].
+    /// [`Error::Io`] or [`Error::NoSpace`], by the file's final path.
     pub fn write(&self, name: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<(), Error> {
-        let path = self.path().join(name);
-        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(io_error(&path))?;
-        fs::write(&path, contents).map_err(io_error(&path))
+        let (path, shown) = (self.path().join(&name), self.target.join(&name));
+        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(io_error(&shown))?;
+        fs::write(&path, contents).map_err(io_error(&shown))
     }
 
     /// Moves a file to another path in the folder.
@@ -115,48 +135,110 @@ impl Folder {
     /// # Errors
     /// [`Error::Io`].
     pub fn place(&self, name: &str, path: &Path) -> Result<(), Error> {
-        let to = self.path().join(path);
-        to.parent().map_or(Ok(()), fs::create_dir_all).map_err(io_error(&to))?;
-        fs::rename(self.path().join(name), &to).map_err(io_error(&to))
+        let (to, shown) = (self.path().join(path), self.target.join(path));
+        to.parent().map_or(Ok(()), fs::create_dir_all).map_err(io_error(&shown))?;
+        fs::rename(self.path().join(name), &to).map_err(io_error(&shown))
     }
 
-    /// Moves the folder to its place, over what is there if that was allowed.
+    /// Moves the folder to its place, over what is there if that was allowed. What came there meanwhile is held against
+    /// the same rules as what was there at the start.
     ///
     /// # Errors
-    /// [`Error::Io`]; what was there before is then still there.
+    /// As [`Folder::create`]; what was there before is then still there.
     pub fn commit(self) -> Result<(), Error> {
-        let target = &self.target;
+        let target = self.target.clone();
+        moves::settle(self.path()).map_err(io_error(&target))?;
         if self.inside {
-            let entries = fs::read_dir(self.path()).map_err(io_error(target))?;
-            let names = entries.map(|e| Ok(e?.file_name())).collect::<std::io::Result<Vec<_>>>();
-            let mut names = names.map_err(io_error(target))?;
-            names.sort_by_key(|name| (name == MANIFEST, name.clone()));
-            for name in names {
-                fs::rename(self.path().join(&name), target.join(&name)).map_err(io_error(target))?;
-            }
-            return Ok(());
+            self.move_up()?;
+            return moves::settle_names(&target).map_err(io_error(&target));
         }
-        if let Some(parent) = target.parent().filter(|p| !p.as_os_str().is_empty()) {
+        let parent = target.parent().filter(|p| !p.as_os_str().is_empty());
+        if let Some(parent) = parent {
             fs::create_dir_all(parent).map_err(io_error(parent))?;
         }
-        let old = if fs::symlink_metadata(target).is_ok() {
-            let aside = tempfile::Builder::new().prefix(".clip-onnx-old-").tempdir_in(existing_ancestor(target)?);
-            let aside = aside.map_err(io_error(target))?;
-            let moved = aside.path().join("replaced");
-            fs::rename(target, &moved).map_err(io_error(target))?;
-            Some((aside, moved))
-        } else {
-            None
-        };
-        if let Err(error) = fs::rename(self.making.path(), target) {
-            if let Some((_, moved)) = &old {
-                // Best effort: the error below is the one to report.
-                let _ = fs::rename(moved, target);
+        loop {
+            match moves::to_new(self.path(), &target) {
+                Ok(()) => break,
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    if self.replace()? {
+                        break;
+                    }
+                }
+                Err(error) => return Err(io_error(&target)(error)),
             }
+        }
+        let parent = parent.unwrap_or(Path::new("."));
+        // What is in its place of the temporary name is what was replaced, if anything: it is removed.
+        drop(self);
+        moves::settle_names(parent).map_err(io_error(parent))
+    }
+
+    /// Takes the place of what is at the target; false when that is gone.
+    fn replace(&self) -> Result<bool, Error> {
+        let (made, target) = (self.path(), &self.target);
+        may_replace(target, target, self.force)?;
+        if is_empty_dir(target) {
+            // At once, and not when something came into it.
+            return match fs::rename(made, target) {
+                Ok(()) => Ok(true),
+                Err(error) if matches!(error.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => Ok(false),
+                Err(error) => Err(io_error(target)(error)),
+            };
+        }
+        match moves::exchange(made, target) {
+            Ok(true) => {}
+            Ok(false) => return self.replace_in_two_steps(),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(io_error(target)(error)),
+        }
+        // Somebody may have put a file into it between the look and the exchange.
+        if let Err(error) = may_replace(made, target, true) {
+            moves::exchange(made, target).map_err(io_error(target))?;
+            return Err(error);
+        }
+        Ok(true)
+    }
+
+    /// As [`Folder::replace`], where two folders cannot be exchanged at once.
+    fn replace_in_two_steps(&self) -> Result<bool, Error> {
+        let target = &self.target;
+        let aside = tempfile::Builder::new().prefix(making::ASIDE).tempdir_in(existing_ancestor(target)?);
+        // Kept by name, so that what was there is not lost when the run ends between the two.
+        let aside = aside.map_err(io_error(target))?.keep();
+        let moved = aside.join("replaced");
+        fs::rename(target, &moved).map_err(io_error(target))?;
+        if let Err(error) = moves::to_new(self.path(), target) {
+            // Best effort: the error below is the one to report.
+            let _ = moves::to_new(&moved, target).and_then(|()| fs::remove_dir(&aside));
             return Err(io_error(target)(error));
         }
-        // Renamed away: there is nothing left to remove.
-        let _ = self.making.keep();
+        // The new folder is in its place; the next run names what cannot be removed.
+        let _ = fs::remove_dir_all(&aside);
+        Ok(true)
+    }
+
+    /// Moves all files into the empty folder that the making is in, the manifest last.
+    fn move_up(&self) -> Result<(), Error> {
+        let target = &self.target;
+        let names = |folder: &Path| -> Result<Vec<OsString>, Error> {
+            let entries = fs::read_dir(folder).map_err(io_error(target))?;
+            entries.map(|e| Ok(e?.file_name())).collect::<std::io::Result<_>>().map_err(io_error(target))
+        };
+        if let Some(found) = names(target)?.into_iter().find(|name| Some(&**name) != self.path().file_name()) {
+            let path = target.display().to_string();
+            return Err(Error::Foreign { path, found: found.to_string_lossy().into_owned() });
+        }
+        let mut names = names(self.path())?;
+        names.sort_by_key(|name| (name == MANIFEST, name.clone()));
+        for (at, name) in names.iter().enumerate() {
+            if let Err(error) = moves::to_new(&self.path().join(name), &target.join(name)) {
+                for name in &names[..at] {
+                    // Best effort: the error below is the one to report.
+                    let _ = moves::to_new(&target.join(name), &self.path().join(name));
+                }
+                return Err(io_error(target)(error));
+            }
+        }
         Ok(())
     }
 }
@@ -164,35 +246,38 @@ impl Folder {
 /// A single file in the making, beside its final place; dropped, it disappears.
 pub struct OutputFile {
     making: NamedTempFile,
+    /// Held as long as the run lives.
+    _lock: Option<fs::File>,
     target: PathBuf,
+    force: bool,
+    leftovers: Vec<Leftover>,
 }
 
 impl OutputFile {
-    /// Begins a file that will be `target`.
+    /// Begins a file that will be `target`. What interrupted runs left at this place is removed.
     ///
     /// # Errors
     /// As [`Folder::create`]; with `force` an ordinary file is replaced, and nothing else is.
     pub fn create(target: &Path, force: bool) -> Result<OutputFile, Error> {
-        let path = target.display().to_string();
-        match fs::symlink_metadata(target) {
-            Ok(found) if !found.is_file() => {
-                let what = if found.is_dir() { "a folder" } else { "no ordinary file" };
-                return Err(Error::Kind { path, what, expected: "a file to write" });
-            }
-            Ok(_) if !force => return Err(Error::Exists { path }),
-            _ => {}
-        }
+        may_be_file(target, force)?;
         let beside = existing_ancestor(target)?;
+        let leftovers = remove_leftovers(&beside);
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".clip-onnx-");
+        builder.prefix(making::PREFIX);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(fs::Permissions::from_mode(0o666));
         }
-        let making = builder.tempfile_in(&beside).map_err(io_error(&beside))?;
+        let make = || builder.tempfile_in(&beside);
+        let (making, lock) = making::locked(make, NamedTempFile::path).map_err(io_error(&beside))?;
         crate::interrupt::remove_on_interrupt(making.path());
-        Ok(OutputFile { making, target: target.to_owned() })
+        Ok(OutputFile { making, _lock: lock, target: target.to_owned(), force, leftovers })
+    }
+
+    /// What interrupted runs had left at this place.
+    pub fn leftovers(&self) -> &[Leftover] {
+        &self.leftovers
     }
 
     /// The folder it is made in.
@@ -205,23 +290,46 @@ impl OutputFile {
         self.making.as_file_mut()
     }
 
-    /// Moves the file to its place.
+    /// Moves the file to its place. A file that came there meanwhile is replaced where that was allowed.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Exists`], [`Error::Kind`] or [`Error::Io`].
     pub fn commit(self) -> Result<(), Error> {
-        if let Some(parent) = self.target.parent().filter(|p| !p.as_os_str().is_empty()) {
-            fs::create_dir_all(parent).map_err(io_error(parent))?;
+        let target = &self.target;
+        let parent = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        self.making.as_file().sync_all().map_err(io_error(target))?;
+        fs::create_dir_all(parent).map_err(io_error(parent))?;
+        let moved = if self.force {
+            may_be_file(target, true)?;
+            self.making.persist(target)
+        } else {
+            self.making.persist_noclobber(target)
+        };
+        moved.map_err(|error| match error.error.kind() {
+            ErrorKind::AlreadyExists => Error::Exists { path: target.display().to_string() },
+            _ => io_error(target)(error.error),
+        })?;
+        moves::settle_names(parent).map_err(io_error(parent))
+    }
+}
+
+/// Whether a file may be written at `target`: where nothing is, or with `force` over an ordinary file.
+fn may_be_file(target: &Path, force: bool) -> Result<(), Error> {
+    let path = target.display().to_string();
+    match fs::symlink_metadata(target) {
+        Ok(found) if !found.is_file() => {
+            let what = if found.is_dir() { "a folder" } else { "no ordinary file" };
+            Err(Error::Kind { path, what, expected: "a file to write" })
         }
-        self.making.persist(&self.target).map_err(|e| io_error(&self.target)(e.error))?;
-        Ok(())
+        Ok(_) if !force => Err(Error::Exists { path }),
+        _ => Ok(()),
     }
 }
 
 /// Whether a folder may take the place of what is at `target`: of nothing, of an empty folder, or
-/// with `force` of an earlier export that nobody put anything else into.
-fn may_replace(target: &Path, force: bool) -> Result<(), Error> {
-    let path = target.display().to_string();
+/// with `force` of an earlier export that nobody put anything else into. Errors call it `shown`.
+fn may_replace(target: &Path, shown: &Path, force: bool) -> Result<(), Error> {
+    let path = shown.display().to_string();
     let Ok(found) = fs::symlink_metadata(target) else { return Ok(()) };
     if found.is_symlink() {
         return Err(Error::Kind { path, what: "a symbolic link", expected: "the folder itself" });

@@ -12,7 +12,7 @@ use crate::checkpoint::Checkpoint;
 use crate::files::hex;
 use crate::onnx::graph::Parts;
 use crate::onnx::write::{Error as WriteError, ExternalData, Options, Written, weight_bytes, write};
-use crate::output::Folder;
+use crate::output::{Folder, Leftover};
 
 /// A folder in the making; dropped, it disappears with all that is in it.
 pub struct Workspace {
@@ -41,6 +41,11 @@ impl Workspace {
         })
     }
 
+    /// What interrupted runs had left at this place.
+    pub fn leftovers(&self) -> &[Leftover] {
+        self.folder.leftovers()
+    }
+
     /// The folder in the making.
     pub fn path(&self) -> &Path {
         self.folder.path()
@@ -62,10 +67,14 @@ impl Workspace {
     }
 
     /// Begins to work out the checkpoint's digest, on a thread of its own.
-    pub fn start_digest(&self, checkpoint: &Checkpoint) {
+    ///
+    /// # Errors
+    /// As [`Digest::start`].
+    pub fn start_digest(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
         if self.hash {
-            *self.digest.borrow_mut() = Some(Digest::start(checkpoint));
+            *self.digest.borrow_mut() = Some(Digest::start(checkpoint)?);
         }
+        Ok(())
     }
 
     /// Puts the checkpoint's digest, which takes as long as writing a file does, in its place.
