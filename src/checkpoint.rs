@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use inflate::Scratch;
 
-use crate::files::{hex, map, mapped, read_text};
+use crate::files::{Watched, hex, mapped, read_text, watched};
 use crate::tensor::{self, Tensor};
 
 mod archive;
@@ -139,7 +139,7 @@ pub enum Error {
     #[error("lists {listed} members under {names} names; expected each name once")]
     DuplicateMember {
         /// Number of entries in the zip directory.
-        listed: usize,
+        listed: u64,
         /// Number of distinct names.
         names: usize,
     },
@@ -152,6 +152,14 @@ pub enum Error {
     /// The values of a tensor could not be read or converted.
     #[error(transparent)]
     Tensor(#[from] tensor::Error),
+    /// A file of the checkpoint is no longer what it was when reading it began.
+    #[error("{path} {change} while it was read; begin again when nothing writes to it")]
+    Changed {
+        /// Path of the file.
+        path: String,
+        /// What happened to it, in words.
+        change: &'static str,
+    },
 }
 
 impl From<std::io::Error> for Error {
@@ -164,7 +172,7 @@ impl From<std::io::Error> for Error {
 pub struct Checkpoint {
     path: PathBuf,
     /// What it is read from: the file, or the index and the shards.
-    paths: Vec<PathBuf>,
+    sources: Vec<Watched>,
     /// The file, or the shards in the order of their names.
     files: Vec<Bytes>,
     contents: Contents,
@@ -265,12 +273,12 @@ impl Checkpoint {
     /// See [`Error`]: unreadable, truncated, of another kind, or a member that is not an array.
     pub fn open(path: &Path) -> Result<Checkpoint, Error> {
         let path = locate(path)?;
-        let file = map(&path)?;
+        let (file, source) = watched(&path)?;
         let scratch = Scratch::default();
-        let mut paths = vec![path.clone()];
+        let mut sources = vec![source];
         let (files, contents) = if sharded::is_index(&file) {
             let (shards, files, contents) = sharded::read(&file, &path, &scratch)?;
-            paths.extend(shards);
+            sources.extend(shards);
             (files, contents)
         } else {
             let contents = Contents::read(&file, &scratch)?;
@@ -280,7 +288,7 @@ impl Checkpoint {
         if let Some((name, _)) = contents.tensors.iter().find(|(name, _)| !seen.insert(name.clone())) {
             return Err(Error::Duplicate { name: name.clone() });
         }
-        Ok(Checkpoint { path, paths, files, contents, scratch })
+        Ok(Checkpoint { path, sources, files, contents, scratch })
     }
 
     /// Names the folder for what does not fit in memory, such as that of the output: members that a zip
@@ -294,7 +302,7 @@ impl Checkpoint {
     pub fn from_tensors(path: &Path, tensors: Vec<(String, Tensor)>) -> Checkpoint {
         Checkpoint {
             path: path.to_owned(),
-            paths: vec![],
+            sources: vec![],
             files: vec![],
             contents: Contents::new(Format::Npz, tensors),
             scratch: Scratch::default(),
@@ -337,7 +345,20 @@ impl Checkpoint {
     /// Whether `path` is one of the files this checkpoint is read from.
     pub fn is_read_from(&self, path: &Path) -> bool {
         let Ok(path) = path.canonicalize() else { return false };
-        self.paths.iter().any(|source| source.canonicalize().is_ok_and(|source| source == path))
+        self.sources.iter().any(|source| source.path().canonicalize().is_ok_and(|source| source == path))
+    }
+
+    /// Checks that no file changed since the checkpoint was opened: what was read before a change and what was read after
+    /// it do not belong together.
+    ///
+    /// # Errors
+    /// [`Error::Changed`].
+    pub fn unchanged(&self) -> Result<(), Error> {
+        let change = |source: &Watched| Some((source.path().display().to_string(), source.change()?));
+        match self.sources.iter().find_map(change) {
+            Some((path, change)) => Err(Error::Changed { path, change }),
+            None => Ok(()),
+        }
     }
 
     /// Free-form string pairs the file carries (safetensors `__metadata__`).

@@ -1,10 +1,11 @@
 //! Files somebody else names: what is no ordinary one is refused before it is opened.
 
-use std::fs::File;
-use std::io::{Error, ErrorKind, Result};
+use std::io::{Error, ErrorKind, Read, Result};
 use std::path::Path;
 
-use bytes::Bytes;
+mod mapping;
+
+pub use mapping::{Watched, became_shorter, map, mapped, watched};
 
 /// Checks that `path` is an ordinary file: a pipe would be waited for, and a device may never end.
 ///
@@ -22,41 +23,41 @@ pub fn ordinary(path: &Path) -> Result<()> {
     Err(Error::new(ErrorKind::InvalidInput, SPECIAL))
 }
 
-/// The text of an ordinary file.
+/// Bytes of a text, such as a configuration, at most. Parsed JSON takes up to sixteen times as much memory.
+pub const TEXT: u64 = 16 << 20;
+
+/// The text of an ordinary file, of at most [`TEXT`] bytes.
 ///
 /// # Errors
-/// As [`ordinary`], or when it is not in UTF-8.
+/// As [`ordinary`], or when it is longer or not in UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
+    read_text_of(path, TEXT)
+}
+
+/// The text of an ordinary file, of at most `most` bytes.
+///
+/// # Errors
+/// As [`read_text`].
+pub fn read_text_of(path: &Path, most: u64) -> Result<String> {
     ordinary(path)?;
-    String::from_utf8(std::fs::read(path)?).map_err(|error| {
+    let mut bytes = Vec::new();
+    // It may grow while it is read.
+    std::fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        let reason = format!("has more than {most} bytes, which no file of its kind has");
+        return Err(Error::new(ErrorKind::FileTooLarge, reason));
+    }
+    String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + valid.iter().filter(|&&byte| byte == b'\n').count();
         Error::new(ErrorKind::InvalidData, format!("line {line} is not in UTF-8; save it as UTF-8"))
     })
 }
 
-/// Maps a file for reading.
-///
-/// # Errors
-/// When it is a directory or cannot be opened.
-pub fn map(path: &Path) -> Result<Bytes> {
-    ordinary(path)?;
-    mapped(&File::open(path)?)
-}
-
-/// Maps an open file.
-///
-/// # Errors
-/// What the operating system reports.
-pub fn mapped(file: &File) -> Result<Bytes> {
-    if file.metadata()?.len() == 0 {
-        return Ok(Bytes::new());
-    }
-    // SAFETY: the mapping is read-only and private to this process. Someone truncating the file
-    // while it is read ends the process with SIGBUS, as with every tool that maps its input;
-    // changing it gives wrong bytes, never a wrong address.
-    let mapping = unsafe { memmap2::Mmap::map(file)? };
-    Ok(Bytes::from_owner(mapping))
+/// Whether a path that somebody else names stays inside the folder it is relative to.
+pub fn is_inside(path: &Path) -> bool {
+    let mut parts = path.components().peekable();
+    parts.peek().is_some() && parts.all(|part| matches!(part, std::path::Component::Normal(_)))
 }
 
 /// Lower-case hex of a digest.

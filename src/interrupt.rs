@@ -1,4 +1,4 @@
-//! Ctrl-C leaves nothing behind: unfinished output is removed before the process ends.
+//! How a program ends early: unfinished output is removed, and what the operating system stopped is explained.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, Once, PoisonError};
@@ -11,14 +11,57 @@ pub fn remove_on_interrupt(path: &Path) {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
     INSTALLED.call_once(|| {
         let handler = || {
-            for path in UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-                // One of the two applies, and a path already renamed away is gone: both may fail.
-                let _ = std::fs::remove_dir_all(&path);
-                let _ = std::fs::remove_file(&path);
-            }
+            remove_unfinished();
             std::process::exit(130);
         };
         // A program that embeds the library may have its own handler; then it keeps it.
         let _ = ctrlc::try_set_handler(handler);
     });
 }
+
+fn remove_unfinished() {
+    for path in UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        // One of the two applies, and a path already renamed away is gone: both may fail.
+        let _ = std::fs::remove_dir_all(&path);
+        let _ = std::fs::remove_file(&path);
+    }
+}
+
+/// Turns signals of the operating system into one sentence and exit code 2, for a program as a whole: a mapped file that
+/// became shorter (SIGBUS), memory that cannot be had (SIGABRT, after Rust's own message), a file beyond the limit of file
+/// sizes (SIGXFSZ, which becomes an error of the write).
+#[cfg(unix)]
+pub fn explain_signals() {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    use signal_hook::consts::{SIGABRT, SIGBUS, SIGXFSZ};
+    use signal_hook::{flag, low_level};
+
+    // Each is a help where it can be had, and the operating system's own answer is left where not.
+    let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
+    let _ = flag::register_conditional_shutdown(SIGABRT, 2, Arc::new(AtomicBool::new(true)));
+    let Ok((sender, mut receiver)) = UnixStream::pair() else { return };
+    let watch = move || {
+        if receiver.read_exact(&mut [0]).is_err() {
+            return;
+        }
+        // The thread that met it tries again and again until the process ends here.
+        remove_unfinished();
+        let shorter = crate::files::became_shorter().map_or_else(
+            || "a mapped file became shorter while it was read".to_owned(),
+            |path| format!("{} became shorter while it was read", path.display()),
+        );
+        eprintln!("clip-onnx: {shorter}; nothing is written. Begin again when nothing writes to it");
+        std::process::exit(2);
+    };
+    if std::thread::Builder::new().spawn(watch).is_ok() {
+        let _ = low_level::pipe::register(SIGBUS, sender);
+    }
+}
+
+/// There are no such signals here.
+#[cfg(not(unix))]
+pub fn explain_signals() {}

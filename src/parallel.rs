@@ -18,7 +18,9 @@ pub fn parallel<T: Sync, R: Send, E: Send>(all: &[T], of: impl Fn(&T) -> Result<
         }
     };
     let mut done = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+        // Where no further thread can be had, there are fewer workers.
+        let start = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
+        let others: Vec<_> = (1..workers).map_while(start).collect();
         let mut done = work();
         for other in others {
             match other.join() {

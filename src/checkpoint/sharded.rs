@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::inflate::Scratch;
-use super::{Contents, Error, map};
+use super::{Contents, Error, Watched, watched};
 
 /// What a folder's checkpoint is called, the first one present being taken. timm's repositories hold
 /// an image tower alone as `model.safetensors` beside open_clip's file, which therefore goes first.
@@ -23,6 +23,9 @@ const NAMES: &[&str] = &[
 
 /// More than any released set has.
 const MAX_SHARDS: usize = 1024;
+
+/// Bytes of an index, at most; the largest published ones have under 1 MB.
+const MAX_INDEX: usize = 16 << 20;
 
 /// The checkpoint in a folder.
 pub fn in_folder(folder: &Path) -> Result<PathBuf, Error> {
@@ -42,14 +45,17 @@ struct Index {
 }
 
 /// Opens every shard an index names, and checks that each holds what the index says it does.
-pub fn read(index: &[u8], path: &Path, scratch: &Scratch) -> Result<(Vec<PathBuf>, Vec<Bytes>, Contents), Error> {
+pub fn read(index: &[u8], path: &Path, scratch: &Scratch) -> Result<(Vec<Watched>, Vec<Bytes>, Contents), Error> {
+    if index.len() > MAX_INDEX {
+        return Err(Error::Index { reason: format!("it has {} bytes; expected at most {MAX_INDEX}", index.len()) });
+    }
     let Index { weight_map } = serde_json::from_slice(index).map_err(|e| Error::Index { reason: e.to_string() })?;
     let shards: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
     if shards.is_empty() || shards.len() > MAX_SHARDS {
         let reason = format!("its weight_map names {} files, expected 1 to {MAX_SHARDS}", shards.len());
         return Err(Error::Index { reason });
     }
-    let (mut paths, mut files) = (Vec::new(), Vec::new());
+    let (mut sources, mut files) = (Vec::new(), Vec::new());
     let mut all: Option<Contents> = None;
     for shard in shards {
         if Path::new(shard).file_name() != Some(shard.as_ref()) {
@@ -57,7 +63,7 @@ pub fn read(index: &[u8], path: &Path, scratch: &Scratch) -> Result<(Vec<PathBuf
             return Err(Error::Index { reason });
         }
         let wrong = |error: Error| Error::Shard { shard: shard.to_owned(), error: Box::new(error) };
-        let file = map(&path.with_file_name(shard)).map_err(|e| wrong(e.into()))?;
+        let (file, source) = watched(&path.with_file_name(shard)).map_err(|e| wrong(e.into()))?;
         let mut contents = Contents::read(&file, scratch).map_err(wrong)?;
         let held: HashSet<&str> = contents.tensors.iter().map(|(name, _)| name.as_str()).collect();
         let mut listed = weight_map.iter().filter(|(_, in_shard)| *in_shard == shard);
@@ -65,7 +71,7 @@ pub fn read(index: &[u8], path: &Path, scratch: &Scratch) -> Result<(Vec<PathBuf
             return Err(Error::Misplaced { shard: shard.to_owned(), tensor: name.clone() });
         }
         contents.checksums.iter_mut().for_each(|sum| sum.file = files.len());
-        paths.push(path.with_file_name(shard));
+        sources.push(source);
         files.push(file);
         match &mut all {
             None => all = Some(contents),
@@ -78,5 +84,5 @@ pub fn read(index: &[u8], path: &Path, scratch: &Scratch) -> Result<(Vec<PathBuf
         }
     }
     let all = all.ok_or_else(|| Error::Index { reason: "its weight_map is empty".to_owned() })?;
-    Ok((paths, files, all))
+    Ok((sources, files, all))
 }

@@ -91,11 +91,13 @@ fn request(args: &BenchArgs, model: &Path, engine: &Arc<dyn Engine>, threads: us
 /// A process that times has a pipe from the one that started it, which closes when that one ends, however
 /// it does.
 fn end_with_the_parent() {
-    std::thread::spawn(|| {
+    let watch = || {
         let mut nothing = [0];
         while io::stdin().read(&mut nothing).is_ok_and(|n| n > 0) {}
         std::process::exit(2);
-    });
+    };
+    // Without a thread to be had it ends when it has timed.
+    let _ = std::thread::Builder::new().spawn(watch);
 }
 
 /// The same in a process of its own, whose memory is that of this file alone; or what it said.

@@ -56,6 +56,7 @@ pub struct Converted {
 pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, Error> {
     let path = &request.source.checkpoint;
     let mut out = OutputFile::create(&request.out, request.replace)?;
+    out.leftovers().iter().for_each(|leftover| progress.warn(&leftover.to_string()));
     let model = Model::load(&request.source, out.folder(), progress)?;
     if model.checkpoint.is_read_from(&request.out) {
         return Err(Error::Unsupported {
@@ -64,7 +65,7 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
             way_out: "name another file to write".to_owned(),
         });
     }
-    let mut digest = Digest::start(&model.checkpoint);
+    let mut digest = Digest::start(&model.checkpoint)?;
     fits_open_clip(&model.selected.config, path)?;
     // Building the towers checks every name and shape, so that nothing half-right is written.
     // Folded weights are taken from the graph, so their channels must stand in their own order.
@@ -110,6 +111,7 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
     safetensors(&mut buffered, &metadata, &tensors, &|n| progress.advance(n)).map_err(failed)?;
     buffered.flush().map_err(|e| failed(e.into()))?;
     drop(buffered);
+    Model::unchanged(&checkpoint)?;
     out.commit()?;
     warn_of_other_numbers(&published, progress);
     Ok(Converted { tensors: tensors.len(), selected })

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 
 use super::Error;
 use crate::checkpoint::{self, Checkpoint};
@@ -25,11 +25,22 @@ impl Digest {
     /// As long as any digest, to stand in for it where lengths are counted before it is there.
     pub const PENDING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-    pub fn start(checkpoint: &Checkpoint) -> Digest {
+    /// Begins.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when the operating system gives no thread.
+    pub fn start(checkpoint: &Checkpoint) -> Result<Digest, Error> {
         let (whole, stop) = (checkpoint.whole(), Arc::new(AtomicBool::new(false)));
         let stopped = stop.clone();
-        let thread = std::thread::spawn(move || whole.sha256(|| !stopped.load(Ordering::Relaxed)));
-        Digest { path: checkpoint.path().to_owned(), thread: Some(thread), stop, hex: String::new() }
+        let thread = Builder::new().spawn(move || whole.sha256(|| !stopped.load(Ordering::Relaxed)));
+        let path = checkpoint.path().to_owned();
+        match thread {
+            Ok(thread) => Ok(Digest { path, thread: Some(thread), stop, hex: String::new() }),
+            Err(error) => {
+                let error = std::io::Error::new(error.kind(), format!("no thread to hash it on: {error}"));
+                Err(Error::checkpoint(&path, error.into()))
+            }
+        }
     }
 
     /// Waits for it.

@@ -48,13 +48,14 @@ pub struct Exported {
 pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Error> {
     request.check()?;
     let work = Workspace::create(&request.output, &request.source.checkpoint)?;
+    work.leftovers().iter().for_each(|leftover| progress.warn(&leftover.to_string()));
     let engines = request.ready_to_run()?;
     let model = Model::load(&request.source, work.path(), progress)?;
     let recipe = request.resolve(&model.selected.config)?;
     warn(&recipe, &model, progress);
 
     let companions = companions::write(request, &recipe, &model, &work, progress)?;
-    work.start_digest(&model.checkpoint);
+    work.start_digest(&model.checkpoint)?;
     let head = ZeroShotHead::of(&recipe, &model, &work, &engines, progress)?;
     let graphs = graphs::build(&model, &recipe, head.as_ref())?;
     let runner = Runner::new(request, &engines, &work)?;
@@ -64,7 +65,7 @@ pub fn export(request: &Export, progress: &dyn Progress) -> Result<Exported, Err
     let coverage = coverage(&recipe, &files)?;
 
     // What was read is not needed to prove what was written: the mapped file is let go.
-    let (checkpoint, selected) = model.into_selected();
+    let (checkpoint, selected) = model.into_selected()?;
     let proof = Proof { recipe: &recipe, selected: &selected, head, files: &files, coverage: &coverage };
     let report = proof.run(&request.proof, engines, &Run::new(checkpoint, &metadata), &work, progress)?;
     finish(work, &recipe, Outcome { selected, files, coverage, report })

@@ -70,9 +70,21 @@ impl Model {
         Ok(image)
     }
 
-    /// Lets go of the checkpoint; gives its name and the model.
-    pub fn into_selected(self) -> (String, Selected) {
-        (self.checkpoint.file_name(), self.selected)
+    /// That all of the checkpoint is of one time: nothing wrote to it since it was opened.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when a file was changed, replaced or removed.
+    pub fn unchanged(checkpoint: &Checkpoint) -> Result<(), Error> {
+        checkpoint.unchanged().map_err(|source| Error::checkpoint(checkpoint.path(), source))
+    }
+
+    /// Lets go of the checkpoint, of which nothing is read any more; gives its name and the model.
+    ///
+    /// # Errors
+    /// As [`Model::unchanged`].
+    pub fn into_selected(self) -> Result<(String, Selected), Error> {
+        Model::unchanged(&self.checkpoint)?;
+        Ok((self.checkpoint.file_name(), self.selected))
     }
 
     /// Warns of what a PyTorch file holds besides tensors: it was not made, as code would have to run.
