@@ -24,7 +24,7 @@ pub use onnxruntime::OnnxRuntime;
 pub use signature::Signature;
 pub use tower::Tower;
 #[cfg(feature = "tract")]
-pub use tract::{Tract, panics_are_caught};
+pub use tract::Tract;
 
 /// What loads ONNX files and runs them.
 pub trait Engine: fmt::Debug + Send + Sync {

@@ -9,6 +9,7 @@ pub(crate) mod encode;
 mod error;
 pub mod graph;
 pub mod legalize;
+mod messages;
 pub mod ops;
 mod program;
 pub mod proto;

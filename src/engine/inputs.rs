@@ -10,11 +10,26 @@ const SAFE_VOCABULARY: usize = 100;
 /// Rows and columns of patches of a NaFlex image as it is met in use.
 const TYPICAL_GRID: [usize; 2] = [16, 16];
 
+/// Numbers of all rows, at most.
+const MOST: usize = 1 << 30;
+
+fn bounded(signature: &Signature, rows: usize) -> Result<(), String> {
+    let row = signature.input.row();
+    match rows.checked_mul(row).filter(|&numbers| numbers <= MOST) {
+        Some(_) => Ok(()),
+        None => Err(format!("{rows} rows of {row} numbers are more than the {MOST} that are made up at once")),
+    }
+}
+
 /// `rows` rows for each input of a tower, as different as they come: texts of all lengths, NaFlex images of several
 /// shapes.
-pub fn varied(signature: &Signature, rows: usize) -> Vec<Array> {
+///
+/// # Errors
+/// When they would be too large.
+pub fn varied(signature: &Signature, rows: usize) -> Result<Vec<Array>, String> {
+    bounded(signature, rows)?;
     let mut noise = Noise(SEED);
-    match &signature.input {
+    Ok(match &signature.input {
         Input::Image(image) => vec![pixels(image, rows, &mut noise)],
         Input::Naflex(input) => {
             let grids: Vec<[usize; 2]> = (0..rows).map(|row| [3 + row % 4, 6 - row % 3]).collect();
@@ -26,15 +41,16 @@ pub fn varied(signature: &Signature, rows: usize) -> Vec<Array> {
             let tokens = |row: usize| if row + 1 == rows { length } else { (3 + 5 * row) % length + 1 };
             vec![texts(text, rows, length, tokens, &mut noise)]
         }
-    }
+    })
 }
 
 /// `rows` rows as they are met in use: texts of `tokens` tokens, or of the whole context; NaFlex images of 16 × 16
 /// patches.
 ///
 /// # Errors
-/// When the context is shorter.
+/// When the context is shorter, or they would be too large.
 pub fn typical(signature: &Signature, rows: usize, tokens: Option<usize>) -> Result<Vec<Array>, String> {
+    bounded(signature, rows)?;
     let mut noise = Noise(SEED);
     Ok(match &signature.input {
         Input::Image(image) => vec![pixels(image, rows, &mut noise)],
@@ -132,8 +148,8 @@ mod tests {
     #[test]
     fn texts_start_end_and_are_padded() {
         let text = signature(&["ids int64 [N, 8]"], &SPECIAL);
-        let inputs = varied(&text, 3);
-        assert_eq!(inputs, varied(&text, 3), "the same every time");
+        let inputs = varied(&text, 3).unwrap();
+        assert_eq!(inputs, varied(&text, 3).unwrap(), "the same every time");
         let rows: Vec<&[i64]> = inputs[0].ids().unwrap().chunks(8).collect();
         for (row, tokens) in rows.iter().zip([4, 1, 8]) {
             assert!(row[tokens..].iter().all(|&id| id == 0) && row[tokens - 1] == 19, "{row:?}");
@@ -153,7 +169,7 @@ mod tests {
     #[test]
     fn bytes_and_floats_are_the_same_images() {
         let [bytes, floats] = ["x uint8 [N, 4, 5, 3]", "x float [N, 3, 4, 5]"]
-            .map(|input| varied(&signature(&[input], &[]), 2).remove(0));
+            .map(|input| varied(&signature(&[input], &[]), 2).unwrap().remove(0));
         assert_eq!((bytes.shape(), floats.shape()), (&[2, 4, 5, 3][..], &[2, 3, 4, 5][..]));
         let Input::Image(input) = signature(&["x uint8 [N, 4, 5, 3]"], &[]).input else { panic!() };
         assert_eq!(input.from_images(&floats), Some(bytes));
@@ -162,7 +178,7 @@ mod tests {
     #[test]
     fn naflex_images_are_padded_to_the_largest() {
         const INPUTS: [&str; 4] = ["p float [N, P, 2]", "m int64 [N, P]", "y int64 [N, P]", "x int64 [N, P]"];
-        let inputs = varied(&signature(&INPUTS, &[]), 2);
+        let inputs = varied(&signature(&INPUTS, &[]), 2).unwrap();
         // Grids of 3 × 6 and 4 × 5 patches.
         assert_eq!(inputs[0].shape(), [2, 20, 2]);
         let ids = |at: usize| inputs[at].ids().unwrap();

@@ -20,8 +20,13 @@ const IMAGE_SIZE: usize = 224;
 const CONTEXT_LENGTH: usize = 64;
 /// The longest row of ids that is made up for a file, whatever it says.
 const LONGEST_CONTEXT: usize = 1 << 14;
+/// Patches of the largest image that is made up.
+const MADE_UP_PATCHES: usize = 256;
 /// Numbers of a NaFlex patch where a file leaves that free: 16 × 16 pixels of three channels.
 const PATCH_VALUES: usize = 16 * 16 * 3;
+
+/// Numbers of one row of a tower's inputs, or of a batch that a file is frozen to, at most. Inputs are held a few times.
+const LARGEST_INPUT: usize = 1 << 25;
 
 /// One tower of a file: what it takes and gives.
 #[derive(Clone, Debug)]
@@ -113,10 +118,20 @@ impl Signature {
                 Kind::Naflex => Input::Naflex(NaflexInput::of(first, &said)),
                 Kind::Text => Input::Text(TextInput::of(first, &said)),
             };
+            let fixed_batch = first.fixed(0);
+            let numbers = input.row().checked_mul(fixed_batch.unwrap_or(1));
+            if numbers.is_none_or(|numbers| numbers > LARGEST_INPUT) {
+                let (name, shape) = (&first.name, first.shape.join(", "));
+                return Err(format!(
+                    "input `{name}` [{shape}] takes {} numbers a row{}; at most {LARGEST_INPUT} are fed at once",
+                    input.row(),
+                    fixed_batch.map_or_else(String::new, |batch| format!(" in batches of {batch}"))
+                ));
+            }
             let embedding = embedding(&summary.outputs, both.then_some(input.modality()))?;
             Ok(Signature {
                 input,
-                fixed_batch: first.fixed(0),
+                fixed_batch,
                 inputs,
                 embedding,
                 embedding_name: summary.outputs[embedding].name.clone(),
@@ -167,6 +182,15 @@ impl Signature {
 }
 
 impl Input {
+    /// Numbers of one row of the largest input.
+    pub fn row(&self) -> usize {
+        match self {
+            Input::Image(image) => image.size.iter().fold(3, |product, &side| product.saturating_mul(side)),
+            Input::Naflex(input) => input.patch_values.saturating_mul(MADE_UP_PATCHES),
+            Input::Text(text) => text.context_length,
+        }
+    }
+
     /// Whether images or texts are fed.
     pub fn modality(&self) -> Modality {
         match self {

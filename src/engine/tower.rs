@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::array::{Array, ElementType};
 use super::signature::Signature;
 use super::{Engine, Error, Session, inputs};
-use crate::onnx::read::summary;
+use crate::files::{is_inside, ordinary};
+use crate::onnx::read::{Summary, summary};
 
 /// A loaded tower: ours, or any that somebody else made.
 pub struct Tower {
@@ -28,6 +29,20 @@ struct File {
     fills_batches: bool,
 }
 
+/// Checks that external data lies in the model's folder, in ordinary files: engines would wait for a pipe.
+fn check_external_data(path: &Path, summary: &Summary) -> Result<(), String> {
+    for location in summary.external_data.keys() {
+        if !is_inside(Path::new(location)) {
+            return Err(format!("its weights are in `{location}`, which is not in the model's folder"));
+        }
+        let file = path.with_file_name(location);
+        if let Err(error) = ordinary(&file) {
+            return Err(format!("its weights are in `{location}`, which cannot be read: {error}"));
+        }
+    }
+    Ok(())
+}
+
 impl Tower {
     /// Reads what the file says of itself, then loads it with an engine, to be run on so many threads; as many as the
     /// engine sees fit where None. Gives the towers in it: one, or an image's and a text's. Errors call the file `shown`.
@@ -37,7 +52,9 @@ impl Tower {
     pub fn all(path: &Path, shown: &Path, engine: &dyn Engine, threads: Option<usize>) -> Result<Vec<Tower>, Error> {
         let summary = summary(path)?;
         let shown = shown.display().to_string();
-        let signatures = Signature::of(&summary).map_err(|reason| Error::Unfit { path: shown.clone(), reason })?;
+        let unfit = |reason: String| Error::Unfit { path: shown.clone(), reason };
+        let signatures = Signature::of(&summary).map_err(unfit)?;
+        check_external_data(path, &summary).map_err(unfit)?;
         let session = engine.load(path, &shown, threads)?;
         let file = File {
             name: path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
@@ -55,11 +72,8 @@ impl Tower {
         let tower = |signature| Tower { file: file.clone(), signature, others: vec![] };
         let mut towers: Vec<Tower> = signatures.into_iter().map(tower).collect();
         if let [first, second] = &mut towers[..] {
-            let made_up = |tower: &Tower| {
-                let signature = &tower.signature;
-                inputs::varied(signature, signature.fixed_batch.unwrap_or(1))
-            };
-            let (of_first, of_second) = (made_up(first), made_up(second));
+            let made_up = |tower: &Tower| tower.varied(tower.signature.fixed_batch.unwrap_or(1));
+            let (of_first, of_second) = (made_up(first)?, made_up(second)?);
             first.feed_other(second, &of_second)?;
             second.feed_other(first, &of_first)?;
         }
@@ -108,6 +122,14 @@ impl Tower {
         let inputs = other.as_declared(inputs)?.into_iter().map(|(at, array)| (at, array.into_owned()));
         self.others = inputs.collect();
         Ok(())
+    }
+
+    /// Made-up inputs, as [`inputs::varied`] gives them.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] when they would be too large.
+    pub fn varied(&self, rows: usize) -> Result<Vec<Array>, Error> {
+        inputs::varied(&self.signature, rows).map_err(|reason| self.unfit(reason))
     }
 
     /// That something cannot be fed to it.

@@ -1,7 +1,6 @@
 //! tract as an engine: pure Rust, always at hand.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Component, Path};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,6 +15,7 @@ use tract_onnx::tract_hir::internal::Factoid;
 
 use super::array::{Array, Data};
 use super::{Engine, EngineKind, Error, Session, Step};
+use crate::guard;
 
 /// tract, which is built in. It runs on one thread.
 #[derive(Clone, Copy, Debug)]
@@ -216,27 +216,11 @@ fn value(array: &Array) -> Result<TValue, TractError> {
     Ok(tensor.into_tvalue())
 }
 
-thread_local! {
-    static GUARDED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
-
-/// Whether this thread is inside tract code whose panics are caught and reported as errors. A
-/// program can ask in its panic hook, to say them once.
-pub fn panics_are_caught() -> bool {
-    GUARDED.get()
-}
-
 /// Runs tract code that may fail or, on a graph it does not expect, panic.
 fn guarded<T>(path: &str, step: Step, run: impl FnOnce() -> Result<T, TractError>) -> Result<T, Error> {
     let failed = |reason: &str| Error::failed("tract", path, step, reason);
-    GUARDED.set(true);
-    let outcome = catch_unwind(AssertUnwindSafe(run));
-    GUARDED.set(false);
-    match outcome {
+    match guard::guarded(run) {
         Ok(result) => result.map_err(|e| failed(&format!("{e:#}"))),
-        Err(panic) => {
-            let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-            Err(failed(&format!("it panicked ({})", said.unwrap_or("without a message"))))
-        }
+        Err(panic) => Err(failed(&panic)),
     }
 }

@@ -1,14 +1,17 @@
 //! What an ONNX file says of itself, read without copying its weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use prost::Message;
 use serde::Serialize;
 
+use super::messages;
 use super::proto::tensor_proto::{DataLocation, DataType};
-use super::proto::{ModelProto, NodeProto, TypeProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto};
-use crate::files::map;
+use super::proto::{
+    GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto, tensor_shape_proto::dimension, type_proto,
+};
+use crate::files::{is_inside, map};
 
 /// Why a file is no ONNX model.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +98,7 @@ pub(crate) fn model(path: &Path) -> Result<(u64, ModelProto), Error> {
     let name = || path.display().to_string();
     let file = map(path).map_err(|error| Error::Open { path: name(), error })?;
     let size = file.len() as u64;
+    messages::check(&file).map_err(|reason| Error::Parse { path: name(), reason })?;
     let model = ModelProto::decode(file).map_err(|e| Error::Parse { path: name(), reason: e.to_string() })?;
     Ok((size, model))
 }
@@ -120,16 +124,15 @@ pub fn summary(path: &Path) -> Result<Summary, Error> {
     let mut parameters = 0;
     for tensor in &graph.initializer {
         // Two numbers a byte.
-        let packed = tensor.data_type == Some(DataType::Uint8 as i32);
-        parameters +=
-            if packed { 2 } else { 1 } * tensor.dims.iter().map(|&n| n.max(0) as u64).fold(1u64, u64::saturating_mul);
-        if tensor.data_location == Some(DataLocation::External as i32) {
-            let location = tensor.external_data.iter().find(|e| e.key.as_deref() == Some("location"));
-            let location = location.and_then(|e| e.value.clone()).unwrap_or_default();
-            let beside = path.with_file_name(&location);
-            let size = std::fs::metadata(beside).map_or(0, |m| m.len());
-            external_data.insert(location, size);
-        }
+        let packed = if tensor.data_type == Some(DataType::Uint8 as i32) { 2 } else { 1 };
+        let numbers = tensor.dims.iter().map(|&n| n.max(0) as u64).fold(packed, u64::saturating_mul);
+        parameters = u64::saturating_add(parameters, numbers);
+    }
+    for location in external_locations(&graph) {
+        // What lies elsewhere is nobody's business.
+        let is_inside = is_inside(Path::new(&location));
+        let size = is_inside.then(|| std::fs::metadata(path.with_file_name(&location)).ok()).flatten();
+        external_data.insert(location, size.map_or(0, |found| found.len()));
     }
     // Older exporters list weights among the inputs too.
     let weights: std::collections::HashSet<&str> = graph.initializer.iter().filter_map(|t| t.name.as_deref()).collect();
@@ -160,6 +163,26 @@ pub fn summary(path: &Path) -> Result<Summary, Error> {
         external_data,
         metadata,
     })
+}
+
+/// Locations of external data, in initializers, in attributes of nodes, and in the graphs inside them.
+fn external_locations(graph: &GraphProto) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut graphs = vec![graph];
+    while let Some(graph) = graphs.pop() {
+        let attributes = || graph.node.iter().flat_map(|node| &node.attribute);
+        graphs.extend(attributes().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)));
+        let sparse = attributes().flat_map(|a| a.sparse_tensor.iter().chain(&a.sparse_tensors));
+        let sparse = sparse.chain(&graph.sparse_initializer).flat_map(|s| s.values.iter().chain(&s.indices));
+        let tensors = attributes().flat_map(|attribute| attribute.t.iter().chain(&attribute.tensors));
+        for tensor in graph.initializer.iter().chain(tensors).chain(sparse) {
+            if tensor.data_location == Some(DataLocation::External as i32) {
+                let location = tensor.external_data.iter().find(|e| e.key.as_deref() == Some("location"));
+                found.insert(location.and_then(|e| e.value.clone()).unwrap_or_default());
+            }
+        }
+    }
+    found
 }
 
 fn port(info: &ValueInfoProto) -> Port {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::request::Export;
 use super::workspace::Workspace;
 use super::{Error, Progress};
-use crate::engine::{self, Array, Engine, Tower, inputs};
+use crate::engine::{self, Array, Engine, Tower};
 use crate::onnx::graph::{ElementType, Parts, Port};
 use crate::precision::{self, Activations};
 use crate::verify::{self, Agreement, Reference};
@@ -143,7 +143,7 @@ impl<'a> Runner<'a> {
             let outcome = outcome.and_then(|tower| {
                 let inputs = match &self.inputs {
                     Some(inputs) => inputs.inputs(&tower)?,
-                    None => inputs::varied(tower.signature(), rows),
+                    None => tower.varied(rows)?,
                 };
                 Ok(job(&tower, &inputs)?)
             });

@@ -6,18 +6,22 @@
 //! `naflex_x`. What a tower does not need may be absent. `scripts/make_reference.py` writes one.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 use ndarray::ArrayD;
-use ndarray_npy::{NpzReader, ReadNpzError};
+use ndarray_npy::{ReadNpyExt, ReadableElement};
+use zip::ZipArchive;
 
 use super::Error;
 use crate::checkpoint::Checkpoint;
 use crate::engine::signature::Input;
-use crate::engine::{Array, Tower};
-use crate::files::{hex, ordinary};
+use crate::engine::{Array, Data, Tower};
+use crate::files::{hex, map};
 use crate::modality::Modality;
+
+/// Bytes of all arrays, at most: 200 images of 224 x 224 pixels take half of it.
+const MOST: u64 = 256 << 20;
 
 /// A reference file, read whole.
 pub struct Reference {
@@ -40,20 +44,26 @@ impl Reference {
     pub fn read(path: &Path) -> Result<Reference, Error> {
         let name = path.display().to_string();
         let wrong = |reason: String| Error::Reference { path: name.clone(), reason };
-        ordinary(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
-        let bytes = std::fs::read(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
+        let bytes = map(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
         let sha256 = hex(&<sha2::Sha256 as sha2::Digest>::digest(&bytes));
-        let file = File::open(path).map_err(|e| wrong(format!("cannot be read: {e}")))?;
-        let mut npz = NpzReader::new(file)
+        let mut npz = ZipArchive::new(Cursor::new(&bytes))
             .map_err(|e| wrong(format!("is not a whole .npz ({e}); expected what scripts/make_reference.py writes")))?;
         // Every array's size is held against the file's before anything is allocated for it.
         Checkpoint::open(path).map_err(|e| wrong(e.to_string()))?;
-        let (mut arrays, mut others) = (BTreeMap::new(), vec![]);
-        for key in npz.names().map_err(|e| wrong(e.to_string()))? {
+        let (mut arrays, mut others, mut left) = (BTreeMap::new(), vec![], MOST);
+        for at in 0..npz.len() {
+            let member = npz.by_index(at).map_err(|e| wrong(e.to_string()))?;
+            let key = member.name().map_err(|e| wrong(e.to_string()))?.into_owned();
+            let key = key.strip_suffix(".npy").unwrap_or(&key).to_owned();
+            left = left
+                .checked_sub(member.size())
+                .ok_or_else(|| wrong(format!("its arrays have more than {MOST} bytes")))?;
+            let mut npy = Vec::new();
+            member.take(MOST).read_to_end(&mut npy).map_err(|e| wrong(format!("`{key}` cannot be read: {e}")))?;
             // An array of another type may be none of ours; asked for, it is named.
-            match read(&mut npz, &key) {
-                Ok(array) => drop(arrays.insert(key, array)),
-                Err(_) => others.push(key),
+            match read(&npy) {
+                Some(array) => drop(arrays.insert(key, array)),
+                None => others.push(key),
             }
         }
         let file_name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
@@ -192,22 +202,17 @@ fn keys(input: &Input) -> &'static [(&'static str, usize, bool)] {
     }
 }
 
-/// Tries the types in turn; the last error is reported.
-fn read(npz: &mut NpzReader<File>, key: &str) -> Result<Array, ReadNpzError> {
-    fn floats(a: ArrayD<f32>) -> Array {
-        Array::new(a.shape(), a.iter().copied().collect::<Vec<f32>>())
+/// An array of floats or of integers, by the types that NumPy writes; None of another type.
+fn read(npy: &[u8]) -> Option<Array> {
+    fn array<T: ReadableElement + Copy, U>(npy: &[u8], of: impl Fn(T) -> U) -> Option<Array>
+    where
+        Data: From<Vec<U>>,
+    {
+        let array = ArrayD::<T>::read_npy(npy).ok()?;
+        Some(Array::new(array.shape(), array.iter().map(|&v| of(v)).collect::<Vec<U>>()))
     }
-    fn integers(a: ArrayD<i64>) -> Array {
-        Array::new(a.shape(), a.iter().copied().collect::<Vec<i64>>())
-    }
-    if let Ok(array) = npz.by_name::<ndarray::OwnedRepr<f32>, ndarray::IxDyn>(key) {
-        return Ok(floats(array));
-    }
-    if let Ok(array) = npz.by_name::<ndarray::OwnedRepr<f64>, ndarray::IxDyn>(key) {
-        return Ok(floats(array.mapv(|v| v as f32)));
-    }
-    if let Ok(array) = npz.by_name::<ndarray::OwnedRepr<i32>, ndarray::IxDyn>(key) {
-        return Ok(integers(array.mapv(i64::from)));
-    }
-    npz.by_name::<ndarray::OwnedRepr<i64>, ndarray::IxDyn>(key).map(integers)
+    array::<f32, f32>(npy, |v| v)
+        .or_else(|| array::<f64, f32>(npy, |v| v as f32))
+        .or_else(|| array::<i32, i64>(npy, i64::from))
+        .or_else(|| array::<i64, i64>(npy, |v| v))
 }

@@ -67,7 +67,7 @@ pub struct Report {
     pub notes: Vec<String>,
     /// Everything that did not pass, one line each.
     pub failures: Vec<String>,
-    /// Seconds per phase; the only part that differs between runs.
+    /// Seconds per phase. These, and the seconds of every load and batch, are all that differs between runs.
     pub seconds: BTreeMap<String, f64>,
 }
 

@@ -6,7 +6,7 @@ use super::agreement::unit_norm_error;
 use super::ranking::Embedded;
 use super::report::{BatchReport, Compared};
 use super::{Agreement, Error, Reference};
-use crate::engine::{Array, Engine, Tower, inputs};
+use crate::engine::{Array, Engine, Tower};
 
 /// Lengths of embeddings are this close to 1 where a file that says nothing of it normalises.
 const LOOKS_NORMALIZED: f64 = 1e-3;
@@ -38,7 +38,7 @@ impl TowerRun<'_> {
     pub fn inputs(&self) -> Result<Vec<Array>, Error> {
         match self.reference {
             Some(reference) => reference.inputs(self.tower),
-            None => Ok(inputs::varied(self.tower.signature(), self.batches.iter().copied().max().unwrap_or(1))),
+            None => Ok(self.tower.varied(self.batches.iter().copied().max().unwrap_or(1))?),
         }
     }
 
