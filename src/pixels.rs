@@ -76,7 +76,7 @@ impl Pixels {
             Dialect::Transformers => Some(picture.over_white()),
             Dialect::Original => Some(picture.opaque()),
         };
-        let picture = converted.as_ref().unwrap_or(picture);
+        let picture = converted.as_deref().unwrap_or(picture);
         match self.size {
             Some(size) => {
                 let Picture { height, width, values: bytes, .. } = self.fitted(picture, size, path)?;

@@ -1,15 +1,26 @@
 //! An image as it is stored: decoding, transparency, crops.
 
+use std::borrow::Cow;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::Error;
+use crate::guard::guarded;
 
-/// Bytes a decoded image may take.
-const MEMORY: u64 = 1 << 30;
+/// Pixels an image may have: where Pillow takes a file for a decompression bomb, too.
+const PIXELS: u64 = 178_956_970;
+
+/// Bytes that decoding an image may take in all.
+const MEMORY: u64 = 448 << 20;
+
+/// Bytes of an image file, at most.
+const FILE: u64 = 512 << 20;
+
+/// Pixels times scans of a progressive JPEG: each scan goes over all pixels.
+const SCANNED: u64 = 1_200_000_000;
 
 /// A decoded image: rows of pixels of three channels, or of four with alpha.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,10 +44,15 @@ impl Picture {
         let mut bytes = Vec::new();
         crate::files::ordinary(path)
             .and_then(|()| std::fs::File::open(path))
-            .and_then(|mut file| file.read_to_end(&mut bytes))
+            .and_then(|file| file.take(FILE + 1).read_to_end(&mut bytes))
             .map_err(|error| Error::Read { path: name.clone(), error })?;
-        Picture::decode(&bytes, orient)
-            .map_err(|reason| Error::Decode { path: name, reason: reason.replace('\n', " ") })
+        if bytes.len() as u64 > FILE {
+            let reason = format!("it has more than {FILE} bytes");
+            return Err(Error::Decode { path: name, reason });
+        }
+        // Decoders may panic on bytes that they do not expect.
+        let decoded = guarded(|| Picture::decode(&bytes, orient)).unwrap_or_else(Err);
+        decoded.map_err(|reason| Error::Decode { path: name, reason: reason.replace('\n', " ") })
     }
 
     fn decode(bytes: &[u8], orient: bool) -> Result<Picture, String> {
@@ -47,11 +63,13 @@ impl Picture {
         let mut limits = Limits::default();
         limits.max_alloc = Some(MEMORY);
         reader.limits(limits);
+        let format = reader.format();
         let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
         let (width, height) = decoder.dimensions();
         if width == 0 || height == 0 {
             return Err(format!("it has {width} x {height} pixels"));
         }
+        bounded(&decoder, format, bytes)?;
         // Tags that cannot be read are no reason to refuse an image.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let mut image = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
@@ -63,18 +81,18 @@ impl Picture {
     }
 
     /// Without alpha, which is dropped.
-    pub(crate) fn opaque(&self) -> Picture {
+    pub(crate) fn opaque(&self) -> Cow<'_, Picture> {
         if self.channels == 3 {
-            return self.clone();
+            return Cow::Borrowed(self);
         }
         let values = self.values.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
-        Picture { channels: 3, values, ..*self }
+        Cow::Owned(Picture { channels: 3, values, ..*self })
     }
 
     /// Over a white background, as transformers 5 converts to RGB (Pillow's `alpha_composite`).
-    pub(super) fn over_white(&self) -> Picture {
+    pub(super) fn over_white(&self) -> Cow<'_, Picture> {
         if self.channels == 3 {
-            return self.clone();
+            return Cow::Borrowed(self);
         }
         let over = |colour: u8, alpha: u8| {
             let (colour, alpha) = (u32::from(colour), u32::from(alpha));
@@ -83,7 +101,7 @@ impl Picture {
         };
         let pixel = |pixel: &[u8]| [0, 1, 2].map(|c| over(pixel[c], pixel[3]));
         let values = self.values.chunks_exact(4).flat_map(pixel).collect();
-        Picture { channels: 3, values, ..*self }
+        Cow::Owned(Picture { channels: 3, values, ..*self })
     }
 
     /// The middle of `size`; what is missing of it is filled with `fill`. Of three channels. A spare pixel that is odd
@@ -126,6 +144,48 @@ impl From<DynamicImage> for Picture {
     }
 }
 
+/// Whether an image can be decoded in bounded memory and time. Decoders keep to no such limit by themselves.
+fn bounded(decoder: &impl ImageDecoder, format: Option<ImageFormat>, bytes: &[u8]) -> Result<(), String> {
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > PIXELS {
+        return Err(format!("it has {width} x {height} pixels, of which at most {PIXELS} are decoded"));
+    }
+    // What is made of the decoded pixels: bytes, of three channels or four.
+    let copy = match decoder.color_type() {
+        ColorType::Rgb8 | ColorType::Rgba8 => 0,
+        color => pixels * if color.has_alpha() { 4 } else { 3 },
+    };
+    let scans = if format == Some(ImageFormat::Jpeg) { progressive_scans(bytes) } else { 0 };
+    let beside = match format {
+        // Coefficients of all blocks, of sixteen bits.
+        Some(ImageFormat::Jpeg) if scans > 0 => pixels * 6,
+        // The canvas, and the frame that is drawn on it.
+        Some(ImageFormat::Gif) => pixels * 4,
+        // Planes, or what transforms leave.
+        Some(ImageFormat::WebP) => pixels * 4,
+        _ => 0,
+    };
+    let memory = decoder.total_bytes().saturating_add(copy + beside);
+    if memory > MEMORY {
+        return Err(format!(
+            "decoding its {width} x {height} pixels takes {} MB of memory, of which at most {} are used",
+            memory / 1_000_000,
+            MEMORY / 1_000_000
+        ));
+    }
+    if scans * pixels > SCANNED {
+        return Err(format!("it is a progressive JPEG of {scans} scans over {width} x {height} pixels"));
+    }
+    Ok(())
+}
+
+/// Scans of a progressive JPEG; 0 of any other.
+fn progressive_scans(bytes: &[u8]) -> u64 {
+    let markers = |marker: u8| bytes.windows(2).filter(|pair| **pair == [0xff, marker]).count() as u64;
+    if markers(0xc2) > 0 { markers(0xda) } else { 0 }
+}
+
 /// Whether a JPEG ends before its last scan does: decoders fill up with grey.
 fn is_cut_off(bytes: &[u8]) -> bool {
     let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
@@ -136,6 +196,25 @@ fn is_cut_off(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_are_bounded_before_they_are_decoded() {
+        // A BMP's header alone.
+        let bmp = |width: u32, height: u32| {
+            let mut out = b"BM".to_vec();
+            out.extend([0; 8]);
+            for number in [54u32, 40, width, height, 1 | 24 << 16, 0, 0, 0, 0, 0, 0] {
+                out.extend(number.to_le_bytes());
+            }
+            out
+        };
+        let refusal = |width: u32, height: u32| Picture::decode(&bmp(width, height), false).unwrap_err();
+        assert!(refusal(65_535, 65_535).contains("65535 x 65535 pixels, of which at most 178956970"));
+        assert!(refusal(13_000, 13_000).contains("takes 507 MB of memory"));
+        let mut scans = vec![0xff, 0xd8, 0xff, 0xc2];
+        scans.extend([0xff, 0xda, 0, 0].repeat(7));
+        assert_eq!((progressive_scans(&scans), progressive_scans(&[0xff, 0xda])), (7, 0));
+    }
 
     #[test]
     fn crops_are_where_python_rounds_them() {

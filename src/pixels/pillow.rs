@@ -1,6 +1,8 @@
 //! Resizing as Pillow 13 does it, byte for byte (`src/libImaging/Resample.c`): weights in fixed point, of 22 bits, along
 //! rows and along columns, to bytes in between.
 
+use std::borrow::Cow;
+
 use multiversion::multiversion;
 
 use super::Picture;
@@ -12,30 +14,33 @@ const BITS: u32 = 32 - 8 - 2;
 /// To `[height, width]`. What is made smaller is averaged. Colours count by their alpha, which is gone afterwards.
 pub fn pillow(picture: &Picture, [height, width]: [usize; 2], interpolation: Interpolation) -> Picture {
     if [picture.height, picture.width] == [height, width] {
-        return picture.opaque();
+        return picture.opaque().into_owned();
     }
     if interpolation == Interpolation::Nearest {
         return nearest(&picture.opaque(), [height, width]);
     }
-    let mut now = picture.clone();
+    let mut now = Cow::Borrowed(picture);
     let has_alpha = now.channels == 4;
     if has_alpha {
-        now.values.chunks_exact_mut(4).for_each(multiplied);
+        now.to_mut().values.chunks_exact_mut(4).for_each(multiplied);
     }
     // Along rows first, unless the height loses more than twice what the width does.
     let lost = |from: usize, to: usize| from as i64 - to as i64;
     let columns_first = height < picture.height && lost(picture.height, height) > 2 * lost(picture.width, width);
     for along_columns in [columns_first, !columns_first] {
-        now = match (along_columns, has_alpha) {
-            (true, _) => columns(now, height, interpolation),
-            (false, true) => rows::<4>(now, width, interpolation),
-            (false, false) => rows::<3>(now, width, interpolation),
-        };
+        if (along_columns && now.height == height) || (!along_columns && now.width == width) {
+            continue;
+        }
+        now = Cow::Owned(match (along_columns, has_alpha) {
+            (true, _) => columns(&now, height, interpolation),
+            (false, true) => rows::<4>(&now, width, interpolation),
+            (false, false) => rows::<3>(&now, width, interpolation),
+        });
     }
     if has_alpha {
-        now.values.chunks_exact_mut(4).for_each(divided);
+        now.to_mut().values.chunks_exact_mut(4).for_each(divided);
     }
-    now.opaque()
+    now.opaque().into_owned()
 }
 
 /// Each pixel that of the source which its middle is in (`Geometry.c`, `ImagingScaleAffine`).
@@ -147,10 +152,7 @@ fn byte(sum: i32) -> u8 {
 
 /// Rows become `width` pixels long; pixels have `N` bytes.
 #[multiversion(targets("x86_64+avx2"))]
-fn rows<const N: usize>(picture: Picture, width: usize, interpolation: Interpolation) -> Picture {
-    if picture.width == width {
-        return picture;
-    }
+fn rows<const N: usize>(picture: &Picture, width: usize, interpolation: Interpolation) -> Picture {
     let taps = taps(picture.width, width, interpolation);
     let mut values = Vec::with_capacity(picture.height * width * N);
     for row in picture.values.chunks_exact(picture.width * N) {
@@ -163,15 +165,12 @@ fn rows<const N: usize>(picture: Picture, width: usize, interpolation: Interpola
             values.extend(sums.map(byte));
         }
     }
-    Picture { width, values, ..picture }
+    Picture { width, values, ..*picture }
 }
 
 /// Columns become `height` pixels long.
 #[multiversion(targets("x86_64+avx2"))]
-fn columns(picture: Picture, height: usize, interpolation: Interpolation) -> Picture {
-    if picture.height == height {
-        return picture;
-    }
+fn columns(picture: &Picture, height: usize, interpolation: Interpolation) -> Picture {
     let stride = picture.width * picture.channels;
     let mut values = Vec::with_capacity(height * stride);
     let mut sums = vec![0i32; stride];
@@ -182,7 +181,7 @@ fn columns(picture: Picture, height: usize, interpolation: Interpolation) -> Pic
         }
         values.extend(sums.iter().map(|&sum| byte(sum)));
     }
-    Picture { height, values, ..picture }
+    Picture { height, values, ..*picture }
 }
 
 /// Colours times alpha, rounded (`RGBA` to `RGBa`).

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use super::clip::{self, Spelling};
+use super::trusted::{self, SENTENCE};
 use super::{Error, built_in, json};
 use crate::config::{Clean, Dialect, ModelConfig, TextCfg};
+use crate::guard::guarded;
 
 /// A model's tokenizer.
 pub struct Tokenizer {
@@ -27,10 +29,17 @@ const ENDS: [&str; 4] = ["</s>", "<eos>", "<|endoftext|>", "<end_of_text>"];
 /// Whether a `tokenizer.json` puts a model's start token before texts, and its end token behind them; None where it
 /// cannot be read.
 pub fn adds(json: &serde_json::Value, text: &TextCfg) -> Option<(bool, bool)> {
-    let inner: tokenizers::Tokenizer = json.to_string().parse().ok()?;
-    let encoded = inner.encode("a", true).ok()?;
+    let inner = parse(&json.to_string()).ok()?;
+    let encoded = guarded(|| inner.encode("a", true)).ok()?.ok()?;
     let ids: Vec<i64> = encoded.get_ids().iter().map(|&id| i64::from(id)).collect();
     Some((ids.first().copied() == text.sot_id, ids.last() == Some(&text.eot_id)))
+}
+
+/// Reads a `tokenizer.json`; panics of the crate that reads it become errors.
+fn parse(text: &str) -> Result<tokenizers::Tokenizer, String> {
+    trusted::check(text)?;
+    // By `FromStr`, whose code is compiled in the tokenizers crate; its generic functions would be compiled here.
+    guarded(|| text.parse().map_err(|e: tokenizers::Error| e.to_string())).unwrap_or_else(Err)
 }
 
 impl Tokenizer {
@@ -48,9 +57,7 @@ impl Tokenizer {
             }
             None => return Err(Error::Missing { model: config.model.clone() }),
         };
-        // By `FromStr`, whose code is compiled in the tokenizers crate; its generic functions would be compiled here.
-        let mut inner: tokenizers::Tokenizer =
-            text.parse().map_err(|e: tokenizers::Error| Error::Read { path: path.clone(), reason: e.to_string() })?;
+        let mut inner = parse(&text).map_err(|reason| Error::Read { path: path.clone(), reason })?;
         // Rows are truncated and padded below, by the model's own rules.
         let _ = inner.with_truncation(None);
         inner.with_padding(None);
@@ -103,8 +110,11 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::row`].
     pub fn row_and_cut(&self, sentence: &str) -> Result<(Vec<i64>, bool), Error> {
-        let clean = self.clean.apply(sentence);
-        let encoded = self.inner.encode(clean.as_ref(), false).map_err(|e| Error::Encode(e.to_string()))?;
+        if sentence.len() > SENTENCE {
+            return Err(Error::Encode(format!("it has {} bytes; expected at most {SENTENCE}", sentence.len())));
+        }
+        let encode = || self.inner.encode(self.clean.apply(sentence).as_ref(), false);
+        let encoded = guarded(encode).map_err(Error::Encode)?.map_err(|e| Error::Encode(e.to_string()))?;
         let ids = encoded.get_ids().iter().map(|&id| i64::from(id));
         let mut row: Vec<i64> = self.sot.into_iter().chain(ids).collect();
         let cut = row.len() >= self.context;

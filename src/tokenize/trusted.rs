@@ -1,0 +1,177 @@
+//! What a `tokenizer.json` may ask of the tokenizers crate, which takes some of it unchecked: memory, and lengths.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+/// Bytes of a sentence, at most. No model takes more than 8192 tokens.
+pub const SENTENCE: usize = 1 << 16;
+
+/// How many times as long a sentence may become while it is normalised.
+const GROWTH: f64 = 64.0;
+
+/// The parts of the file that are looked at.
+#[derive(Deserialize)]
+struct Outline {
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    model: Model,
+}
+
+#[derive(Default, Deserialize)]
+struct Model {
+    continuing_subword_prefix: Option<String>,
+}
+
+/// The merges alone, read where there is a prefix.
+#[derive(Deserialize)]
+struct Merges {
+    model: MergesOfModel,
+}
+
+#[derive(Deserialize)]
+struct MergesOfModel {
+    #[serde(default)]
+    merges: Vec<Merge>,
+}
+
+/// Two parts, or a line of them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Merge {
+    Pair(IgnoredAny, String),
+    Line(String),
+}
+
+/// Checks what the tokenizers crate does not.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn check(json: &str) -> Result<(), String> {
+    let outline: Outline = serde_json::from_str(json).map_err(|e| e.to_string())?;
+    let mut steps = Vec::new();
+    for part in [&outline.normalizer, &outline.pre_tokenizer] {
+        flatten(part, &mut steps);
+    }
+    let mut growth = 1.0;
+    for step in &steps {
+        if step["type"] == "Precompiled" {
+            check_charsmap(step["precompiled_charsmap"].as_str().unwrap_or_default())?;
+        }
+        growth *= grows(step);
+    }
+    if growth > GROWTH {
+        return Err(format!(
+            "its normalizer may make a sentence {growth} times as long; expected at most {GROWTH} times"
+        ));
+    }
+    match outline.model.continuing_subword_prefix.filter(|prefix| !prefix.is_empty()) {
+        Some(prefix) => check_merges(json, &prefix),
+        None => Ok(()),
+    }
+}
+
+/// The steps of a normalizer or a pre-tokenizer, those of sequences in their places.
+fn flatten<'a>(part: &'a Value, steps: &mut Vec<&'a Value>) {
+    for list in ["normalizers", "pretokenizers"] {
+        part[list].as_array().into_iter().flatten().for_each(|step| flatten(step, steps));
+    }
+    steps.push(part);
+}
+
+/// How many times as long a text may become in one step.
+fn grows(step: &Value) -> f64 {
+    if step["type"] != "Replace" {
+        return 1.0;
+    }
+    let content = step["content"].as_str().unwrap_or_default().len().max(1) as f64;
+    match step["pattern"]["String"].as_str().map(str::len) {
+        // Nothing is found between all letters, and so it is by some regular expressions.
+        Some(0) => content + 1.0,
+        Some(length) => (content / length as f64).max(1.0),
+        // One that may match nothing is asked of; most match a letter or more.
+        None if step["pattern"]["Regex"].as_str().is_some_and(may_match_nothing) => content + 1.0,
+        None => content,
+    }
+}
+
+/// Whether a regular expression may match between two letters: where it is not known, it does.
+fn may_match_nothing(pattern: &str) -> bool {
+    pattern.contains(['*', '?', '^', '$', '|'])
+        || pattern.contains("{0")
+        || pattern.contains("{,")
+        || pattern.contains('\\')
+}
+
+/// The table that a Precompiled normalizer begins with says how long it is, and so much is allocated.
+fn check_charsmap(text: &str) -> Result<(), String> {
+    use base64::Engine;
+    let map = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .map_err(|e| format!("its precompiled_charsmap is not base64: {e}"))?;
+    let length = map.first_chunk().map(|bytes| u32::from_le_bytes(*bytes) as usize);
+    match length {
+        // An empty one is what files of models without such a table have.
+        None if map.is_empty() => Err("its precompiled_charsmap is empty; remove that normalizer".to_owned()),
+        Some(length) if length % 4 == 0 && length <= map.len() - 4 => Ok(()),
+        _ => Err("its precompiled_charsmap is damaged: its table is longer than the whole".to_owned()),
+    }
+}
+
+/// A merge's second part loses the prefix, byte by byte, whether or not it has it.
+fn check_merges(json: &str, prefix: &str) -> Result<(), String> {
+    let merges: Merges = serde_json::from_str(json).map_err(|e| e.to_string())?;
+    let second = |merge: &'_ Merge| match merge {
+        Merge::Pair(_, second) => second.clone(),
+        Merge::Line(line) => line.split_once(' ').map_or(String::new(), |(_, second)| second.to_owned()),
+    };
+    match merges.model.merges.iter().map(second).find(|second| !second.starts_with(prefix)) {
+        Some(second) => {
+            Err(format!("it merges `{second}`, which does not begin with continuing_subword_prefix `{prefix}`"))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_models_have_is_taken() {
+        for normalizer in [
+            r#"null"#,
+            r#"{"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Replace", "pattern": {"Regex": "\\s+"}, "content": " "}, {"type": "Lowercase"}]}"#,
+            r#"{"type": "Replace", "pattern": {"String": " "}, "content": "▁"}"#,
+            r#"{"type": "Sequence", "normalizers": [{"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"}, {"type": "Prepend", "prepend": "▁"}]}"#,
+        ] {
+            let json = format!(
+                r#"{{"normalizer": {normalizer}, "model": {{"type": "BPE", "continuing_subword_prefix": "", "merges": ["a b"]}}}}"#
+            );
+            assert_eq!(check(&json), Ok(()), "{normalizer}");
+        }
+    }
+
+    #[test]
+    fn what_would_take_memory_or_panic_is_refused() {
+        let replace =
+            format!(r#"{{"type": "Replace", "pattern": {{"String": "a"}}, "content": "{}"}}"#, "a".repeat(50));
+        for (json, said) in [
+            (
+                format!(r#"{{"normalizer": {{"type": "Sequence", "normalizers": [{replace}, {replace}]}}}}"#),
+                "2500 times",
+            ),
+            (r#"{"normalizer": {"type": "Precompiled", "precompiled_charsmap": "////fw=="}}"#.to_owned(), "damaged"),
+            (r#"{"normalizer": {"type": "Precompiled", "precompiled_charsmap": ""}}"#.to_owned(), "empty"),
+            (r#"{"model": {"continuing_subword_prefix": "\u2581", "merges": [["a", "b"]]}}"#.to_owned(), "merges `b`"),
+            (r#"{"model": {"continuing_subword_prefix": "@", "merges": ["a @b", "a"]}}"#.to_owned(), "merges ``"),
+            (r#"{"decoder""#.to_owned(), "EOF"),
+        ] {
+            let error = check(&json).unwrap_err();
+            assert!(error.contains(said), "{json}: {error}");
+        }
+    }
+}
