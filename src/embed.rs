@@ -100,6 +100,9 @@ pub enum Error {
     /// The file of embeddings cannot be written.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// The operating system gives no thread to decode images on.
+    #[error("there is no thread to decode images on: {0}")]
+    Thread(std::io::Error),
 }
 
 impl From<engine::Error> for Error {
@@ -130,7 +133,11 @@ impl Error {
             Error::Engine(error) => error.remedy(),
             Error::Store(error) => error.remedy(),
             Error::Tokenizer(error) => error.remedy(),
-            Error::Config(_) | Error::Pixels(_) | Error::NotFinite(_) | Error::NoneEmbedded { .. } => None,
+            Error::Config(_)
+            | Error::Pixels(_)
+            | Error::NotFinite(_)
+            | Error::NoneEmbedded { .. }
+            | Error::Thread(_) => None,
         }
     }
 }
@@ -330,7 +337,7 @@ impl Embedder {
         let (sender, receiver) = sync_channel(2 * batch);
         std::thread::scope(|scope| {
             let turned = &turned;
-            scope.spawn(move || {
+            let decode = move || {
                 for path in paths {
                     let row = Picture::open(path, self.options.orient).and_then(|picture| {
                         turned.fetch_add(usize::from(picture.turned), Ordering::Relaxed);
@@ -341,7 +348,8 @@ impl Embedder {
                         return;
                     }
                 }
-            });
+            };
+            std::thread::Builder::new().spawn_scoped(scope, decode).map_err(Error::Thread)?;
             // Dropped when this ends early, so that the decoding thread is not waited for.
             let receiver = receiver;
             let mut waiting: Vec<(&PathBuf, Result<Vec<Array>, Error>)> = Vec::new();
@@ -387,15 +395,19 @@ impl Embedder {
         };
         let batch = tower.signature().fixed_batch.unwrap_or(self.options.batch).max(1);
         let mut cut = 0;
-        for texts in texts.chunks(batch) {
-            let row = |text: &String| {
-                let (ids, is_cut) = tokenizer.row_and_cut(text)?;
+        let mut waiting: Vec<(&String, Result<Vec<Array>, Error>)> = Vec::new();
+        for (at, text) in texts.iter().enumerate() {
+            let row = tokenizer.row_and_cut(text).map_err(Error::from).map(|(ids, is_cut)| {
                 cut += usize::from(is_cut);
-                Ok(vec![Array::new([1, ids.len()], ids)])
-            };
-            let rows = texts.iter().map(row).collect();
-            let found = run(tower, rows, batch, |at| texts[at].clone())?;
-            texts.iter().zip(found).try_for_each(|(text, found)| each(text, found))?;
+                vec![Array::new([1, ids.len()], ids)]
+            });
+            waiting.push((text, row));
+            let ready = waiting.iter().filter(|(_, row)| row.is_ok()).count();
+            if ready == batch || at + 1 == texts.len() {
+                let (texts, rows): (Vec<&String>, Vec<_>) = waiting.drain(..).unzip();
+                let found = run(tower, rows, batch, |at| texts[at].clone())?;
+                texts.iter().zip(found).try_for_each(|(text, found)| each(text, found))?;
+            }
         }
         Ok(cut)
     }

@@ -9,7 +9,7 @@ use super::Error;
 use crate::config::ModelConfig;
 use crate::engine::Signature;
 use crate::engine::signature::precision;
-use crate::files::hex;
+use crate::files::{hex, is_inside};
 use crate::modality::Modality;
 use crate::onnx::read::summary;
 use crate::output::MANIFEST;
@@ -45,6 +45,8 @@ pub struct Folder {
     /// What its files say of themselves.
     pub metadata: BTreeMap<String, String>,
     pub towers: Vec<TowerFile>,
+    /// All files of models, external weights too.
+    pub files: Vec<PathBuf>,
     /// Whether it holds a classifier, with labels inside.
     pub has_labels: bool,
 }
@@ -73,6 +75,9 @@ impl Folder {
         let config = ModelConfig::parse(&file.display().to_string(), &manifest.config.to_string())
             .map_err(|error| Error::Config(Box::new(error)))?;
         let (mut towers, mut has_labels) = (Vec::new(), false);
+        if let Some(file) = manifest.files.iter().find(|file| !is_inside(&file.path)) {
+            return Err(wrong(format!("{MANIFEST} lists `{}`, which is not in the folder", file.path.display())));
+        }
         for file in manifest.files.iter().filter(|file| file.path.extension().is_some_and(|e| e == "onnx")) {
             let content = match file.content() {
                 Some(content) => content,
@@ -83,7 +88,8 @@ impl Folder {
             towers.extend(content.modalities.iter().copied().map(tower));
         }
         let sha256 = hex(&<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes()));
-        Ok(Folder { path: path.to_owned(), sha256, config, metadata: manifest.metadata, towers, has_labels })
+        let files = manifest.files.iter().map(|file| path.join(&file.path)).collect();
+        Ok(Folder { path: path.to_owned(), sha256, config, metadata: manifest.metadata, towers, files, has_labels })
     }
 }
 

@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use super::store::{Entry, Store};
 use super::{Embedder, Error};
 use crate::modality::Modality;
+use crate::output::{Leftover, remove_leftovers};
 use crate::precision::Precision;
 
 /// What to embed: images by path, and texts. What is named twice is embedded once.
@@ -27,6 +29,8 @@ pub enum Event<'a> {
         /// Number of all items.
         of: usize,
     },
+    /// An interrupted run had left something beside the file of embeddings.
+    Leftover(&'a Leftover),
     /// So many images, or texts, come next.
     Started {
         /// Whether images or texts come next.
@@ -107,6 +111,13 @@ impl Sink {
     }
 }
 
+/// Length and time of change of a file.
+fn stamp(path: &Path) -> String {
+    let Ok(found) = std::fs::metadata(path) else { return "-".to_owned() };
+    let changed = found.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    format!("{}@{}", found.len(), changed.map_or(0, |since| since.as_nanos()))
+}
+
 impl Embedder {
     /// Embeds items. `watch` is called with what happens.
     ///
@@ -131,7 +142,9 @@ impl Embedder {
         watch: &mut dyn FnMut(Event),
     ) -> Result<Embedded, Error> {
         let both = !items.images.is_empty() && !items.texts.is_empty();
-        let store = Store::open(target, &self.made_with(), both, overwrite)?;
+        let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        remove_leftovers(folder).iter().for_each(|leftover| watch(Event::Leftover(leftover)));
+        let store = Store::open(target, &self.made_with(), self.options.batch, both, overwrite)?;
         let (sink, embedded) = self.fill(items, Sink::File(Box::new(store)), watch)?;
         if let Sink::File(store) = sink {
             store.finish(&items.keys())?;
@@ -139,14 +152,22 @@ impl Embedder {
         Ok(embedded)
     }
 
-    /// What embeddings depend on, besides the items: only what was made with the same is gone on with.
-    fn made_with(&self) -> String {
+    /// What embeddings depend on, besides the items: folder, files, precision, tokenizer, engine and batch. A partial file
+    /// begins with it, and only what was made with the same is gone on with.
+    #[must_use]
+    pub fn made_with(&self) -> String {
+        let tokenizer = self.options.tokenizer.as_deref();
+        // A sum in the manifest is of the file that was exported, not of one put in its place.
+        let stamps: Vec<String> = self.folder.files.iter().map(PathBuf::as_path).chain(tokenizer).map(stamp).collect();
         format!(
-            "{} {} {}{}",
+            "{} {} {} {} batch {}{} {}",
             self.folder.sha256,
             self.options.precision.map_or("", Precision::name),
-            self.options.tokenizer.as_deref().map_or_else(String::new, |path| path.display().to_string()),
-            if self.options.orient { " oriented" } else { "" }
+            tokenizer.map_or_else(String::new, |path| path.display().to_string()),
+            self.options.engine.name(),
+            self.options.batch,
+            if self.options.orient { " oriented" } else { "" },
+            stamps.join(" ")
         )
     }
 

@@ -1,18 +1,19 @@
 //! Embeddings as files. What is done so far is kept in a second file, so that a run that was stopped goes on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 use ndarray_npy::WriteNpyExt;
-use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::write;
 use crate::modality::{Modality, PerModality};
 use crate::output::OutputFile;
 use crate::setting::Setting;
+use crate::tensor::Tensor;
 
 /// What can be wrong with a file of embeddings.
 #[derive(Debug, thiserror::Error)]
@@ -116,15 +117,75 @@ pub struct Store {
     partial: PathBuf,
     log: File,
     done: HashMap<(Modality, String), Entry>,
+    force: bool,
+    /// Whether an earlier run left a partial file.
+    resumed: bool,
+}
+
+/// What a partial file holds.
+#[derive(Default)]
+struct Partial {
+    entries: Vec<Entry>,
+    /// Where each entry ends.
+    ends: Vec<u64>,
+    /// Where the header ends; 0 where there is none.
+    header: u64,
+}
+
+impl Partial {
+    /// Reads what an earlier run left. What was being written when it was stopped may be cut off: up to there it counts.
+    fn read(path: &Path, expected: &Header) -> Result<Partial, Error> {
+        let other = || Error::Other { path: path.display().to_string() };
+        let Ok(file) = File::open(path) else { return Ok(Partial::default()) };
+        let (mut lines, mut line, mut found) = (BufReader::new(file), String::new(), Partial::default());
+        let (mut at, mut starts_over) = (0, false);
+        while lines.read_line(&mut line).is_ok_and(|n| n > 0) && line.ends_with('\n') {
+            at += line.len() as u64;
+            if found.header == 0 {
+                let header: Header = serde_json::from_str(&line).map_err(|_| other())?;
+                starts_over = header != *expected;
+                found.header = at;
+            } else if starts_over {
+                // Somebody's embeddings, made otherwise.
+                return Err(other());
+            } else if let Ok(entry) = serde_json::from_str(&line) {
+                found.entries.push(entry);
+                found.ends.push(at);
+            } else {
+                break;
+            }
+            line.clear();
+        }
+        if found.header == 0 && std::fs::metadata(path).is_ok_and(|found| found.len() > 0) {
+            return Err(other());
+        }
+        Ok(if starts_over { Partial::default() } else { found })
+    }
+
+    /// Without the rows of the batch that was not finished: embeddings may depend on what is in a batch with them, and
+    /// are to be those of a run that was not interrupted.
+    fn in_whole_batches(mut self, batch: usize) -> Partial {
+        let last = self.entries.last().map(|entry| entry.modality);
+        // Of the other modality all are done.
+        let of_last = self.entries.iter().filter(|entry| Some(entry.modality) == last).count();
+        let whole = self.entries.len() - of_last % batch.max(1);
+        self.entries.truncate(whole);
+        self.ends.truncate(whole);
+        self
+    }
+
+    fn length(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(self.header)
+    }
 }
 
 impl Store {
-    /// Begins `target`, or goes on with what an earlier run left in `target.partial`. `both` says whether
-    /// images and texts will come.
+    /// Begins `target`, or goes on with the whole batches that an earlier run left in `target.partial`. `both` says
+    /// whether images and texts will come.
     ///
     /// # Errors
     /// [`Error`].
-    pub fn open(target: &Path, made_with: &str, both: bool, force: bool) -> Result<Store, Error> {
+    pub fn open(target: &Path, made_with: &str, batch: usize, both: bool, force: bool) -> Result<Store, Error> {
         let path = || target.display().to_string();
         match extension(target) {
             "npy" if both => return Err(Error::OneArray { path: path() }),
@@ -135,49 +196,26 @@ impl Store {
             let reason = format!("there is no folder {}; make it first", folder.display());
             return Err(Error::Write { path: path(), reason });
         }
+        let partial = with_suffix(target, "partial");
+        let header = Header { made_with: made_with.to_owned() };
+        let found = Partial::read(&partial, &header)?.in_whole_batches(batch);
+        let resumed = found.header > 0;
+        // Names are put into their place before the array: with a partial file they are of a run that was stopped there.
         let names = with_suffix(target, NAMES);
-        let written = if extension(target) == "npy" { vec![target, &names] } else { vec![target] };
-        if let Some(there) = written.into_iter().find(|path| path.exists() && !force) {
+        let written = if extension(target) == "npy" && !resumed { vec![target, &names] } else { vec![target] };
+        let is_there = |path: &&Path| path.symlink_metadata().is_ok() && !force;
+        if let Some(there) = written.into_iter().find(is_there) {
             return Err(Error::Exists { path: there.display().to_string() });
         }
-        let partial = with_suffix(target, "partial");
         let failed =
             |e: &dyn std::fmt::Display| Error::Write { path: partial.display().to_string(), reason: e.to_string() };
-        let header = Header { made_with: made_with.to_owned() };
-        let mut done = HashMap::new();
-        // What was being written when the run was stopped may be cut off: up to there it counts.
-        let (mut whole, mut starts_over) = (0, false);
-        if let Ok(file) = File::open(&partial) {
-            let mut lines = BufReader::new(file);
-            let mut line = String::new();
-            while lines.read_line(&mut line).is_ok_and(|n| n > 0) && line.ends_with('\n') {
-                if whole == 0 {
-                    let Ok(found) = serde_json::from_str::<Header>(&line) else { break };
-                    starts_over = found != header;
-                } else if starts_over {
-                    // Somebody's embeddings, made otherwise.
-                    return Err(Error::Other { path: partial.display().to_string() });
-                } else if let Ok(entry) = serde_json::from_str::<Entry>(&line) {
-                    done.insert(entry.key(), entry);
-                } else {
-                    break;
-                }
-                whole += line.len() as u64;
-                line.clear();
-            }
-        }
-        if whole == 0 && std::fs::metadata(&partial).is_ok_and(|found| found.len() > 0) {
-            return Err(Error::Other { path: partial.display().to_string() });
-        }
-        if starts_over {
-            whole = 0;
-        }
         let mut log = OpenOptions::new().create(true).append(true).open(&partial).map_err(|e| failed(&e))?;
-        log.set_len(whole).map_err(|e| failed(&e))?;
-        if whole == 0 {
+        log.set_len(found.length()).map_err(|e| failed(&e))?;
+        if found.header == 0 {
             line(&mut log, &header).map_err(|e| failed(&e))?;
         }
-        Ok(Store { target: target.to_owned(), partial, log, done })
+        let done = found.entries.into_iter().map(|entry| (entry.key(), entry)).collect();
+        Ok(Store { target: target.to_owned(), partial, log, done, force, resumed })
     }
 
     /// What an earlier run found for this one, unless the image has changed since.
@@ -204,7 +242,7 @@ impl Store {
     /// [`Error::Write`].
     pub fn finish(mut self, order: &[(Modality, String)]) -> Result<(), Error> {
         let entries: Vec<&Entry> = order.iter().filter_map(|key| self.done.get(key)).collect();
-        write(&self.target, &entries)?;
+        write_all(&self.target, &entries, self.force, self.resumed)?;
         self.done.clear();
         Ok(())
     }
@@ -246,15 +284,22 @@ fn matrix(entries: &[&Entry]) -> Result<Array2<f32>, String> {
 
 /// Writes embeddings, whole or not at all: `.npy` and the names in `.npy.names.txt`, a line each; `.json`;
 /// `.safetensors` with `image_embeds` and `text_embeds`, names in the metadata.
-fn write(target: &Path, entries: &[&Entry]) -> Result<(), Error> {
+fn write_all(target: &Path, entries: &[&Entry], force: bool, resumed: bool) -> Result<(), Error> {
     let failed = |reason: String| Error::Write { path: target.display().to_string(), reason };
-    let mut output = OutputFile::create(target, true)?;
+    let mut output = OutputFile::create(target, force)?;
     match extension(target) {
-        "npy" => write_npy(target, output.file(), entries).map_err(failed)?,
-        "safetensors" => {
-            let bytes = safetensors(entries).map_err(failed)?;
-            output.file().write_all(&bytes).map_err(|e| failed(e.to_string()))?;
+        "npy" => {
+            matrix(entries)
+                .and_then(|rows| rows.write_npy(output.file()).map_err(|e| e.to_string()))
+                .map_err(failed)?;
+            let path = with_suffix(target, NAMES);
+            let failed = |e: std::io::Error| Error::Write { path: path.display().to_string(), reason: e.to_string() };
+            let mut list = OutputFile::create(&path, force || resumed)?;
+            let text: String = names(entries).iter().map(|name| format!("{}\n", name.replace('\n', " "))).collect();
+            list.file().write_all(text.as_bytes()).map_err(failed)?;
+            list.commit()?;
         }
+        "safetensors" => safetensors(entries, output.file()).map_err(failed)?,
         _ => serde_json::to_writer(output.file(), &json(entries)).map_err(|e| failed(e.to_string()))?,
     }
     output.commit()?;
@@ -271,24 +316,20 @@ fn names<'a>(entries: &[&'a Entry]) -> Vec<&'a str> {
     entries.iter().map(|entry| entry.name.as_str()).collect()
 }
 
-fn write_npy(target: &Path, file: &mut File, entries: &[&Entry]) -> Result<(), String> {
-    matrix(entries)?.write_npy(file).map_err(|e| e.to_string())?;
-    let names: String = names(entries).iter().map(|name| format!("{}\n", name.replace('\n', " "))).collect();
-    std::fs::write(with_suffix(target, NAMES), names).map_err(|e| e.to_string())
-}
-
-fn safetensors(entries: &[&Entry]) -> Result<Vec<u8>, String> {
+fn safetensors(entries: &[&Entry], out: &mut File) -> Result<(), String> {
     let PerModality { image, text } = split(entries);
     let lists = [("images", &image), ("texts", &text)];
     let metadata = lists.map(|(key, entries)| (key.to_owned(), serde_json::json!(names(entries)).to_string()));
-    let data = [("image_embeds", matrix(&image)?), ("text_embeds", matrix(&text)?)];
     let mut tensors = Vec::new();
-    for (key, values) in data.iter().filter(|(_, values)| values.nrows() > 0) {
-        let bytes = bytemuck::cast_slice(values.as_slice().unwrap_or_default());
-        let view = TensorView::new(Dtype::F32, values.shape().to_vec(), bytes).map_err(|e| e.to_string())?;
-        tensors.push((*key, view));
+    for (key, entries) in [("image_embeds", &image), ("text_embeds", &text)] {
+        let values = matrix(entries)?;
+        if values.nrows() > 0 {
+            let values = Tensor::from_f32(key, values.shape(), values.as_slice().unwrap_or_default());
+            tensors.push((key.to_owned(), values));
+        }
     }
-    safetensors::serialize(tensors, Some(HashMap::from(metadata))).map_err(|e| e.to_string())
+    // The safetensors crate writes metadata in another order each time.
+    write::safetensors(out, &BTreeMap::from(metadata), &tensors, &|_| ()).map_err(|e| e.to_string())
 }
 
 fn json(entries: &[&Entry]) -> serde_json::Value {
@@ -297,4 +338,44 @@ fn json(entries: &[&Entry]) -> serde_json::Value {
     };
     let PerModality { image, text } = split(entries);
     serde_json::json!({"images": list(image, "path"), "texts": list(text, "text")})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(modality: Modality, name: &str) -> Entry {
+        Entry { modality, name: name.to_owned(), embedding: vec![1.0], stamp: None }
+    }
+
+    #[test]
+    fn an_unfinished_batch_is_done_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.json");
+        let resumed = |of: &[(Modality, &str)]| -> Vec<String> {
+            let mut store = Store::open(&target, "x", 2, true, false).unwrap();
+            of.iter().for_each(|(modality, name)| store.add(entry(*modality, name)).unwrap());
+            drop(store);
+            let store = Store::open(&target, "x", 2, true, false).unwrap();
+            let mut names: Vec<String> = store.done.keys().map(|(_, name)| name.clone()).collect();
+            names.sort();
+            let _ = std::fs::remove_file(&store.partial);
+            names
+        };
+        use Modality::{Image, Text};
+        assert_eq!(resumed(&[(Image, "a"), (Image, "b"), (Image, "c")]), ["a", "b"]);
+        // All images are done before the first text is.
+        assert_eq!(resumed(&[(Image, "a"), (Image, "b"), (Image, "c"), (Text, "d")]), ["a", "b", "c"]);
+        assert_eq!(resumed(&[(Text, "d")]), [""; 0]);
+    }
+
+    #[test]
+    fn other_models_rows_are_not_gone_on_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.json");
+        let mut store = Store::open(&target, "x", 1, true, false).unwrap();
+        store.add(entry(Modality::Text, "a")).unwrap();
+        drop(store);
+        assert!(matches!(Store::open(&target, "y", 1, true, false), Err(Error::Other { .. })));
+    }
 }
