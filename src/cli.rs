@@ -19,6 +19,7 @@ mod export;
 mod help;
 mod labels;
 mod manual;
+mod plain;
 mod progress;
 mod show;
 mod spell;
@@ -153,7 +154,7 @@ pub fn run() -> anyhow::Result<bool> {
             }
             let report = request.run(&|what| bars.say(what))?;
             bars.finish();
-            let text = if args.json { serde_json::to_string_pretty(&report)? } else { report.to_string() };
+            let text = if args.json { plain::json(&report)? } else { plain::lines(&report.to_string()) };
             let text = spell::spelled(&text);
             shown(writeln!(out, "{text}"))?;
             Ok(report.verdict != Verdict::Failed)
@@ -199,7 +200,7 @@ pub fn run() -> anyhow::Result<bool> {
                 if !args.provider.is_empty() {
                     json["providers"] = serde_json::to_value(&taken)?;
                 }
-                shown(writeln!(out, "{}", spell::spelled(&serde_json::to_string_pretty(&json)?)))?;
+                shown(writeln!(out, "{}", spell::spelled(&plain::json(&json)?)))?;
             } else {
                 shown(show::inspected(&mut out, &inspected, args.tensors.as_deref()))?;
                 shown(show::taken(&mut out, &taken))?;

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::args::OUTPUT;
 use super::embedding::{INPUTS, TowerArgs, photographs, tell_cut, tell_turned};
 use super::labels::labels;
+use super::plain::{self, one_line};
 use super::progress::Bars;
 
 #[derive(Args)]
@@ -96,11 +97,7 @@ pub fn classify(mut args: ClassifyArgs, bars: &Bars, out: &mut impl Write) -> an
     if found.is_empty() {
         bail!("no photograph could be classified");
     }
-    super::shown(if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&found)?)
-    } else {
-        table(out, &found)
-    })?;
+    super::shown(if args.json { writeln!(out, "{}", plain::json(&found)?) } else { table(out, &found) })?;
     Ok(skipped == 0)
 }
 
@@ -173,11 +170,12 @@ impl Classes {
 fn table(out: &mut impl Write, found: &[Classified]) -> io::Result<()> {
     for Classified { image, labels } in found {
         if found.len() > 1 {
-            writeln!(out, "{}", image.display())?;
+            writeln!(out, "{}", one_line(&image.display().to_string()))?;
         }
-        let width = labels.iter().map(|one| one.label.chars().count()).max().unwrap_or(0).min(40);
+        let labels: Vec<(String, f64)> = labels.iter().map(|one| (one_line(&one.label), one.probability)).collect();
+        let width = labels.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0).min(40);
         let indent = if found.len() > 1 { "  " } else { "" };
-        for Likely { label, probability } in labels {
+        for (label, probability) in labels {
             let bar = "█".repeat((probability * 24.0).round() as usize);
             writeln!(out, "{}", format!("{indent}{label:width$}  {probability:9.6}  {bar}").trim_end())?;
         }

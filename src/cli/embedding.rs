@@ -14,6 +14,7 @@ use clip_onnx::precision::Precision;
 
 use super::args::{EngineArgs, MODEL, OUTPUT};
 use super::labels::lines;
+use super::plain::one_line;
 use super::progress::Bars;
 use super::values;
 
@@ -118,6 +119,7 @@ pub fn embed(args: EmbedArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Resu
     let embedder = args.towers.open(&args.folder)?;
     let (photographs, items) = (images.len(), Items::new(images, sentences));
     let mut watch = |event: Event| match event {
+        Event::Leftover(leftover) => bars.warn(&leftover.to_string()),
         Event::Resumed { done, of } => bars.warn(&format!("{done} of {of} were done by an earlier run")),
         Event::Started { modality: Modality::Image, count } => bars.count("photographs", count),
         Event::Started { modality: Modality::Text, count } => bars.count("sentences", count),
@@ -144,13 +146,14 @@ pub fn embed(args: EmbedArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Resu
 
 /// Photographs by sentences where there are both, else the first numbers of each.
 fn table(out: &mut impl Write, entries: &[Entry]) -> io::Result<()> {
+    let shown = |entry: &Entry| one_line(&entry.name);
     let (images, texts): (Vec<&Entry>, Vec<&Entry>) =
         entries.iter().partition(|entry| entry.modality == Modality::Image);
-    let width = entries.iter().map(|entry| entry.name.chars().count()).max().unwrap_or(0).min(48);
+    let width = entries.iter().map(|entry| shown(entry).chars().count()).max().unwrap_or(0).min(48);
     if images.is_empty() || texts.is_empty() {
         for entry in entries {
             let first: Vec<String> = entry.embedding.iter().take(6).map(|v| format!("{v:9.5}")).collect();
-            writeln!(out, "{:width$}  {} …  [{}]", entry.name, first.join(" "), entry.embedding.len())?;
+            writeln!(out, "{:width$}  {} …  [{}]", shown(entry), first.join(" "), entry.embedding.len())?;
         }
         return Ok(());
     }
@@ -158,7 +161,7 @@ fn table(out: &mut impl Write, entries: &[Entry]) -> io::Result<()> {
     for image in images {
         for text in &texts {
             let cosine = cosine(&image.embedding, &text.embedding);
-            writeln!(out, "{:width$}  {:width$}  {cosine:8.5}", image.name, text.name)?;
+            writeln!(out, "{:width$}  {:width$}  {cosine:8.5}", shown(image), shown(text))?;
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use super::plain;
 use super::spell::spelled;
 use clip_onnx::pipeline::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -39,7 +40,7 @@ impl Bars {
         bar.set_draw_target(ProgressDrawTarget::stderr());
         // The templates are ours and parse; the default style serves otherwise.
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_message(what.to_owned());
+        bar.set_message(plain::one_line(what));
         bar.enable_steady_tick(std::time::Duration::from_millis(100));
         *self.bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = bar;
     }
@@ -66,7 +67,7 @@ impl Progress for Bars {
     }
 
     fn warn(&self, message: &str) {
-        let message = spelled(message);
+        let message = plain::message(&spelled(message));
         self.current().suspend(|| eprintln!("clip-onnx: note: {message}"));
     }
 }

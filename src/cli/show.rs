@@ -15,6 +15,7 @@ use clip_onnx::pipeline::{
 use clip_onnx::providers::{Coverage, Refused};
 use clip_onnx::verify::report::Verdict;
 
+use super::plain::{lines, one_line};
 use super::spell::spelled;
 
 /// Bytes as a person reads them.
@@ -28,14 +29,14 @@ pub fn exported(out: &mut impl Write, request: &Export, exported: &Exported) -> 
     writeln!(
         out,
         "{} ({}), dialect {}, embedding {}{}",
-        config.model,
-        spelled(&exported.selected.found.to_string()),
+        one_line(&config.model),
+        one_line(&spelled(&exported.selected.found.to_string())),
         config.dialect,
         config.embed_dim,
         if exported.normalized { ", L2-normalised" } else { ", not normalised" }
     )?;
     for (name, Rule { rule, source, assumed }) in exported.selected.inputs() {
-        writeln!(out, "  {name}: {rule} ({}{})", if assumed { "assumed " } else { "" }, spelled(&source))?;
+        writeln!(out, "  {name}: {rule} ({}{})", if assumed { "assumed " } else { "" }, one_line(&spelled(&source)))?;
     }
     for file in &exported.files {
         writeln!(out, "  {} ({})", file.path.display(), size(file.size))?;
@@ -44,7 +45,7 @@ pub fn exported(out: &mut impl Write, request: &Export, exported: &Exported) -> 
         writeln!(out, "  {}: {coverage}", file.display())?;
     }
     match &exported.report {
-        Some(report) => writeln!(out, "\n{}", spelled(&report.to_string()))?,
+        Some(report) => writeln!(out, "\n{}", spelled(&lines(&report.to_string())))?,
         None => writeln!(out, "\nnot verified (--no-verify)")?,
     }
     let bytes = exported.files.iter().map(|file| file.size).sum();
@@ -87,8 +88,8 @@ pub fn converted(out: &mut impl Write, request: &Convert, converted: &Converted)
     writeln!(
         out,
         "{} ({}): {} tensors under open_clip's names in {}; recorded dialect {}",
-        config.model,
-        spelled(&converted.selected.found.to_string()),
+        one_line(&config.model),
+        one_line(&spelled(&converted.selected.found.to_string())),
         converted.tensors,
         request.out.display(),
         config.dialect
@@ -108,7 +109,7 @@ pub fn taken(out: &mut impl Write, all: &[Coverage]) -> io::Result<()> {
         writeln!(out, "{taken} ({:.1} %)", 100.0 * taken.share())?;
         for Refused { operator, count, why, first } in &taken.refused {
             let more = if *count > first.len() { ", …" } else { "" };
-            writeln!(out, "  {count:>4} {operator}: {why} ({}{more})", first.join(", "))?;
+            writeln!(out, "  {count:>4} {}: {why} ({}{more})", one_line(operator), one_line(&first.join(", ")))?;
         }
     }
     Ok(())
@@ -120,7 +121,7 @@ fn count(n: u64) -> String {
 }
 
 fn line(out: &mut impl Write, label: &str, value: impl std::fmt::Display) -> io::Result<()> {
-    writeln!(out, "{label:<12} {value}")
+    writeln!(out, "{label:<12} {}", one_line(&value.to_string()))
 }
 
 fn counts(map: &BTreeMap<String, impl std::fmt::Display>) -> String {
@@ -166,10 +167,10 @@ fn checkpoint(out: &mut impl Write, report: &CheckpointReport, filter: Option<&s
         line(out, "problem", spelled(problem))?;
     }
     if let Some(against) = report.against.as_ref().filter(|_| !report.differences.is_empty()) {
-        writeln!(out, "differences from {against}:")?;
+        writeln!(out, "differences from {}:", one_line(against))?;
         const SHOWN: usize = 20;
         for difference in report.differences.iter().take(SHOWN) {
-            writeln!(out, "  {difference}")?;
+            writeln!(out, "  {}", one_line(&difference.to_string()))?;
         }
         if report.differences.len() > SHOWN {
             writeln!(out, "  and {} more (--json lists all)", report.differences.len() - SHOWN)?;
@@ -178,7 +179,7 @@ fn checkpoint(out: &mut impl Write, report: &CheckpointReport, filter: Option<&s
     let Some(filter) = filter else { return Ok(()) };
     writeln!(out)?;
     for tensor in report.tensors.iter().filter(|tensor| tensor.name.contains(filter)) {
-        writeln!(out, "{:<9} {:<20} {}", tensor.dtype, format!("{:?}", tensor.shape), tensor.name)?;
+        writeln!(out, "{:<9} {:<20} {}", tensor.dtype, format!("{:?}", tensor.shape), one_line(&tensor.name))?;
     }
     Ok(())
 }
@@ -193,7 +194,9 @@ fn onnx(out: &mut impl Write, report: &OnnxReport) -> io::Result<()> {
     }
     line(out, "size", size(summary.size))?;
     for (location, bytes) in &summary.external_data {
-        line(out, "weights in", format!("{location} ({})", size(*bytes)))?;
+        let inside = clip_onnx::files::is_inside(Path::new(location));
+        let found = if inside { size(*bytes) } else { "not in the model's folder, and not read".to_owned() };
+        line(out, "weights in", format!("{location} ({found})"))?;
     }
     let port = |port: &Port| format!("{} {} [{}]", port.name, port.element_type, port.shape.join(", "));
     for input in &summary.inputs {
@@ -207,7 +210,7 @@ fn onnx(out: &mut impl Write, report: &OnnxReport) -> io::Result<()> {
     if !summary.metadata.is_empty() {
         writeln!(out, "metadata:")?;
         for (key, value) in &summary.metadata {
-            writeln!(out, "  {key:<16} {value}")?;
+            writeln!(out, "  {:<16} {}", one_line(key), one_line(value))?;
         }
     }
     Ok(())

@@ -5,6 +5,8 @@ use clip_onnx::engine;
 use clip_onnx::pipeline::{self, Setting};
 use clip_onnx::verify;
 
+use super::plain::message;
+
 /// The flag of a setting; of those that are on where nothing is said, the flag that turns them off.
 fn flag(setting: Setting) -> &'static str {
     match setting {
@@ -63,12 +65,7 @@ pub fn error(error: &anyhow::Error) -> String {
         of_pipeline.or_else(of_embed).or_else(of_verify).or_else(of_engine)
     });
     let chain = format!("{error:#}");
-    one_line(&spelled(&remedy.map_or(chain.clone(), |remedy| format!("{chain}; {remedy}"))))
-}
-
-/// Names come from files: whatever they hold, an error stays on its line.
-fn one_line(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    message(&spelled(&remedy.map_or(chain.clone(), |remedy| format!("{chain}; {remedy}"))))
 }
 
 #[cfg(test)]
@@ -81,10 +78,5 @@ mod tests {
         assert_eq!(spelled(&text), "--static and --target mobile");
         let unspelled: Vec<_> = Setting::ALL.iter().filter(|setting| flag(**setting) == "a setting").collect();
         assert!(unspelled.is_empty(), "{unspelled:?}");
-    }
-
-    #[test]
-    fn errors_stay_on_their_line() {
-        assert_eq!(one_line("a\nb\u{1b}[31m"), "a\\nb\\u{1b}[31m");
     }
 }
