@@ -8,7 +8,14 @@ import { Problem } from '../problem.js';
  * @returns {Promise<Response>}
  */
 export async function get(root, path) {
+  // The worker has no Content-Security-Policy of its own, and a manifest can name anything.
   const url = new URL(path.split('/').map(encodeURIComponent).join('/'), root);
+  if (url.origin !== root.origin || !url.pathname.startsWith(root.pathname)) {
+    throw new Problem(
+      `${path} is not in the exported folder, and is not loaded.`,
+      'The manifest was changed after the export. Export the folder again.',
+    );
+  }
   let response;
   try {
     // Validated with the server each time, because a folder can be exported again under the same address. Servers
