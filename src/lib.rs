@@ -34,7 +34,7 @@
 //! Without features the crate exports, and cannot run what it wrote: an [`Export`] is then to be
 //! [`unverified`](Export::unverified).
 
-#![deny(missing_docs)]
+#![deny(missing_docs, unsafe_code)]
 
 #[cfg(target_endian = "big")]
 compile_error!("weights are little-endian in every format read and written, and are moved without swapping");
@@ -49,7 +49,10 @@ pub mod engine;
 pub mod error;
 #[doc(hidden)]
 pub mod files;
-mod interrupt;
+#[doc(hidden)]
+pub mod guard;
+#[doc(hidden)]
+pub mod interrupt;
 pub mod layout;
 #[doc(hidden)]
 pub mod modality;

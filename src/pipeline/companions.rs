@@ -96,9 +96,8 @@ fn weights(request: &Export, work: &Workspace, progress: &dyn Progress) -> Resul
     let failed = |source| Error::Write(WriteError::io(&work.target().join(NAME), 0, source));
     let size = std::fs::metadata(&path).map_err(failed)?.len();
     let sum = || -> std::io::Result<String> {
-        let mut sha256 = <sha2::Sha256 as sha2::Digest>::new();
-        std::io::copy(&mut std::fs::File::open(&path)?, &mut sha256)?;
-        Ok(hex(&sha2::Digest::finalize(sha256)))
+        let file = crate::files::map(&path)?;
+        Ok(hex(&<sha2::Sha256 as sha2::Digest>::digest(&file)))
     };
     Ok(Written { path: PathBuf::from(NAME), size, sha256: work.hashes().then(sum).transpose().map_err(failed)? })
 }

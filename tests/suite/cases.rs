@@ -11,9 +11,8 @@ use clip_onnx::pipeline::{Export, ModelChoice, Progress, Silent, Source, export,
 use clip_onnx::verify::report::Verdict;
 use clip_onnx::verify::{EMBEDDING, Verify};
 use ndarray::Array2;
-use ndarray_npy::NpzReader;
 
-use crate::common::{model, root, worst};
+use crate::common::{model, npz, root, worst};
 
 fn case(name: &str) -> PathBuf {
     root().join("tests/cases").join(name)
@@ -32,8 +31,7 @@ impl Progress for Remarks {
 }
 
 fn expected(case: &Path, key: &str) -> Array2<f32> {
-    let file = std::fs::File::open(case.join("reference.npz")).unwrap();
-    NpzReader::new(file).unwrap().by_name(key).unwrap()
+    npz::floats(&case.join("reference.npz"), key)
 }
 
 /// Exports what is in `model/`; gives where its rules come from.
@@ -95,8 +93,7 @@ fn pixels_are_what_the_files_beside_the_weights_say() {
         assert!(manifest.contains(&format!("\"source\": \"{source}\"")), "{name}: the manifest says where it is from");
         let found = embedded(&out, &case.join("photo.png"));
         let file = if name == "openclip-config-pixels" { "photo.npz" } else { "reference.npz" };
-        let reference = std::fs::File::open(case.join(file)).unwrap();
-        let wanted: Array2<f32> = NpzReader::new(reference).unwrap().by_name("image_embedding_normalized").unwrap();
+        let wanted: Array2<f32> = npz::floats(&case.join(file), "image_embedding_normalized");
         let error = relative_error(&found, &wanted);
         // transformers resizes by torchvision, whose bytes may be one off Pillow's.
         let bound = if name.starts_with("own-pixels-l") { 5e-2 } else { EMBEDDING.bound };

@@ -7,7 +7,9 @@ use clip_onnx::config::{
 };
 use clip_onnx::pixels::{Picture, Pixels};
 use ndarray::Array3;
-use ndarray_npy::NpzReader;
+use ndarray_npy::ReadNpyExt;
+
+use crate::common::npz;
 
 fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pixels"))
@@ -30,8 +32,8 @@ fn model(mode: ResizeMode, interpolation: Interpolation, antialias: bool, size: 
 
 /// Share of bytes that differ and by how much at most.
 fn compare(name: &str, way: &str, config: &ModelConfig) -> (f64, i32) {
-    let file = std::fs::File::open(folder().join("expected.npz")).unwrap();
-    let expected: Array3<i32> = NpzReader::new(file).unwrap().by_name(&format!("{name}/{way}")).unwrap();
+    let bytes = npz::member(&folder().join("expected.npz"), &format!("{name}/{way}"));
+    let expected = Array3::<i32>::read_npy(&bytes[..]).unwrap();
     let path = folder().join(name);
     let found = Pixels::new(config).of(&Picture::open(&path, false).unwrap(), &path).unwrap();
     let [_, _, height, width] = found[0].shape()[..] else { panic!("{:?}", found[0].shape()) };

@@ -44,7 +44,10 @@ fn one_flipped_bit_is_found() {
     let whole = std::fs::read(root().join("tests/torch/zip.pt")).unwrap();
     let mut archive = zip::ZipArchive::new(std::io::Cursor::new(&whole)).unwrap();
     let starts: Vec<(String, u64)> = (0..archive.len())
-        .map(|at| archive.by_index(at).map(|member| (member.name().to_owned(), member.data_start())).unwrap())
+        .map(|at| {
+            let member = archive.by_index(at).unwrap();
+            (member.name().unwrap().into_owned(), member.data_start().unwrap())
+        })
         .collect();
     let place = |name: &str| starts.iter().find(|(n, _)| n.ends_with(name)).unwrap().1 as usize;
     let flipped = |at: usize| {

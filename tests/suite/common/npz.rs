@@ -1,5 +1,6 @@
 //! Rewriting a fixture's `.npz` in other forms.
 
+use ndarray_npy::ReadNpyExt;
 use std::io::Write;
 use std::path::Path;
 
@@ -81,14 +82,24 @@ pub fn read(path: &Path) -> Arrays {
     floats.map(|(name, t)| (name.clone(), Array::new(&t.shape(), t.to_f32().unwrap()))).collect()
 }
 
+/// The bytes of an array with its header.
+pub fn member(path: &Path, name: &str) -> Vec<u8> {
+    let mut archive = zip::ZipArchive::new(std::fs::File::open(path).unwrap()).unwrap();
+    let mut bytes = Vec::new();
+    std::io::copy(&mut archive.by_name(&format!("{name}.npy")).unwrap(), &mut bytes).unwrap();
+    bytes
+}
+
+/// An array of float32.
+pub fn floats<D: ndarray::Dimension>(path: &Path, name: &str) -> ndarray::Array<f32, D> {
+    ndarray::Array::read_npy(&member(path, name)[..]).unwrap()
+}
+
 /// An array of int32, as floats.
 pub fn integers(path: &Path, name: &str) -> Array {
-    let mut file = ndarray_npy::NpzReader::new(std::fs::File::open(path).unwrap()).unwrap();
-    let narrow: Result<ndarray::ArrayD<i32>, _> = file.by_name(name);
-    let array = narrow.unwrap_or_else(|_| {
-        let wide: ndarray::ArrayD<i64> = file.by_name(name).unwrap();
-        wide.mapv(|id| id as i32)
-    });
+    let bytes = member(path, name);
+    let narrow = ndarray::ArrayD::<i32>::read_npy(&bytes[..]);
+    let array = narrow.unwrap_or_else(|_| ndarray::ArrayD::<i64>::read_npy(&bytes[..]).unwrap().mapv(|id| id as i32));
     Array::new(array.shape(), array.iter().map(|&v| v as f32).collect())
 }
 
