@@ -19,6 +19,7 @@ mod export;
 mod help;
 mod labels;
 mod manual;
+mod memory;
 mod plain;
 mod progress;
 mod show;
@@ -30,6 +31,7 @@ use args::{BenchArgs, ConvertArgs, InspectArgs, VerifyArgs, models};
 use classify::ClassifyArgs;
 use embedding::EmbedArgs;
 use export::ExportArgs;
+use memory::Use;
 use progress::Bars;
 pub use spell::error;
 
@@ -47,6 +49,12 @@ struct Cli {
     /// Ignore clip-onnx.toml
     #[arg(long, global = true, conflicts_with = "settings")]
     no_settings: bool,
+    /// Memory that may be used, such as 4G; Linux only
+    ///
+    /// Default of the commands that run ONNX files: by the sizes of the files and of a batch. A process that asks
+    /// for more ends with exit code 2.
+    #[arg(long, global = true, value_name = "SIZE", value_parser = values::bytes)]
+    max_memory: Option<u64>,
     #[command(subcommand)]
     command: Command,
 }
@@ -135,6 +143,7 @@ pub fn run() -> anyhow::Result<bool> {
     let matches = program.get_matches_from(expanded.arguments);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let mut out = std::io::stdout().lock();
+    memory::asked(cli.max_memory)?;
     match cli.command {
         Command::Export(args) => {
             let request = args.request(&|message| bars.warn(message))?;
@@ -144,7 +153,11 @@ pub fn run() -> anyhow::Result<bool> {
             Ok(exported.report.as_ref().is_none_or(|report| report.verdict != Verdict::Failed))
         }
         Command::Verify(args) => {
-            let mut request = Verify::new(models(args.models)?);
+            let files = models(args.models)?;
+            let batch = args.batches.iter().copied().max().unwrap_or(1);
+            let read = files.iter().chain(&args.reference).map(PathBuf::as_path).collect();
+            memory::bound(cli.max_memory, &Use { files: read, batch, items: 0 })?;
+            let mut request = Verify::new(files);
             request = request.engines(Engines::from(args.engines).open()?).batches(args.batches);
             if let Some(drop) = args.max_drop {
                 request = request.max_drop(drop);
@@ -160,7 +173,7 @@ pub fn run() -> anyhow::Result<bool> {
             Ok(report.verdict != Verdict::Failed)
         }
         Command::Bench(args) => {
-            let rows = timing::bench(args, &bars)?;
+            let rows = timing::bench(args, cli.max_memory, &bars)?;
             bars.finish();
             shown(rows.print(&mut out))?;
             if let Some(reasons) = rows.failure() {
@@ -168,8 +181,8 @@ pub fn run() -> anyhow::Result<bool> {
             }
             Ok(true)
         }
-        Command::Embed(args) => embedding::embed(args, &bars, &mut out),
-        Command::Classify(args) => classify::classify(args, &bars, &mut out),
+        Command::Embed(args) => embedding::embed(args, cli.max_memory, &bars, &mut out),
+        Command::Classify(args) => classify::classify(args, cli.max_memory, &bars, &mut out),
         Command::Convert(args) => {
             if args.out.extension().is_none_or(|extension| extension != "safetensors") && !args.out.is_dir() {
                 anyhow::bail!("{} does not end in .safetensors, which is what is written", args.out.display());

@@ -68,10 +68,16 @@ impl Classified {
 ///
 /// # Errors
 /// Whatever keeps all of it from being done.
-pub fn classify(mut args: ClassifyArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Result<bool> {
+pub fn classify(
+    mut args: ClassifyArgs,
+    max_memory: Option<u64>,
+    bars: &Bars,
+    out: &mut impl Write,
+) -> anyhow::Result<bool> {
     old_labels(&mut args, bars);
     let mut notes = Vec::new();
     let images = photographs(&args.images, &mut notes)?;
+    args.towers.bound(max_memory, &args.folder, images.len() + args.labels.len() + 1)?;
     let embedder = args.towers.open(&args.folder)?;
     let classes = Classes::new(&args, &embedder, bars)?;
     let (mut found, mut skipped, mut turned) = (Vec::new(), 0, 0);

@@ -14,6 +14,7 @@ use clip_onnx::precision::Precision;
 
 use super::args::{EngineArgs, MODEL, OUTPUT};
 use super::labels::lines;
+use super::memory::{self, Use};
 use super::plain::one_line;
 use super::progress::Bars;
 use super::values;
@@ -53,6 +54,15 @@ pub struct TowerArgs {
 }
 
 impl TowerArgs {
+    /// Bounds the memory of embedding so many items.
+    ///
+    /// # Errors
+    /// As [`memory::bound`].
+    pub fn bound(&self, max_memory: Option<u64>, folder: &Path, items: usize) -> anyhow::Result<()> {
+        let files = std::iter::once(folder).chain(self.tokenizer.as_deref()).collect();
+        memory::bound(max_memory, &Use { files, batch: usize::from(self.batch), items })
+    }
+
     /// The towers of a folder.
     ///
     /// # Errors
@@ -106,7 +116,7 @@ pub struct EmbedArgs {
 ///
 /// # Errors
 /// Whatever keeps all of it from being done.
-pub fn embed(args: EmbedArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Result<bool> {
+pub fn embed(args: EmbedArgs, max_memory: Option<u64>, bars: &Bars, out: &mut impl Write) -> anyhow::Result<bool> {
     let mut notes = Vec::new();
     let images = photographs(&args.image, &mut notes)?;
     let mut sentences = args.text.clone();
@@ -116,6 +126,7 @@ pub fn embed(args: EmbedArgs, bars: &Bars, out: &mut impl Write) -> anyhow::Resu
     if images.is_empty() && sentences.is_empty() {
         bail!("there is nothing to embed; name photographs with --image or sentences with --text or --texts");
     }
+    args.towers.bound(max_memory, &args.folder, images.len() + sentences.len())?;
     let embedder = args.towers.open(&args.folder)?;
     let (photographs, items) = (images.len(), Items::new(images, sentences));
     let mut watch = |event: Event| match event {

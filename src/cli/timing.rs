@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::args::{BenchArgs, models};
 use super::labels::distinct;
+use super::memory::{self, Use};
 use super::progress::Bars;
 
 /// Said where tract alone was at hand and failed.
@@ -42,9 +43,11 @@ struct NotRun {
 ///
 /// # Errors
 /// When an engine is not there, or no process can be started.
-pub fn bench(args: BenchArgs, bars: &Bars) -> anyhow::Result<Timings> {
+pub fn bench(args: BenchArgs, max_memory: Option<u64>, bars: &Bars) -> anyhow::Result<Timings> {
     if args.here {
         end_with_the_parent();
+        let files = args.models.iter().map(PathBuf::as_path).collect();
+        memory::bound(max_memory, &Use { files, batch: args.batches.iter().copied().max().unwrap_or(1), items: 0 })?;
     }
     let library = args.engines.ort_lib.clone();
     let engines = Engines::from(args.engines.clone()).open()?;
@@ -61,7 +64,7 @@ pub fn bench(args: BenchArgs, bars: &Bars) -> anyhow::Result<Timings> {
                         NotRun { engine_failed, ..NotRun::new(&request, error.to_string()) }
                     })
                 } else {
-                    in_child(&request, library.as_deref())?
+                    in_child(&request, library.as_deref(), max_memory)?
                 };
                 match timed {
                     Ok(measured) => timings.took(&request, measured),
@@ -101,7 +104,11 @@ fn end_with_the_parent() {
 }
 
 /// The same in a process of its own, whose memory is that of this file alone; or what it said.
-fn in_child(request: &Request, library: Option<&Path>) -> anyhow::Result<Result<Measured, NotRun>> {
+fn in_child(
+    request: &Request,
+    library: Option<&Path>,
+    max_memory: Option<u64>,
+) -> anyhow::Result<Result<Measured, NotRun>> {
     let program = std::env::current_exe().context("where this program lies is not known")?;
     let batches = request.batches.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let mut command = Command::new(program);
@@ -123,6 +130,9 @@ fn in_child(request: &Request, library: Option<&Path>) -> anyhow::Result<Result<
         let mut argument = std::ffi::OsString::from("--ort-lib=");
         argument.push(library);
         command.arg(argument);
+    }
+    if let Some(bytes) = max_memory {
+        command.args(["--max-memory", &bytes.to_string()]);
     }
     command.arg("--").arg(&request.model);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -20,6 +20,24 @@ fn named<T: Clone + Send + Sync + 'static>(rows: Vec<(String, &'static str, T)>)
     })
 }
 
+/// A number of bytes, such as `4G`: K, M and G are powers of 1024.
+///
+/// # Errors
+/// When it is none.
+pub fn bytes(given: &str) -> Result<u64, String> {
+    let expected = || "expected a number of bytes above 0, such as 4G or 512M".to_owned();
+    let digits = given.trim_end_matches(['K', 'M', 'G', 'k', 'm', 'g']);
+    let shift = match given[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        _ => return Err(expected()),
+    };
+    let number: u64 = digits.parse().map_err(|_| expected())?;
+    number.checked_mul(1 << shift).filter(|&bytes| bytes > 0).ok_or_else(expected)
+}
+
 pub fn engine() -> impl TypedValueParser<Value = EngineKind> {
     named(EngineKind::ALL.map(|kind| (kind.name().to_owned(), engine_help(kind), kind)).to_vec())
 }
@@ -156,6 +174,15 @@ mod tests {
         assert_eq!(image_size("384x256"), Ok([384, 256]));
         for wrong in ["", "0", "-1", "12x", "x", "1x2x3", "99999999999999999999"] {
             assert!(image_size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let parsed = ["4G", "512m", "7", "1K"].map(|text| bytes(text).unwrap());
+        assert_eq!(parsed, [4 << 30, 512 << 20, 7, 1 << 10]);
+        for wrong in ["", "G", "0", "4GG", "-1", "1.5G", "99999999999999999999", "17179869184G"] {
+            assert!(bytes(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -17,6 +17,15 @@ use super::array::{Array, Data};
 use super::{Engine, EngineKind, Error, Session, Step};
 use crate::guard;
 
+/// Nodes of a graph, at most: optimising takes time by their square. The largest towers have 4000.
+const MOST_NODES: usize = 20_000;
+
+/// Bytes that any tensor may have, whatever is fed.
+const LEAST_TENSOR: usize = 128 << 20;
+
+/// Bytes that a tensor may have besides for each number that is fed.
+const FOR_EACH_NUMBER: usize = 512;
+
 /// tract, which is built in. It runs on one thread.
 #[derive(Clone, Copy, Debug)]
 pub struct Tract;
@@ -36,6 +45,12 @@ impl Engine for Tract {
 
     fn load(&self, file: &Path, shown: &str, _threads: Option<usize>) -> Result<Box<dyn Session>, Error> {
         let untyped = guarded(shown, Step::Load, || load(file))?;
+        let nodes = untyped.nodes().len();
+        if nodes > MOST_NODES {
+            let reason =
+                format!("it has {nodes} nodes, of which tract optimises at most {MOST_NODES} in reasonable time");
+            return Err(Error::failed("tract", shown, Step::Load, &reason));
+        }
         let resizes = untyped.nodes().iter().any(|node| node.op.name() == "Resize");
         let graph = if resizes {
             Graph::Untyped(untyped)
@@ -112,6 +127,9 @@ impl Model {
             }
             types.push(input.datum_type);
         }
+        // What attention over all pairs of positions comes to is a small part of it.
+        let fed: usize = shapes.iter().map(|shape| shape.iter().product::<usize>()).sum();
+        let most = LEAST_TENSOR + fed.saturating_mul(FOR_EACH_NUMBER);
         guarded(&self.path, Step::Optimize, || {
             let model = match &self.graph {
                 Graph::Typed(model) if bound.is_empty() => model.clone(),
@@ -124,9 +142,29 @@ impl Model {
                     model.into_typed()?
                 }
             };
+            check_tensors(&model, most)?;
             model.into_decluttered()?.into_optimized()?.into_runnable()
         })
     }
+}
+
+/// Checks that no tensor between the nodes is of a size that no tower's is.
+fn check_tensors(model: &TypedModel, most: usize) -> Result<(), TractError> {
+    for node in model.nodes() {
+        for output in &node.outputs {
+            let Some(shape) = output.fact.shape.as_concrete() else { continue };
+            let bytes = shape.iter().try_fold(output.fact.datum_type.size_of(), |n, &axis| n.checked_mul(axis));
+            if bytes.is_none_or(|bytes| bytes > most) {
+                let operator = node.op.name();
+                return Err(TractError::msg(format!(
+                    "node `{}` ({operator}) gives a tensor {shape:?}, of more than the {} MB that a tower may need for such inputs",
+                    node.name,
+                    most / 1_000_000
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What a graph says of one input.
