@@ -3,8 +3,10 @@
 use std::io::{Error, ErrorKind, Read, Result};
 use std::path::Path;
 
+mod flusher;
 mod mapping;
 
+pub use flusher::Flusher;
 pub use mapping::{Watched, became_shorter, map, mapped, watched};
 
 /// Checks that `path` is an ordinary file: a pipe would be waited for, and a device may never end.

@@ -18,7 +18,7 @@ use super::encode::{node_proto, tensor_proto, value_info};
 pub use super::error::Error;
 use super::graph::{Data, Initializer, Parts};
 use super::proto::{GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto};
-use crate::files::hex;
+use crate::files::{Flusher, hex};
 
 /// Where weights go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,6 +277,7 @@ struct Output<'a> {
     size: u64,
     written: u64,
     file: BufWriter<File>,
+    flusher: Flusher,
     hasher: Option<Sha256>,
 }
 
@@ -284,8 +285,9 @@ impl Output<'_> {
     fn create(path: &Path, size: u64, hash: bool) -> Result<Output<'_>, Error> {
         let file = File::create(path).map_err(|e| Error::io(path, size, e))?;
         // Blocks of weights are larger than its buffer and pass it by.
+        let flusher = Flusher::new(&file, size).map_err(|e| Error::io(path, size, e))?;
         let file = BufWriter::with_capacity(1 << 16, file);
-        Ok(Output { path, size, written: 0, file, hasher: hash.then(Sha256::new) })
+        Ok(Output { path, size, written: 0, file, flusher, hasher: hash.then(Sha256::new) })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
@@ -293,6 +295,7 @@ impl Output<'_> {
         if let Some(hasher) = &mut self.hasher {
             hasher.update(bytes);
         }
+        self.flusher.wrote(bytes.len());
         self.written += bytes.len() as u64;
         Ok(())
     }
