@@ -7,7 +7,9 @@ mod flusher;
 mod mapping;
 
 pub use flusher::Flusher;
-pub use mapping::{Watched, became_shorter, map, mapped, watched};
+#[cfg(unix)]
+pub use mapping::when_shorter;
+pub use mapping::{Watched, map, mapped, watched};
 
 /// Checks that `path` is an ordinary file: a pipe would be waited for, and a device may never end.
 ///

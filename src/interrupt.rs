@@ -32,34 +32,23 @@ fn remove_unfinished() {
 /// sizes (SIGXFSZ, which becomes an error of the write).
 #[cfg(unix)]
 pub fn explain_signals() {
-    use std::io::Read;
-    use std::os::unix::net::UnixStream;
     use std::sync::Arc;
     use std::sync::atomic::AtomicBool;
 
-    use signal_hook::consts::{SIGABRT, SIGBUS, SIGXFSZ};
-    use signal_hook::{flag, low_level};
+    use signal_hook::consts::{SIGABRT, SIGXFSZ};
+    use signal_hook::flag;
 
     // Each is a help where it can be had, and the operating system's own answer is left where not.
     let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     let _ = flag::register_conditional_shutdown(SIGABRT, 2, Arc::new(AtomicBool::new(true)));
-    let Ok((sender, mut receiver)) = UnixStream::pair() else { return };
-    let watch = move || {
-        if receiver.read_exact(&mut [0]).is_err() {
-            return;
-        }
-        // The thread that met it tries again and again until the process ends here.
+    crate::files::when_shorter(|path| {
         remove_unfinished();
-        let shorter = crate::files::became_shorter().map_or_else(
-            || "a mapped file became shorter while it was read".to_owned(),
-            |path| format!("{} became shorter while it was read", path.display()),
+        let what = path.map_or_else(|| "a mapped file".to_owned(), |path| path.display().to_string());
+        eprintln!(
+            "clip-onnx: {what} became shorter while it was read; nothing is written. Begin again when nothing writes to it"
         );
-        eprintln!("clip-onnx: {shorter}; nothing is written. Begin again when nothing writes to it");
         std::process::exit(2);
-    };
-    if std::thread::Builder::new().spawn(watch).is_ok() {
-        let _ = low_level::pipe::register(SIGBUS, sender);
-    }
+    });
 }
 
 /// There are no such signals here.

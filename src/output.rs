@@ -74,9 +74,9 @@ pub fn pretty(value: &impl serde::Serialize) -> String {
 /// An empty folder that is there already may be a mount point, which cannot be renamed: then the
 /// making is inside it, and its files are moved up in the end, the manifest last.
 pub struct Folder {
-    making: TempDir,
-    /// Held as long as the run lives.
+    /// Held as long as the run lives; let go first, so that there is a file handle to remove what is unfinished with.
     _lock: Option<fs::File>,
+    making: TempDir,
     target: PathBuf,
     inside: bool,
     force: bool,
@@ -245,9 +245,9 @@ impl Folder {
 
 /// A single file in the making, beside its final place; dropped, it disappears.
 pub struct OutputFile {
-    making: NamedTempFile,
     /// Held as long as the run lives.
     _lock: Option<fs::File>,
+    making: NamedTempFile,
     target: PathBuf,
     force: bool,
     leftovers: Vec<Leftover>,

@@ -47,8 +47,54 @@ pub fn mapped(file: &File) -> Result<Bytes> {
     Ok(Bytes::from_owner(mapping))
 }
 
+/// Where the handler of SIGBUS writes to.
+#[cfg(unix)]
+static FAULTS: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(-1);
+
+/// Calls `explain`, which ends the program, when a mapped file turns out to be shorter than it was; with its path, where
+/// that is known. For a program as a whole: it takes SIGBUS for itself.
+#[cfg(unix)]
+#[allow(unsafe_code)]
+pub fn when_shorter(explain: impl FnOnce(Option<PathBuf>) + Send + 'static) {
+    use std::io::Read;
+    use std::os::fd::IntoRawFd;
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::Ordering;
+
+    extern "C" fn handle(_: libc::c_int) {
+        let faults = FAULTS.load(Ordering::Relaxed);
+        // SAFETY: both may be called in a handler of signals. The thread stays here, since the access cannot succeed;
+        // another one explains, and ends the process.
+        unsafe {
+            libc::write(faults, [0u8].as_ptr().cast(), 1);
+            loop {
+                libc::pause();
+            }
+        }
+    }
+
+    let Ok((sender, mut receiver)) = UnixStream::pair() else { return };
+    let watch = move || {
+        if receiver.read_exact(&mut [0]).is_ok() {
+            explain(became_shorter());
+        }
+    };
+    if std::thread::Builder::new().spawn(watch).is_err() {
+        return;
+    }
+    FAULTS.store(sender.into_raw_fd(), Ordering::Relaxed);
+    // SAFETY: `handle` keeps to what a handler of signals may do. It replaces the one of the standard library, which would
+    // end the process without a word; stack overflows raise SIGSEGV on the systems this runs on.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handle as *const () as libc::sighandler_t;
+        libc::sigaction(libc::SIGBUS, &action, std::ptr::null_mut());
+    }
+}
+
 /// A file that was mapped and is shorter by now.
-pub fn became_shorter() -> Option<PathBuf> {
+#[cfg(any(unix, test))]
+fn became_shorter() -> Option<PathBuf> {
     let mapped_files = MAPPED.lock().unwrap_or_else(PoisonError::into_inner);
     let is_shorter = |path: &Path, length: u64| std::fs::metadata(path).is_ok_and(|found| found.len() < length);
     mapped_files.iter().find(|(path, length)| is_shorter(path, *length)).map(|(path, _)| path.clone())

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::mend;
 use crate::config::Clean;
 
 /// Python's `string.punctuation`.
@@ -28,27 +29,9 @@ impl Clean {
 
 /// Broken encodings, curly quotes, ligatures and widths repaired as ftfy does, then HTML entities decoded twice.
 fn mended(text: &str) -> String {
-    // plsfix 0.1.8 keeps terminal colors, which ftfy removes.
-    let text = plsfix::fix_text(&without_colours(text), None);
-    let text = htmlize::unescape(text);
+    let text = mend::fix_text(text);
+    let text = htmlize::unescape(&*text);
     htmlize::unescape(text).into_owned()
-}
-
-/// Without the escape sequences of terminal colors: ESC, `[`, digits and semicolons, a letter.
-fn without_colours(text: &str) -> String {
-    let mut parts = text.split("\u{1b}[");
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
-        match rest.chars().next() {
-            Some(letter) if letter.is_ascii_alphabetic() => out.push_str(&rest[1..]),
-            _ => {
-                out.push_str("\u{1b}[");
-                out.push_str(part);
-            }
-        }
-    }
-    out
 }
 
 /// As Python's `" ".join(text.split())`.
