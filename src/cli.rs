@@ -291,7 +291,7 @@ mod tests {
                 let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
                 let name = format!("{} {}", command.get_name(), argument.get_id());
                 assert!(argument.is_hide_set() || (1..80).contains(&help.len()), "{name}: {help}");
-                let general = ["checkpoint", "profile", "settings", "no_settings", "help", "version"];
+                let general = ["checkpoint", "profile", "settings", "no_settings", "max_memory", "help", "version"];
                 if command.get_name() == "export" && !general.contains(&argument.get_id().as_str()) {
                     assert!(argument.get_help_heading().is_some(), "{name}");
                 }

@@ -14,6 +14,8 @@ mod absent;
 mod clean;
 mod clip;
 #[cfg(feature = "embed")]
+mod mend;
+#[cfg(feature = "embed")]
 mod tokenizer;
 #[cfg(feature = "embed")]
 mod trusted;

@@ -1,6 +1,6 @@
 # Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
 function __fish_clip_onnx_global_optspecs
-    string join \n settings= no-settings h/help V/version
+    string join \n settings= no-settings max-memory= h/help V/version
 end
 
 function __fish_clip_onnx_needs_command
@@ -25,6 +25,7 @@ function __fish_clip_onnx_using_subcommand
 end
 
 complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -l settings -d 'Settings file [default: clip-onnx.toml in the working folder]' -r -F
+complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -l max-memory -d 'Memory that may be used, such as 4G; Linux only' -r
 complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -l no-settings -d 'Ignore clip-onnx.toml'
 complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c clip-onnx -n "__fish_clip_onnx_needs_command" -s V -l version -d 'Print version'
@@ -152,6 +153,7 @@ complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l engine -d
 onnxruntime\t'needs --ort-lib or ORT_DYLIB_PATH'"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l ort-lib -d 'ONNX Runtime\'s shared library, to run files with it too' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l settings -d 'Settings file [default: clip-onnx.toml in the working folder]' -r -F
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l max-memory -d 'Memory that may be used, such as 4G; Linux only' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l dynamic-text -d 'Let texts have any length: input_ids [batch_size, sequence_length]'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l no-normalize -d 'Leave embeddings without L2 normalisation'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l combined -d 'Write one model.onnx with both towers and their logits'
@@ -180,6 +182,7 @@ onnxruntime\t'needs --ort-lib or ORT_DYLIB_PATH'"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand verify" -l ort-lib -d 'ONNX Runtime\'s shared library, to run files with it too' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand verify" -l max-drop -d 'Require a cosine of at least 1 - DROP from precisions other than fp32' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand verify" -l settings -d 'Settings file [default: clip-onnx.toml in the working folder]' -r -F
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand verify" -l max-memory -d 'Memory that may be used, such as 4G; Linux only' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand verify" -l json -d 'Print the report as JSON'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand verify" -l no-settings -d 'Ignore clip-onnx.toml'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -192,6 +195,7 @@ complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand bench" -l engine -d 
 onnxruntime\t'needs --ort-lib or ORT_DYLIB_PATH'"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand bench" -l ort-lib -d 'ONNX Runtime\'s shared library, to run files with it too' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand bench" -l settings -d 'Settings file [default: clip-onnx.toml in the working folder]' -r -F
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand bench" -l max-memory -d 'Memory that may be used, such as 4G; Linux only' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand bench" -l json -d 'Print JSON'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand bench" -l here -d 'Time one file in this process; the command starts itself so for each row'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand bench" -l no-settings -d 'Ignore clip-onnx.toml'
@@ -215,6 +219,7 @@ complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l engine -d 
 onnxruntime\t'needs --ort-lib or ORT_DYLIB_PATH'"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l ort-lib -d 'ONNX Runtime\'s shared library, to run files with it too' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l settings -d 'Settings file [default: clip-onnx.toml in the working folder]' -r -F
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l max-memory -d 'Memory that may be used, such as 4G; Linux only' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l force -d 'Replace FILE if it exists'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l orient -d 'Rotate and flip photographs as their orientation tags say'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand embed" -l no-settings -d 'Ignore clip-onnx.toml'
@@ -237,6 +242,7 @@ complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l engine 
 onnxruntime\t'needs --ort-lib or ORT_DYLIB_PATH'"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l ort-lib -d 'ONNX Runtime\'s shared library, to run files with it too' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l settings -d 'Settings file [default: clip-onnx.toml in the working folder]' -r -F
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l max-memory -d 'Memory that may be used, such as 4G; Linux only' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l json -d 'Print JSON'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l orient -d 'Rotate and flip photographs as their orientation tags say'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand classify" -l no-settings -d 'Ignore clip-onnx.toml'
@@ -307,6 +313,7 @@ open_clip\t'open_clip\'s code'
 transformers\t'transformers\' code'"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand convert" -l image-size -d 'Image size to resample positions to: N, or HEIGHTxWIDTH' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand convert" -l settings -d 'Settings file [default: clip-onnx.toml in the working folder]' -r -F
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand convert" -l max-memory -d 'Memory that may be used, such as 4G; Linux only' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand convert" -l force -d 'Replace the file if it exists'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand convert" -l reparameterize -d 'Fold MobileCLIP\'s training-time branches'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand convert" -l no-settings -d 'Ignore clip-onnx.toml'
@@ -383,21 +390,25 @@ webgpu\t'browsers\' WebGPU'
 webnn\t'browsers\' WebNN'"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand inspect" -l tensors -d 'List tensors whose name contains TEXT; all without TEXT' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand inspect" -l settings -d 'Settings file [default: clip-onnx.toml in the working folder]' -r -F
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand inspect" -l max-memory -d 'Memory that may be used, such as 4G; Linux only' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand inspect" -l json -d 'Print JSON'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand inspect" -l no-settings -d 'Ignore clip-onnx.toml'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand inspect" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand inspect" -s V -l version -d 'Print version'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand models" -l settings -d 'Settings file [default: clip-onnx.toml in the working folder]' -r -F
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand models" -l max-memory -d 'Memory that may be used, such as 4G; Linux only' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand models" -l json -d 'Print JSON: the full configuration of every model, with its dialects'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand models" -l no-settings -d 'Ignore clip-onnx.toml'
-complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand models" -s h -l help -d 'Print help'
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand models" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand models" -s V -l version -d 'Print version'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand completions" -l settings -d 'Settings file [default: clip-onnx.toml in the working folder]' -r -F
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand completions" -l max-memory -d 'Memory that may be used, such as 4G; Linux only' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand completions" -l no-settings -d 'Ignore clip-onnx.toml'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand completions" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand completions" -s V -l version -d 'Print version'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand man" -l out -d 'Write all pages into this folder: clip-onnx.1, clip-onnx-export.1, …' -r -f -a "(__fish_complete_directories)"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand man" -l settings -d 'Settings file [default: clip-onnx.toml in the working folder]' -r -F
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand man" -l max-memory -d 'Memory that may be used, such as 4G; Linux only' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand man" -l no-settings -d 'Ignore clip-onnx.toml'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand man" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand man" -s V -l version -d 'Print version'
