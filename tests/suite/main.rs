@@ -6,6 +6,8 @@ mod common;
 
 // Small checkpoints with configuration files and links next to them, made after public reports.
 mod cases;
+// Hostile files given to the program: bounded time and memory, one sentence.
+mod bounded;
 // The command line: output, files written, exit codes, error messages.
 mod cli;
 // `convert`: every fixture to open_clip's names and back gives the same graphs.
@@ -20,6 +22,8 @@ mod export;
 mod floors;
 // The forms a big_vision checkpoint is stored in: stacked blocks, dtypes, order, archives.
 mod forms;
+// The corpus of the fuzz targets: seeds, hostile files, and what fuzzing found.
+mod fuzz;
 // Damaged and hostile `.npz` and `.safetensors` files: one error each, in bounded memory.
 mod hostile;
 // Other inputs and outputs: bytes, pictures of any size, combined files, labels, hidden states.

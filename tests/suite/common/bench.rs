@@ -88,6 +88,11 @@ impl Outcome {
         assert!(twice.is_none(), "{}: said twice: {}", self.line, self.err);
     }
 
+    /// Refused by the parser of the command line.
+    pub fn refused_usage(&self, part: &str) {
+        assert!(self.code == Some(2) && self.err.contains(part), "{}: {}", self.line, self.err);
+    }
+
     pub fn succeeded(&self) -> &Outcome {
         assert_eq!(self.code, Some(0), "{}: {}{}", self.line, self.out, self.err);
         self

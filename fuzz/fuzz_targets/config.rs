@@ -1,0 +1,6 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(init: clip_onnx_fuzz::prepare(), |data: &[u8]| clip_onnx_fuzz::targets::run("config", data));
+libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    clip_onnx_fuzz::mutate::mutate("config", data, size, max_size, seed)
+});
