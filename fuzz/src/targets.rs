@@ -93,6 +93,9 @@ fn folder() -> PathBuf {
 fn file(name: &str, data: &[u8]) -> PathBuf {
     let path = folder().join(name);
     std::fs::write(&path, data).unwrap();
+    // A file that was just written is waited for, so that a change right behind it is seen.
+    let written = std::fs::File::options().write(true).open(&path);
+    written.and_then(|file| file.set_modified(std::time::UNIX_EPOCH)).unwrap();
     path
 }
 
