@@ -52,6 +52,14 @@ crate:
     cargo package --list --allow-dirty
     cargo package --locked --allow-dirty
 
+# Fuzzes all targets, or some, for so many seconds each: `just fuzz 60`, `just fuzz 600 torch`. Findings: fuzz/artifacts.
+fuzz seconds="60" *targets:
+    bash fuzz/run.sh {{ seconds }} {{ targets }}
+
+# Kills, full disks, limits and races, as .ci/run has them.
+faults:
+    python3 scripts/check_faults.py
+
 # Licences, sources and duplicate versions of the dependencies. Needs `cargo install --locked cargo-deny`.
 deny:
     cargo deny check licenses bans sources

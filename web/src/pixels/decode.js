@@ -7,14 +7,25 @@ import { rawPixels } from './raw.js';
 /** Pixels as stored: no colour profile, no multiplication by alpha, no orientation. */
 const AS_STORED = { colorSpaceConversion: 'none', premultiplyAlpha: 'none', imageOrientation: 'none' };
 
+/** Pixels of a picture, at most: the bound of the program, which is Pillow's. A canvas takes four bytes for each. */
+const PIXELS = 178_956_970;
+
+/** Bytes of a picture's file, at most. */
+const BYTES = 512 * 2 ** 20;
+
 /**
  * @param {Blob} file
  * @param {boolean} [orient] Apply the orientation tag. The models' own pipelines do not.
  * @returns {Promise<import('./pillow.js').Picture>}
  */
 export async function decode(file, orient = false) {
+  if (file.size > BYTES) throw tooLarge(`The picture's file has ${file.size} bytes`, BYTES);
   const bitmap = await bitmapOf(file, orient);
   const { width, height } = bitmap;
+  if (width * height > PIXELS) {
+    bitmap.close();
+    throw tooLarge(`The picture has ${width} x ${height} pixels`, PIXELS);
+  }
   try {
     const canvas = new OffscreenCanvas(width, height);
     const context = canvas.getContext('2d', { willReadFrequently: true, colorSpace: 'srgb' });
@@ -33,6 +44,8 @@ export async function decode(file, orient = false) {
     bitmap.close();
   }
 }
+
+const tooLarge = (what, most) => new Problem(`${what}; at most ${most} are read.`, 'Make it smaller first.');
 
 async function bitmapOf(file, orient) {
   const bytes = new Uint8Array(await file.arrayBuffer());
