@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the targets with coverage, on the stable toolchain: bash fuzz/build.sh [TARGET...]
-# The flags are those of `cargo fuzz build --sanitizer none`.
+# The flags are those of `cargo fuzz build --sanitizer none`. FUZZ_PROFILE=quick compiles in half the time.
 set -euo pipefail
 cd "$(dirname "$0")"
 host=$(rustc -vV | sed -n 's/^host: //p')
@@ -16,5 +16,6 @@ flags=(
 bins=()
 for target in "$@"; do bins+=(--bin "$target"); done
 # For one target triple, so that build scripts are compiled without coverage.
-RUSTFLAGS="${flags[*]}" cargo build --release --target "$host" "${bins[@]}"
-echo "$PWD/target/$host/release"
+profile=${FUZZ_PROFILE:-release}
+RUSTFLAGS="${flags[*]}" cargo build --profile "$profile" --locked --target "$host" "${bins[@]}"
+echo "$PWD/target/$host/$profile"
