@@ -384,3 +384,84 @@ fn existing_ancestor(target: &Path) -> Result<PathBuf, Error> {
     }
     Err(Error::Kind { path: above.display().to_string(), what: "no folder", expected: "a place in one" })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder in the making that holds what an export does.
+    fn made(target: &Path, force: bool) -> Folder {
+        let folder = Folder::create(target, force).unwrap();
+        folder.write("a.onnx", "new").unwrap();
+        let manifest = serde_json::json!({"tool": env!("CARGO_PKG_NAME"), "files": [{"path": "a.onnx", "size": 3}]});
+        folder.write(MANIFEST, manifest.to_string()).unwrap();
+        folder
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_appears_meanwhile_is_kept() {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("out");
+        for force in [false, true] {
+            let folder = made(&target, force);
+            fs::create_dir(&target).unwrap();
+            fs::write(target.join("thesis.txt"), "mine").unwrap();
+            assert!(matches!(folder.commit(), Err(Error::NotOurs { .. })), "force {force}");
+            assert_eq!(names(&target), ["thesis.txt"]);
+            fs::remove_dir_all(&target).unwrap();
+        }
+        // Another export that was faster, and an empty folder.
+        let folder = made(&target, false);
+        made(&target, false).commit().unwrap();
+        assert!(matches!(folder.commit(), Err(Error::Exists { .. })));
+        fs::remove_dir_all(&target).unwrap();
+        let folder = made(&target, false);
+        fs::create_dir(&target).unwrap();
+        folder.commit().unwrap();
+        assert_eq!(names(&target), ["a.onnx", MANIFEST]);
+        assert_eq!(names(place.path()), ["out"]);
+    }
+
+    #[test]
+    fn an_earlier_export_is_replaced_and_nothing_is_left() {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("out");
+        made(&target, false).commit().unwrap();
+        let folder = made(&target, true);
+        folder.write("b.onnx", "newer").unwrap();
+        folder.commit().unwrap();
+        assert_eq!(names(&target), ["a.onnx", "b.onnx", MANIFEST]);
+        assert_eq!(names(place.path()), ["out"]);
+    }
+
+    #[test]
+    fn an_empty_folder_is_filled_unless_something_comes_into_it() {
+        let target = tempfile::tempdir().unwrap();
+        let folder = made(target.path(), false);
+        fs::write(target.path().join("thesis.txt"), "mine").unwrap();
+        assert!(matches!(folder.commit(), Err(Error::Foreign { .. })));
+        assert_eq!(names(target.path()), ["thesis.txt"]);
+        fs::remove_file(target.path().join("thesis.txt")).unwrap();
+        made(target.path(), false).commit().unwrap();
+        assert_eq!(names(target.path()), ["a.onnx", MANIFEST]);
+    }
+
+    #[test]
+    fn a_file_that_appears_meanwhile_is_kept() {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("out.safetensors");
+        let file = OutputFile::create(&target, false).unwrap();
+        fs::write(&target, "mine").unwrap();
+        assert!(matches!(file.commit(), Err(Error::Exists { .. })));
+        assert_eq!(fs::read_to_string(&target).unwrap(), "mine");
+        OutputFile::create(&target, true).unwrap().commit().unwrap();
+        assert_eq!((names(place.path()), fs::read(&target).unwrap()), (vec!["out.safetensors".to_owned()], vec![]));
+    }
+}

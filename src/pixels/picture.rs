@@ -151,11 +151,12 @@ fn bounded(decoder: &impl ImageDecoder, format: Option<ImageFormat>, bytes: &[u8
     if pixels > PIXELS {
         return Err(format!("it has {width} x {height} pixels, of which at most {PIXELS} are decoded"));
     }
-    // What is made of the decoded pixels: bytes, of three channels or four.
-    let copy = match decoder.color_type() {
+    // What is made of the decoded pixels: bytes, of three channels or four, and colours without their alpha.
+    let color = decoder.color_type();
+    let copy = match color {
         ColorType::Rgb8 | ColorType::Rgba8 => 0,
-        color => pixels * if color.has_alpha() { 4 } else { 3 },
-    };
+        _ => pixels * if color.has_alpha() { 4 } else { 3 },
+    } + if color.has_alpha() { pixels * 4 } else { 0 };
     let scans = if format == Some(ImageFormat::Jpeg) { progressive_scans(bytes) } else { 0 };
     let beside = match format {
         // Coefficients of all blocks, of sixteen bits.
