@@ -17,5 +17,5 @@ bins=()
 for target in "$@"; do bins+=(--bin "$target"); done
 # For one target triple, so that build scripts are compiled without coverage.
 profile=${FUZZ_PROFILE:-release}
-RUSTFLAGS="${flags[*]}" cargo build --profile "$profile" --locked --target "$host" "${bins[@]}"
+RUSTFLAGS="${flags[*]}" cargo build --profile "$profile" --target "$host" "${bins[@]}"
 echo "$PWD/target/$host/$profile"

@@ -5,14 +5,15 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 seconds=$1
 shift
-built=$(bash "$here/build.sh" "$@" | tail -1)
+built=$(bash "$here/build.sh" any | tail -1)
 python3 "$here/seeds.py"
 targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then
     for file in "$here"/fuzz_targets/*.rs; do targets+=("$(basename "$file" .rs)"); done
+    targets=("${targets[@]/any/}")
 fi
 failed=()
-for target in "${targets[@]}"; do
+for target in ${targets[@]}; do
     corpus="$here/corpus/$target" artifacts="$here/artifacts/$target" log="$here/artifacts/$target.log"
     mkdir -p "$corpus" "$artifacts"
     # A graph may ask for memory that the program refuses to a process, but the library does not.
@@ -20,7 +21,7 @@ for target in "${targets[@]}"; do
     [ "$target" = verify ] && memory=4096
     seeds=()
     [ -d "$here/../tests/fuzz/$target" ] && seeds+=("$here/../tests/fuzz/$target")
-    if ! "$built/$target" "$corpus" "${seeds[@]}" -max_total_time="$seconds" -max_len=16384 -timeout=20 \
+    if ! CLIP_ONNX_FUZZ=$target "$built/any" "$corpus" "${seeds[@]}" -max_total_time="$seconds" -max_len=16384 -timeout=20 \
         -rss_limit_mb="$memory" -malloc_limit_mb="$memory" -artifact_prefix="$artifacts/" -print_final_stats=1 \
         -verbosity=1 >"$log" 2>&1; then
         failed+=("$target")
