@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use inflate::Scratch;
 
-use crate::files::{Watched, hex, mapped, read_text, watched};
+use crate::files::{Watched, hex, mapped, read_json, watched};
 use crate::tensor::{self, Tensor};
 
 mod archive;
@@ -216,8 +216,8 @@ impl Contents {
                 let contents = if torch::is_torch(&members) {
                     // PyTorch can be told to leave checksums out, and then writes zeros.
                     checksums.retain(|sum| sum.crc32 != 0);
-                    let mut described = checksums.iter().filter(|sum| sum.name.ends_with("data.pkl"));
-                    described.try_for_each(|sum| sum.check(file))?;
+                    let described = checksums.iter().find(|sum| sum.name.ends_with("data.pkl"));
+                    described.map_or(Ok(()), |sum| sum.check(file))?;
                     let (tensors, skipped) = torch::read_zip(&members)?;
                     Contents { skipped, ..Contents::new(Format::Torch, tensors) }
                 } else {
@@ -335,7 +335,7 @@ impl Checkpoint {
     /// When it is there and cannot be read.
     pub fn beside(&self, name: &str) -> Result<Option<(PathBuf, String)>, (PathBuf, std::io::Error)> {
         let path = self.path.with_file_name(name);
-        match read_text(&path) {
+        match read_json(&path) {
             Ok(text) => Ok(Some((path, text))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err((path, error)),
@@ -403,20 +403,14 @@ impl Whole {
         for (at, file) in self.files.iter().enumerate() {
             let mut position = 0;
             for sum in self.checksums.iter().filter(|sum| sum.file == at) {
-                // Members that overlap are hostile, and summed on their own.
-                let overlaps = sum.range.start < position;
-                if !overlaps {
-                    file[position..sum.range.start].chunks(CHUNK).for_each(|chunk| hasher.update(chunk));
-                    position = sum.range.end;
-                }
+                file[position..sum.range.start].chunks(CHUNK).for_each(|chunk| hasher.update(chunk));
+                position = sum.range.end;
                 let mut crc32 = crc32fast::Hasher::new();
                 for chunk in file[sum.range.clone()].chunks(CHUNK) {
                     if !go_on() {
                         return Ok(None);
                     }
-                    if !overlaps {
-                        hasher.update(chunk);
-                    }
+                    hasher.update(chunk);
                     crc32.update(chunk);
                 }
                 if crc32.finalize() != sum.crc32 {

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::read_text;
+use crate::files::read_json;
 use crate::setting::Setting;
 
 mod check;
@@ -285,7 +285,7 @@ impl ModelConfig {
     /// [`Error::Read`], [`Error::Parse`] or [`Error::Check`], each naming `path`.
     pub fn read(path: &Path) -> Result<ModelConfig, Error> {
         let name = path.display().to_string();
-        let text = read_text(path).map_err(|error| Error::Read { path: name.clone(), error })?;
+        let text = read_json(path).map_err(|error| Error::Read { path: name.clone(), error })?;
         if let Some(config) = ModelConfig::from_transformers(&name, &text)? {
             return Ok(config);
         }

@@ -27,35 +27,73 @@ pub fn ordinary(path: &Path) -> Result<()> {
     Err(Error::new(ErrorKind::InvalidInput, SPECIAL))
 }
 
-/// Bytes of a text, such as a configuration, at most. Parsed JSON takes up to sixteen times as much memory.
-pub const TEXT: u64 = 16 << 20;
+/// What a text may have at most: bytes, and values where it is JSON, each of which takes up to 200 bytes of memory.
+struct Bounds {
+    bytes: u64,
+    values: usize,
+}
 
-/// The text of an ordinary file, of at most [`TEXT`] bytes.
+impl Bounds {
+    /// Of a file of this name. XLM-V's tokenizer has 60 MB, and 2.7 million values.
+    fn of(path: &Path) -> Bounds {
+        if path.file_name().is_some_and(|name| name == "tokenizer.json") {
+            Bounds { bytes: 128 << 20, values: 1 << 22 }
+        } else {
+            Bounds { bytes: 16 << 20, values: 1 << 20 }
+        }
+    }
+}
+
+/// The text of an ordinary file, of at most 16 MiB, or 128 MiB where it is a `tokenizer.json`.
 ///
 /// # Errors
 /// As [`ordinary`], or when it is longer or not in UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
-    read_text_of(path, TEXT)
-}
-
-/// The text of an ordinary file, of at most `most` bytes.
-///
-/// # Errors
-/// As [`read_text`].
-pub fn read_text_of(path: &Path, most: u64) -> Result<String> {
     ordinary(path)?;
+    let most = Bounds::of(path).bytes;
     let mut bytes = Vec::new();
     // It may grow while it is read.
     std::fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
-        let reason = format!("has more than {most} bytes, which no file of its kind has");
-        return Err(Error::new(ErrorKind::FileTooLarge, reason));
+        return Err(too_large(format!("has more than {most} bytes, which no file of its kind has")));
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + valid.iter().filter(|&&byte| byte == b'\n').count();
         Error::new(ErrorKind::InvalidData, format!("line {line} is not in UTF-8; save it as UTF-8"))
     })
+}
+
+/// The text of a JSON file, which does not take much memory when it is parsed.
+///
+/// # Errors
+/// As [`read_text`], or when it has more values than any file of its kind.
+pub fn read_json(path: &Path) -> Result<String> {
+    let (text, most) = (read_text(path)?, Bounds::of(path).values);
+    let found = values(text.as_bytes());
+    if found > most {
+        return Err(too_large(format!("has {found} values, of which at most {most} are read")));
+    }
+    Ok(text)
+}
+
+fn too_large(reason: String) -> Error {
+    Error::new(ErrorKind::FileTooLarge, reason)
+}
+
+/// How many values JSON has, about: what is between commas, colons and brackets.
+fn values(json: &[u8]) -> usize {
+    let (mut count, mut in_string, mut escaped) = (0, false, false);
+    for &byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b',' | b':' | b'[' | b'{' if !in_string => count += 1,
+            _ => {}
+        }
+    }
+    count
 }
 
 /// Whether a path that somebody else names stays inside the folder it is relative to.
@@ -72,4 +110,23 @@ pub fn hex(digest: &[u8]) -> String {
 /// The last part of a path; empty where there is none.
 pub fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_counted_outside_of_strings() {
+        assert_eq!(values(br#"{"a": [1, 2], "b,:[{": "\\", "c": {}}"#), 1 + 3 + 1 + 1 + 2 + 1);
+        assert_eq!(values(br#""a\"b,c""#), 0);
+    }
+
+    #[test]
+    fn paths_inside_have_plain_parts_alone() {
+        assert!(is_inside(Path::new("onnx/a.onnx")) && is_inside(Path::new("a")));
+        for path in ["../a", "/a", "", "a/../../b", "."] {
+            assert!(!is_inside(Path::new(path)), "{path}");
+        }
+    }
 }

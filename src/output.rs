@@ -337,7 +337,7 @@ fn may_replace(target: &Path, shown: &Path, force: bool) -> Result<(), Error> {
     if is_empty_dir(target) {
         return Ok(());
     }
-    let manifest = fs::read_to_string(target.join(MANIFEST)).unwrap_or_default();
+    let manifest = crate::files::read_json(&target.join(MANIFEST)).unwrap_or_default();
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap_or_default();
     if !found.is_dir() || manifest["tool"] != env!("CARGO_PKG_NAME") {
         return Err(Error::NotOurs { path });

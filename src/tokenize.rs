@@ -25,9 +25,6 @@ pub use absent::{Tokenizer, adds};
 #[cfg(feature = "embed")]
 pub use tokenizer::{Tokenizer, adds};
 
-/// Bytes of a `tokenizer.json`, at most; XLM-V's, with 900 000 entries, has half of it.
-const FILE: u64 = 128 << 20;
-
 /// What can be wrong with a tokenizer or a sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -86,5 +83,5 @@ pub fn is_built_in(json: &serde_json::Value) -> bool {
 pub fn json(file: Option<&Path>) -> Result<String, Error> {
     let Some(path) = file else { return Ok(clip::tokenizer_json(Spelling::Transformers).to_string()) };
     let wrong = |e: std::io::Error| Error::Read { path: path.display().to_string(), reason: e.to_string() };
-    crate::files::read_text_of(path, FILE).map_err(wrong)
+    crate::files::read_json(path).map_err(wrong)
 }

@@ -54,6 +54,7 @@ pub fn members(file: &Bytes, scratch: &Scratch) -> Result<Vec<Member>, Error> {
     // Clones share the directory and the mapped bytes.
     let inflater = Arc::new(Inflater::new(archive.clone(), scratch));
     let mut out = Vec::with_capacity(archive.len());
+    let mut ranges = Vec::with_capacity(archive.len());
     for at in 0..archive.len() {
         let member = archive.by_index(at).map_err(zip_error)?;
         let name = member.name().map_err(zip_error)?.into_owned();
@@ -65,6 +66,7 @@ pub fn members(file: &Bytes, scratch: &Scratch) -> Result<Vec<Member>, Error> {
             return Err(wrong(format!("has {stored} bytes at {start}, beyond the end of the file")));
         };
         let bytes = file.slice(start as usize..end as usize);
+        ranges.push(start..end);
         let contents = match member.compression() {
             CompressionMethod::Stored => Contents::Stored { bytes, start: start as usize, crc32: member.crc32() },
             CompressionMethod::Deflated if size > stored.saturating_mul(MAX_DEFLATE_RATIO) + 64 => {
@@ -80,6 +82,12 @@ pub fn members(file: &Bytes, scratch: &Scratch) -> Result<Vec<Member>, Error> {
             Contents::Deflated { .. } => usize::try_from(size).map_err(|_| wrong(format!("claims {size} bytes")))?,
         };
         out.push(Member { name, size, contents });
+    }
+    // Members that share bytes would be summed and inflated again for each of them.
+    ranges.retain(|range| !range.is_empty());
+    ranges.sort_by_key(|range| range.start);
+    if let Some(pair) = ranges.windows(2).find(|pair| pair[1].start < pair[0].end) {
+        return Err(Error::Zip { reason: format!("two members overlap at byte {}", pair[1].start) });
     }
     Ok(out)
 }

@@ -232,9 +232,10 @@ mod tests {
             let error = run(&program, 8 << 20).unwrap_err();
             assert!(error.contains("8 MiB"), "{what}: {error}");
         }
-        // A storage's key is shared.
-        let key = [&b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\n"[..], &long, b"X\x03\x00\x00\x00cpuK\x01tq\x00"];
-        assert!(run(&repeated(&key.concat(), b"h\x00Q0"), 64 << 20).is_ok());
+        // Keys are hashed and compared for every tensor.
+        let key =
+            [&b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\n"[..], &long, b"X\x03\x00\x00\x00cpuK\x01tQ."].concat();
+        assert!(run(&[&b"\x80\x02"[..], &key].concat(), MEMORY).unwrap_err().contains("key has 1000 bytes"));
         // Arguments are looked at where they are: this takes seconds when they are copied.
         let call = [&b"("[..], &b"N".repeat(20_000), b"tq\x00"].concat();
         assert!(run(&repeated(&call, b"cx\nf\nh\x00R0"), 64 << 20).is_ok());

@@ -11,7 +11,7 @@ use crate::tensor::{DType, Storage, Tensor};
 type Contents = (BTreeMap<String, String>, Vec<(String, Tensor)>);
 
 /// Bytes of a header, at most; the largest published ones have under 1 MB, and parsing takes ten times as much memory.
-const MAX_HEADER: u64 = 16 << 20;
+const MAX_HEADER: u64 = 8 << 20;
 
 pub fn read(file: &Bytes) -> Result<Contents, Error> {
     let length = file.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));

@@ -24,6 +24,9 @@ const NAMES: &[&str] = &[
 /// More than any released set has.
 const MAX_SHARDS: usize = 1024;
 
+/// Bytes that names and shapes of all shards may come to.
+const MAX_NAMES: usize = 128 << 20;
+
 /// Bytes of an index, at most; the largest published ones have under 1 MB.
 const MAX_INDEX: usize = 16 << 20;
 
@@ -55,7 +58,7 @@ pub fn read(index: &[u8], path: &Path, scratch: &Scratch) -> Result<(Vec<Watched
         let reason = format!("its weight_map names {} files, expected 1 to {MAX_SHARDS}", shards.len());
         return Err(Error::Index { reason });
     }
-    let (mut sources, mut files) = (Vec::new(), Vec::new());
+    let (mut sources, mut files, mut left) = (Vec::new(), Vec::new(), MAX_NAMES);
     let mut all: Option<Contents> = None;
     for shard in shards {
         if Path::new(shard).file_name() != Some(shard.as_ref()) {
@@ -65,6 +68,11 @@ pub fn read(index: &[u8], path: &Path, scratch: &Scratch) -> Result<(Vec<Watched
         let wrong = |error: Error| Error::Shard { shard: shard.to_owned(), error: Box::new(error) };
         let (file, source) = watched(&path.with_file_name(shard)).map_err(|e| wrong(e.into()))?;
         let mut contents = Contents::read(&file, scratch).map_err(wrong)?;
+        let cost = |(name, tensor): &(String, crate::tensor::Tensor)| 512 + 2 * name.len() + 32 * tensor.shape().len();
+        let bytes: usize = contents.tensors.iter().map(cost).sum();
+        left = left.checked_sub(bytes).ok_or_else(|| Error::Index {
+            reason: format!("names and shapes of its shards come to more than {} MiB", MAX_NAMES >> 20),
+        })?;
         let held: HashSet<&str> = contents.tensors.iter().map(|(name, _)| name.as_str()).collect();
         let mut listed = weight_map.iter().filter(|(_, in_shard)| *in_shard == shard);
         if let Some((name, _)) = listed.find(|(name, _)| !held.contains(name.as_str())) {

@@ -22,6 +22,9 @@ const PROGRAM: usize = 64 << 20;
 /// Bytes that the names and shapes of all tensors may come to.
 const NAMES: usize = 64 << 20;
 
+/// What a tensor takes besides, with the parts that are allocated for it.
+const TENSOR: usize = 256 + size_of::<Tensor>();
+
 /// Nested modules of a TorchScript archive, at most.
 const MAX_DEPTH: usize = 64;
 
@@ -189,7 +192,8 @@ impl Walk<'_> {
 
     /// Counts the bytes of a name, and of a shape.
     fn charge(&mut self, bytes: usize) -> Result<(), Error> {
-        self.bytes += bytes + size_of::<Tensor>();
+        // Each name is held twice.
+        self.bytes += 2 * bytes + TENSOR;
         if self.bytes <= NAMES {
             return Ok(());
         }

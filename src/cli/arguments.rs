@@ -37,6 +37,9 @@ const RENAMED: &[(&str, &str, &str)] = &[
     ("bench", "tokens", "text-length"),
 ];
 
+/// Bytes of a settings file, at most.
+const LARGEST: usize = 1 << 20;
+
 /// Flags of every command, which no settings file sets.
 const GENERAL: [&str; 4] = ["help", "version", "settings", "no-settings"];
 
@@ -220,6 +223,9 @@ fn read(
 ) -> anyhow::Result<Vec<(bool, Default)>> {
     let name = file.display();
     let text = clip_onnx::files::read_text(file).with_context(|| format!("{name} cannot be read"))?;
+    if text.len() > LARGEST {
+        anyhow::bail!("{name} has {} bytes; expected at most {LARGEST}", text.len());
+    }
     let tables: toml::Table = text.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
         anyhow::anyhow!("{name}: line {line}: {}", error.message())

@@ -67,7 +67,7 @@ impl Folder {
     pub fn read(path: &Path) -> Result<Folder, Error> {
         let wrong = |reason: String| Error::Folder { path: path.display().to_string(), reason };
         let file = path.join(MANIFEST);
-        let text = crate::files::read_text(&file).map_err(|e| wrong(format!("{MANIFEST}: {e}")))?;
+        let text = crate::files::read_json(&file).map_err(|e| wrong(format!("{MANIFEST}: {e}")))?;
         let manifest: Manifest = serde_json::from_str(&text).map_err(|e| wrong(format!("{MANIFEST}: {e}")))?;
         if manifest.tool != env!("CARGO_PKG_NAME") {
             return Err(wrong(format!("{MANIFEST} is of {}", manifest.tool)));

@@ -107,7 +107,7 @@ pub fn graphs(folder: &Path) -> Option<Vec<PathBuf>> {
         path: PathBuf,
         role: Role,
     }
-    let text = crate::files::read_text(&folder.join(MANIFEST)).ok()?;
+    let text = crate::files::read_json(&folder.join(MANIFEST)).ok()?;
     let listed: Listed = serde_json::from_str(&text).ok()?;
     Some(listed.files.into_iter().filter(|file| file.role.is_graph()).map(|file| folder.join(file.path)).collect())
 }

@@ -88,6 +88,8 @@ fn next<'a>(rest: &mut &'a [u8]) -> Option<(u64, Option<&'a [u8]>)> {
             Some(rest.split_off(..length)?)
         }
         5 => rest.split_off(..4).map(|_| None)?,
+        // Groups, which decoders skip: what is inside is counted as if it were beside them.
+        3 | 4 => None,
         _ => return None,
     };
     Some((key >> 3, field))
@@ -129,6 +131,9 @@ mod tests {
         // Attributes of a node, and the same bytes as one text.
         assert!(check(&field(7, &field(1, &empty))).is_err());
         assert!(check(&field(7, &field(10, &empty))).is_ok());
+        // Behind a group, which is skipped.
+        let group = [&[15 << 3 | 3, 15 << 3 | 4][..], &empty].concat();
+        assert!(check(&field(7, &field(1, &group))).is_err());
     }
 
     #[test]

@@ -90,7 +90,7 @@ pub fn remove_leftovers(folder: &Path) -> Vec<Leftover> {
 /// Removes files that a run had moved up into an empty folder when it was killed: those that its manifest lists, of the
 /// size listed there.
 fn take_back(making: &Path, folder: &Path) {
-    let manifest = fs::read_to_string(making.join(MANIFEST)).unwrap_or_default();
+    let manifest = crate::files::read_json(&making.join(MANIFEST)).unwrap_or_default();
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap_or_default();
     for file in manifest["files"].as_array().into_iter().flatten() {
         let Some(path) = file["path"].as_str().map(Path::new).filter(|path| crate::files::is_inside(path)) else {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Error, Setting};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::ModelConfig;
-use crate::files::read_text;
+use crate::files::read_json;
 use crate::output::MANIFEST;
 
 /// What is supported, for messages.
@@ -79,7 +79,7 @@ pub fn another_kind(path: &Path) -> Option<Error> {
     } else {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("adapter_model."))
     };
-    let adapter = read_text(&folder.join("adapter_config.json")).ok().filter(|_| is_adapter)?;
+    let adapter = read_json(&folder.join("adapter_config.json")).ok().filter(|_| is_adapter)?;
     let adapter: Value = serde_json::from_str(&adapter).unwrap_or_default();
     let base = adapter.get("base_model_name_or_path").and_then(Value::as_str).unwrap_or("its base model");
     unsupported(
@@ -122,7 +122,7 @@ pub fn is_onnx(path: &Path) -> bool {
 
 /// Whether a folder is one that an export wrote.
 fn is_export(folder: &Path) -> bool {
-    let text = read_text(&folder.join(MANIFEST)).unwrap_or_default();
+    let text = read_json(&folder.join(MANIFEST)).unwrap_or_default();
     let json: Value = serde_json::from_str(&text).unwrap_or_default();
     json.get("tool").and_then(Value::as_str) == Some(env!("CARGO_PKG_NAME"))
 }

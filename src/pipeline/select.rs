@@ -127,7 +127,7 @@ pub fn select(
 
 /// Whether a configuration is of the form of `models/`, which leaves nothing open.
 fn is_whole(path: &Path) -> bool {
-    let text = crate::files::read_text(path).unwrap_or_default();
+    let text = crate::files::read_json(path).unwrap_or_default();
     let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     json.get("naming").is_some()
 }

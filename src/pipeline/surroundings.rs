@@ -65,7 +65,7 @@ impl<'a> Surroundings<'a> {
     pub fn text(&self, name: &str) -> Result<Option<(String, String)>, Error> {
         if let Some(folder) = self.named {
             let path = folder.join(name);
-            match crate::files::read_text(&path) {
+            match crate::files::read_json(&path) {
                 Ok(text) => return Ok(Some((path.display().to_string(), text))),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(Error::checkpoint(&path, error.into())),

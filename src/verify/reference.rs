@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
+use bytes::Bytes;
 use ndarray::ArrayD;
 use ndarray_npy::{ReadNpyExt, ReadableElement};
 use zip::ZipArchive;
@@ -20,8 +21,8 @@ use crate::engine::{Array, Data, Tower};
 use crate::files::{hex, map};
 use crate::modality::Modality;
 
-/// Bytes of all arrays, at most: 200 images of 224 x 224 pixels take half of it.
-const MOST: u64 = 256 << 20;
+/// Bytes that all arrays may have beyond those of the file, when they are deflated.
+const INFLATED: u64 = 64 << 20;
 
 /// A reference file, read whole.
 pub struct Reference {
@@ -50,18 +51,17 @@ impl Reference {
             .map_err(|e| wrong(format!("is not a whole .npz ({e}); expected what scripts/make_reference.py writes")))?;
         // Every array's size is held against the file's before anything is allocated for it.
         Checkpoint::open(path).map_err(|e| wrong(e.to_string()))?;
-        let (mut arrays, mut others, mut left) = (BTreeMap::new(), vec![], MOST);
+        let most = INFLATED + bytes.len() as u64;
+        let (mut arrays, mut others, mut left) = (BTreeMap::new(), vec![], most);
         for at in 0..npz.len() {
             let member = npz.by_index(at).map_err(|e| wrong(e.to_string()))?;
             let key = member.name().map_err(|e| wrong(e.to_string()))?.into_owned();
             let key = key.strip_suffix(".npy").unwrap_or(&key).to_owned();
-            left = left
-                .checked_sub(member.size())
-                .ok_or_else(|| wrong(format!("its arrays have more than {MOST} bytes")))?;
-            let mut npy = Vec::new();
-            member.take(MOST).read_to_end(&mut npy).map_err(|e| wrong(format!("`{key}` cannot be read: {e}")))?;
+            let size = member.size();
+            left = left.checked_sub(size).ok_or_else(|| wrong(format!("its arrays have more than {most} bytes")))?;
+            drop(member);
             // An array of another type may be none of ours; asked for, it is named.
-            match read(&npy) {
+            match read(&mut npz, at, size) {
                 Some(array) => drop(arrays.insert(key, array)),
                 None => others.push(key),
             }
@@ -202,17 +202,25 @@ fn keys(input: &Input) -> &'static [(&'static str, usize, bool)] {
     }
 }
 
-/// An array of floats or of integers, by the types that NumPy writes; None of another type.
-fn read(npy: &[u8]) -> Option<Array> {
-    fn array<T: ReadableElement + Copy, U>(npy: &[u8], of: impl Fn(T) -> U) -> Option<Array>
-    where
-        Data: From<Vec<U>>,
-    {
-        let array = ArrayD::<T>::read_npy(npy).ok()?;
-        Some(Array::new(array.shape(), array.iter().map(|&v| of(v)).collect::<Vec<U>>()))
+/// The array at a position, of at most `size` bytes, of floats or of integers; None of another type.
+fn read(npz: &mut ZipArchive<Cursor<&Bytes>>, at: usize, size: u64) -> Option<Array> {
+    fn array<T: ReadableElement>(npz: &mut ZipArchive<Cursor<&Bytes>>, at: usize, size: u64) -> Option<ArrayD<T>> {
+        ArrayD::<T>::read_npy(npz.by_index(at).ok()?.take(size)).ok()
     }
-    array::<f32, f32>(npy, |v| v)
-        .or_else(|| array::<f64, f32>(npy, |v| v as f32))
-        .or_else(|| array::<i32, i64>(npy, i64::from))
-        .or_else(|| array::<i64, i64>(npy, |v| v))
+    fn made<T: Clone>(array: ArrayD<T>) -> Array
+    where
+        Data: From<Vec<T>>,
+    {
+        let shape = array.shape().to_vec();
+        // Fortran's order is turned into C's; C's is taken over without a copy.
+        let array = if array.is_standard_layout() { array } else { array.as_standard_layout().into_owned() };
+        Array::new(shape, array.into_raw_vec_and_offset().0)
+    }
+    let floats = array::<f32>(npz, at, size).or_else(|| Some(array::<f64>(npz, at, size)?.mapv(|v| v as f32)));
+    let mut integers =
+        || array::<i32>(npz, at, size).map(|array| array.mapv(i64::from)).or_else(|| array(npz, at, size));
+    match floats {
+        Some(floats) => Some(made(floats)),
+        None => integers().map(made),
+    }
 }

@@ -6,6 +6,9 @@ use super::machine::{Machine, Step};
 use super::{MAX_RANK, Node, Opaque, StorageRef, TensorRef, Value};
 use crate::tensor::DType;
 
+/// Bytes of a storage's key, at most: PyTorch numbers them.
+const KEY: usize = 256;
+
 /// Arguments that any callable known here looks at.
 const ARGUMENTS: usize = 6;
 
@@ -125,6 +128,9 @@ impl Machine<'_> {
         };
         if parts.get(5).is_some_and(|view| *view != Value::None) {
             return Err("a storage that is a view of another, a form of before 2017; save the file anew".to_owned());
+        }
+        if key.len() > KEY {
+            return Err(format!("a storage's key has {} bytes; expected at most {KEY}", key.len()));
         }
         let elements = u64::try_from(elements).map_err(|_| "a storage of negative size")?;
         let storage = StorageRef { key: key.clone(), dtype, elements };
