@@ -205,8 +205,8 @@ impl Contents {
         Contents { format, metadata: BTreeMap::new(), tensors, checksums: vec![], skipped: vec![] }
     }
 
-    /// Reads one file, whichever container it is.
-    fn read(file: &Bytes, scratch: &Scratch) -> Result<Contents, Error> {
+    /// Reads one file, whichever container it is. Pickles of all files together may make values of `memory` bytes.
+    fn read(file: &Bytes, scratch: &Scratch, memory: &mut usize) -> Result<Contents, Error> {
         Ok(match &file[..] {
             [] => return Err(Error::Empty),
             [b'P', b'K', 3 | 5, 4 | 6, ..] => {
@@ -218,7 +218,7 @@ impl Contents {
                     checksums.retain(|sum| sum.crc32 != 0);
                     let described = checksums.iter().find(|sum| sum.name.ends_with("data.pkl"));
                     described.map_or(Ok(()), |sum| sum.check(file))?;
-                    let (tensors, skipped) = torch::read_zip(&members)?;
+                    let (tensors, skipped) = torch::read_zip(&members, memory)?;
                     Contents { skipped, ..Contents::new(Format::Torch, tensors) }
                 } else {
                     Contents::new(Format::Npz, npz::read(&members)?)
@@ -226,7 +226,7 @@ impl Contents {
                 Contents { checksums, ..contents }
             }
             bytes if torch::is_legacy(bytes) => {
-                let (tensors, skipped) = torch::read_legacy(file)?;
+                let (tensors, skipped) = torch::read_legacy(file, memory)?;
                 Contents { skipped, ..Contents::new(Format::TorchLegacy, tensors) }
             }
             bytes if bytes.starts_with(b"version https://git-lfs") => return Err(Error::LfsPointer),
@@ -281,7 +281,7 @@ impl Checkpoint {
             sources.extend(shards);
             (files, contents)
         } else {
-            let contents = Contents::read(&file, &scratch)?;
+            let contents = Contents::read(&file, &scratch, &mut pickle::MEMORY.clone())?;
             (vec![file], contents)
         };
         let mut seen = std::collections::HashSet::new();

@@ -78,6 +78,14 @@ pub enum Error {
         /// What it has to be.
         expected: &'static str,
     },
+    /// The manifest of a folder cannot be used.
+    #[error("{folder}: manifest.json: {reason}")]
+    Manifest {
+        /// Path of the folder.
+        folder: String,
+        /// What is wrong, in words.
+        reason: String,
+    },
     /// A file that the manifest of a folder lists is not there.
     #[error("{folder} has no {file}, which its manifest.json lists")]
     Gone {
@@ -97,7 +105,9 @@ impl Error {
             Error::Nothing | Error::NoModels { .. } => {
                 Some("name ONNX files, or the folder an export wrote".to_owned())
             }
-            Error::Gone { .. } => Some("name the files to verify one by one, or export again".to_owned()),
+            Error::Gone { .. } | Error::Manifest { .. } => {
+                Some("name the files to verify one by one, or export again".to_owned())
+            }
             Error::Reference { .. } | Error::NoEngine { .. } | Error::Unusable { .. } => None,
         }
     }
@@ -313,7 +323,8 @@ pub(crate) fn is_drop(drop: f64) -> bool {
 /// # Errors
 /// [`Error::NoModels`] when there are none, [`Error::Gone`] when one that is listed is not there.
 pub fn models_in(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let mut out = graphs(folder).unwrap_or_default();
+    let manifest = |reason| Error::Manifest { folder: folder.display().to_string(), reason };
+    let mut out = graphs(folder).map_err(manifest)?.unwrap_or_default();
     if let Some(gone) = out.iter().find(|path| !path.is_file()) {
         let file = gone.strip_prefix(folder).unwrap_or(gone).display().to_string();
         return Err(Error::Gone { folder: folder.display().to_string(), file });

@@ -15,8 +15,8 @@ use crate::tensor::Storage;
 /// Deflate cannot shrink further than this; a member that claims more is a zip bomb.
 const MAX_DEFLATE_RATIO: u64 = 1032;
 
-/// Members of an archive, at most: a hundred times what any published checkpoint has.
-const MAX_MEMBERS: u64 = 1 << 18;
+/// Members of an archive, at most: ten times what published checkpoints have.
+const MAX_MEMBERS: u64 = 1 << 14;
 
 pub type Zip = ZipArchive<Cursor<Bytes>>;
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::inflate::Scratch;
-use super::{Contents, Error, Watched, watched};
+use super::{Contents, Error, Watched, pickle, watched};
 
 /// What a folder's checkpoint is called, the first one present being taken. timm's repositories hold
 /// an image tower alone as `model.safetensors` beside open_clip's file, which therefore goes first.
@@ -58,7 +58,8 @@ pub fn read(index: &[u8], path: &Path, scratch: &Scratch) -> Result<(Vec<Watched
         let reason = format!("its weight_map names {} files, expected 1 to {MAX_SHARDS}", shards.len());
         return Err(Error::Index { reason });
     }
-    let (mut sources, mut files, mut left) = (Vec::new(), Vec::new(), MAX_NAMES);
+    let (mut sources, mut files) = (Vec::new(), Vec::new());
+    let (mut left, mut memory) = (MAX_NAMES, pickle::MEMORY);
     let mut all: Option<Contents> = None;
     for shard in shards {
         if Path::new(shard).file_name() != Some(shard.as_ref()) {
@@ -67,7 +68,7 @@ pub fn read(index: &[u8], path: &Path, scratch: &Scratch) -> Result<(Vec<Watched
         }
         let wrong = |error: Error| Error::Shard { shard: shard.to_owned(), error: Box::new(error) };
         let (file, source) = watched(&path.with_file_name(shard)).map_err(|e| wrong(e.into()))?;
-        let mut contents = Contents::read(&file, scratch).map_err(wrong)?;
+        let mut contents = Contents::read(&file, scratch, &mut memory).map_err(wrong)?;
         let cost = |(name, tensor): &(String, crate::tensor::Tensor)| 512 + 2 * name.len() + 32 * tensor.shape().len();
         let bytes: usize = contents.tensors.iter().map(cost).sum();
         left = left.checked_sub(bytes).ok_or_else(|| Error::Index {

@@ -52,11 +52,12 @@ pub fn is_torch(members: &[Member]) -> bool {
     members.iter().any(|m| m.name == "data.pkl" || m.name.ends_with("/data.pkl"))
 }
 
-/// Reads a zip container or a TorchScript archive.
+/// Reads a zip container or a TorchScript archive. Its pickle may make values of `memory` bytes, of which those that it
+/// makes are taken.
 ///
 /// # Errors
 /// [`Error::Pickle`], [`Error::Member`], or what a tensor's extent reports.
-pub fn read_zip(members: &[Member]) -> Result<Saved, Error> {
+pub fn read_zip(members: &[Member], memory: &mut usize) -> Result<Saved, Error> {
     let program = members.iter().find(|m| m.name == "data.pkl" || m.name.ends_with("/data.pkl"));
     let program = program.ok_or_else(|| Error::Pickle { reason: "it has no data.pkl".to_owned() })?;
     let root = program.name.strip_suffix("data.pkl").unwrap_or_default();
@@ -77,7 +78,8 @@ pub fn read_zip(members: &[Member]) -> Result<Saved, Error> {
         return Err(Error::Pickle { reason });
     }
     let program = program.prefix(usize::MAX)?;
-    let pickle = pickle::run(&program, pickle::MEMORY).map_err(|reason| Error::Pickle { reason })?;
+    let pickle = pickle::run(&program, *memory).map_err(|reason| Error::Pickle { reason })?;
+    *memory -= pickle.made;
     tensors(&pickle, &storages)
 }
 
@@ -85,13 +87,13 @@ pub fn read_zip(members: &[Member]) -> Result<Saved, Error> {
 ///
 /// # Errors
 /// As [`read_zip`].
-pub fn read_legacy(file: &Bytes) -> Result<Saved, Error> {
+pub fn read_legacy(file: &Bytes, memory: &mut usize) -> Result<Saved, Error> {
     let wrong = |reason: String| Error::Pickle { reason };
-    let (mut at, mut memory) = (0, pickle::MEMORY);
+    let mut at = 0;
     let mut programs = Vec::new();
     for part in ["magic number", "protocol", "system", "object", "storage keys"] {
-        let pickle = pickle::run(&file[at..], memory).map_err(|reason| wrong(format!("{part}: {reason}")))?;
-        (at, memory) = (at + pickle.length, memory - pickle.made);
+        let pickle = pickle::run(&file[at..], *memory).map_err(|reason| wrong(format!("{part}: {reason}")))?;
+        (at, *memory) = (at + pickle.length, *memory - pickle.made);
         programs.push(pickle);
     }
     let (Some(keys), Some(object)) = (programs.pop(), programs.pop()) else {
@@ -183,8 +185,7 @@ impl Walk<'_> {
         let Some(taken) = WRAPPERS.iter().find_map(under) else { return Ok(pickle.value) };
         for (at, &(key, value)) in items.iter().enumerate() {
             if let Some(key) = pickle.text(key).filter(|_| at != taken) {
-                self.charge(key.len())?;
-                self.skip(key.to_owned(), value);
+                self.skip(key.to_owned(), value)?;
             }
         }
         Ok(items[taken].1)
@@ -201,7 +202,7 @@ impl Walk<'_> {
         Err(Error::Pickle { reason })
     }
 
-    fn skip(&mut self, place: String, value: Value) {
+    fn skip(&mut self, place: String, value: Value) -> Result<(), Error> {
         let (what, opaque) = match self.pickle.node(value) {
             Some(Node::Opaque(found)) => (format!("an object of `{}`", found.maker), true),
             Some(Node::Global(name)) => (format!("`{name}` itself"), true),
@@ -213,7 +214,9 @@ impl Walk<'_> {
             None if value == Value::None => ("None".to_owned(), false),
             None => ("a plain value".to_owned(), false),
         };
+        self.charge(place.len() + what.len())?;
         self.skipped.push(Skipped { place, what, opaque });
+        Ok(())
     }
 
     /// Tensors below a dictionary, named by their path. What is no tensor is no weight, but where tensors went into
@@ -239,8 +242,8 @@ impl Walk<'_> {
                     let reason = only_tensors(format!("`{name}` is an object of `{maker}`"));
                     return Err(Error::Pickle { reason });
                 }
-                Some(Node::Opaque(_)) => self.skip(name, item),
-                _ if depth == 0 => self.skip(name, item),
+                Some(Node::Opaque(_)) => self.skip(name, item)?,
+                _ if depth == 0 => self.skip(name, item)?,
                 _ => {}
             }
         }

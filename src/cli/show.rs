@@ -42,7 +42,7 @@ pub fn exported(out: &mut impl Write, request: &Export, exported: &Exported) -> 
         writeln!(out, "  {} ({})", file.path.display(), size(file.size))?;
     }
     for (file, coverage) in &exported.coverage {
-        writeln!(out, "  {}: {coverage}", file.display())?;
+        writeln!(out, "  {}: {}", file.display(), one_line(&coverage.to_string()))?;
     }
     match &exported.report {
         Some(report) => writeln!(out, "\n{}", spelled(&lines(&report.to_string())))?,
@@ -106,7 +106,7 @@ pub fn inspected(out: &mut impl Write, inspected: &Inspected, filter: Option<&st
 /// What execution providers take, and what they do not, by operator and reason.
 pub fn taken(out: &mut impl Write, all: &[Coverage]) -> io::Result<()> {
     for taken in all {
-        writeln!(out, "{taken} ({:.1} %)", 100.0 * taken.share())?;
+        writeln!(out, "{} ({:.1} %)", one_line(&taken.to_string()), 100.0 * taken.share())?;
         for Refused { operator, count, why, first } in &taken.refused {
             let more = if *count > first.len() { ", …" } else { "" };
             writeln!(out, "  {count:>4} {}: {why} ({}{more})", one_line(operator), one_line(&first.join(", ")))?;

@@ -35,8 +35,8 @@ pub(super) const MOST_EMBEDDINGS: usize = 1 << 31;
 /// Numbers of a tower's positions, at most: they are computed where a graph is built, some from nothing else.
 const MOST_POSITIONS: usize = 1 << 26;
 
-/// Pixels of an image's side, at most: four times the largest published ones.
-pub(super) const LARGEST_SIDE: usize = 1 << 12;
+/// Pixels of an image's side, at most; published models have 1024.
+pub(super) const LARGEST_SIDE: usize = 1 << 11;
 
 pub(super) fn ensure(
     good: bool,

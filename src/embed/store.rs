@@ -136,6 +136,12 @@ impl Partial {
     /// Reads what an earlier run left. What was being written when it was stopped may be cut off: up to there it counts.
     fn read(path: &Path, expected: &Header) -> Result<Partial, Error> {
         let other = || Error::Other { path: path.display().to_string() };
+        // A link is not followed, and a pipe not waited for.
+        match std::fs::symlink_metadata(path) {
+            Ok(there) if there.is_file() => {}
+            Ok(_) => return Err(other()),
+            Err(_) => return Ok(Partial::default()),
+        }
         let Ok(file) = File::open(path) else { return Ok(Partial::default()) };
         let (mut lines, mut line, mut found) = (BufReader::new(file), String::new(), Partial::default());
         let (mut at, mut starts_over) = (0, false);
@@ -148,7 +154,11 @@ impl Partial {
             } else if starts_over {
                 // Somebody's embeddings, made otherwise.
                 return Err(other());
-            } else if let Ok(entry) = serde_json::from_str(&line) {
+            } else if let Ok(entry) = serde_json::from_str::<Entry>(&line) {
+                let width = found.entries.first().map_or(entry.embedding.len(), |first| first.embedding.len());
+                if entry.embedding.is_empty() || entry.embedding.len() != width {
+                    return Err(other());
+                }
                 found.entries.push(entry);
                 found.ends.push(at);
             } else {

@@ -48,6 +48,10 @@ impl OnnxRuntime {
         let builder = ort::init_from(&path).map_err(|e| wrong(e.to_string()))?;
         let environment = builder.with_name(env!("CARGO_PKG_NAME")).with_telemetry(false).build();
         let environment = environment.map_err(|e| wrong(e.to_string()))?;
+        // What fails is reported as an error; the log repeats it, with names of the file as they are.
+        if std::env::var_os("ORT_LOG").is_none() {
+            environment.set_log_level(ort::logging::LogLevel::Fatal);
+        }
         let runtime = OnnxRuntime { environment, name: name(&path) };
         *loaded = Some((path, runtime.clone()));
         Ok(runtime)

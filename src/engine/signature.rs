@@ -26,8 +26,10 @@ const MADE_UP_PATCHES: usize = 256;
 /// Numbers of a NaFlex patch where a file leaves that free: 16 × 16 pixels of three channels.
 const PATCH_VALUES: usize = 16 * 16 * 3;
 
-/// Numbers of one row of a tower's inputs, or of a batch that a file is frozen to, at most. Inputs are held a few times.
-const LARGEST_INPUT: usize = 1 << 25;
+/// Numbers of one row of a tower's inputs, at most: an image of 2048 x 2048 pixels.
+const LARGEST_ROW: usize = 3 << 22;
+/// Numbers of a batch that a file is frozen to, at most. Inputs are held a few times.
+const LARGEST_BATCH: usize = 1 << 25;
 
 /// One tower of a file: what it takes and gives.
 #[derive(Clone, Debug)]
@@ -109,13 +111,11 @@ impl Signature {
                 Kind::Text => Input::Text(TextInput::of(first, &said)),
             };
             let fixed_batch = first.fixed(0);
-            let numbers = input.row().checked_mul(fixed_batch.unwrap_or(1));
-            if numbers.is_none_or(|numbers| numbers > LARGEST_INPUT) {
+            let (row, rows) = (input.row(), fixed_batch.unwrap_or(1));
+            if row > LARGEST_ROW || row.checked_mul(rows).is_none_or(|numbers| numbers > LARGEST_BATCH) {
                 let (name, shape) = (&first.name, first.shape.join(", "));
                 return Err(format!(
-                    "input `{name}` [{shape}] takes {} numbers a row{}; at most {LARGEST_INPUT} are fed at once",
-                    input.row(),
-                    fixed_batch.map_or_else(String::new, |batch| format!(" in batches of {batch}"))
+                    "input `{name}` [{shape}] takes {row} numbers a row in batches of {rows}; at most {LARGEST_ROW} are fed in a row, and {LARGEST_BATCH} at once"
                 ));
             }
             let embedding = embedding(&summary.outputs, both.then_some(input.modality()))?;

@@ -18,7 +18,7 @@ use super::{Engine, EngineKind, Error, Session, Step};
 use crate::guard;
 
 /// Nodes of a graph, at most: optimising takes time by their square. The largest towers have 4000.
-const MOST_NODES: usize = 20_000;
+const MOST_NODES: usize = 8_000;
 
 /// Bytes that any tensor may have, whatever is fed.
 const LEAST_TENSOR: usize = 128 << 20;

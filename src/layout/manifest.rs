@@ -97,7 +97,10 @@ pub struct ManifestFile {
 
 /// The graphs that the manifest of a folder lists, in its order; None where there is no manifest, or one of an earlier
 /// version, which does not say what files are for.
-pub fn graphs(folder: &Path) -> Option<Vec<PathBuf>> {
+///
+/// # Errors
+/// Why the manifest cannot be read, or which file that it lists is not in the folder.
+pub fn graphs(folder: &Path) -> Result<Option<Vec<PathBuf>>, String> {
     #[derive(Deserialize)]
     struct Listed {
         files: Vec<ListedFile>,
@@ -107,9 +110,16 @@ pub fn graphs(folder: &Path) -> Option<Vec<PathBuf>> {
         path: PathBuf,
         role: Role,
     }
-    let text = crate::files::read_json(&folder.join(MANIFEST)).ok()?;
-    let listed: Listed = serde_json::from_str(&text).ok()?;
-    Some(listed.files.into_iter().filter(|file| file.role.is_graph()).map(|file| folder.join(file.path)).collect())
+    let text = match crate::files::read_json(&folder.join(MANIFEST)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let Ok(Listed { files }) = serde_json::from_str::<Listed>(&text) else { return Ok(None) };
+    if let Some(file) = files.iter().find(|file| !crate::files::is_inside(&file.path)) {
+        return Err(format!("it lists `{}`, which is not in the folder", file.path.display()));
+    }
+    Ok(Some(files.into_iter().filter(|file| file.role.is_graph()).map(|file| folder.join(file.path)).collect()))
 }
 
 #[cfg(test)]
@@ -120,9 +130,9 @@ mod tests {
     fn graphs_are_those_the_manifest_lists() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        assert_eq!(graphs(folder.path()), None);
+        assert_eq!(graphs(folder.path()).unwrap(), None);
         write(MANIFEST, r#"{"files": [{"path": "a.onnx", "size": 1}]}"#);
-        assert_eq!(graphs(folder.path()), None, "roles are not said");
+        assert_eq!(graphs(folder.path()).unwrap(), None, "roles are not said");
         write(
             MANIFEST,
             r#"{"files": [{"path": "b.onnx", "role": "tower"}, {"path": "b.onnx_data", "role": "weights"},
@@ -131,6 +141,9 @@ mod tests {
         for name in ["a.onnx", "b.onnx", "b.onnx_data"] {
             write(name, "");
         }
-        assert_eq!(graphs(folder.path()), Some(vec![folder.path().join("b.onnx"), folder.path().join("c.onnx")]));
+        assert_eq!(
+            graphs(folder.path()).unwrap(),
+            Some(vec![folder.path().join("b.onnx"), folder.path().join("c.onnx")])
+        );
     }
 }

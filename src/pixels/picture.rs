@@ -19,7 +19,7 @@ const MEMORY: u64 = 448 << 20;
 /// Bytes of an image file, at most.
 const FILE: u64 = 512 << 20;
 
-/// Pixels times scans of a progressive JPEG: each scan goes over all pixels.
+/// Pixels times scans of a JPEG: each scan goes over all pixels.
 const SCANNED: u64 = 1_200_000_000;
 
 /// A decoded image: rows of pixels of three channels, or of four with alpha.
@@ -61,15 +61,16 @@ impl Picture {
         }
         let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
         let mut limits = Limits::default();
-        limits.max_alloc = Some(MEMORY);
-        reader.limits(limits);
         let format = reader.format();
+        // Of a PNG these are its profiles, its texts and its rows; pixels are counted below.
+        limits.max_alloc = Some(if format == Some(ImageFormat::Png) { MEMORY / 8 } else { MEMORY });
+        reader.limits(limits);
         let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
         let (width, height) = decoder.dimensions();
         if width == 0 || height == 0 {
             return Err(format!("it has {width} x {height} pixels"));
         }
-        bounded(&decoder, format, bytes)?;
+        bounded(&decoder, format, bytes, orient)?;
         // Tags that cannot be read are no reason to refuse an image.
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let mut image = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
@@ -145,7 +146,7 @@ impl From<DynamicImage> for Picture {
 }
 
 /// Whether an image can be decoded in bounded memory and time. Decoders keep to no such limit by themselves.
-fn bounded(decoder: &impl ImageDecoder, format: Option<ImageFormat>, bytes: &[u8]) -> Result<(), String> {
+fn bounded(decoder: &impl ImageDecoder, format: Option<ImageFormat>, bytes: &[u8], orient: bool) -> Result<(), String> {
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels > PIXELS {
@@ -157,17 +158,18 @@ fn bounded(decoder: &impl ImageDecoder, format: Option<ImageFormat>, bytes: &[u8
         ColorType::Rgb8 | ColorType::Rgba8 => 0,
         _ => pixels * if color.has_alpha() { 4 } else { 3 },
     } + if color.has_alpha() { pixels * 4 } else { 0 };
-    let scans = if format == Some(ImageFormat::Jpeg) { progressive_scans(bytes) } else { 0 };
+    let scans = if format == Some(ImageFormat::Jpeg) { scans(bytes) } else { 0 };
+    let turned = if orient { decoder.total_bytes() } else { 0 };
     let beside = match format {
         // Coefficients of all blocks, of sixteen bits.
-        Some(ImageFormat::Jpeg) if scans > 0 => pixels * 6,
+        Some(ImageFormat::Jpeg) if scans > 1 => pixels * 6,
         // The canvas, and the frame that is drawn on it.
         Some(ImageFormat::Gif) => pixels * 4,
         // Planes, or what transforms leave.
-        Some(ImageFormat::WebP) => pixels * 4,
+        Some(ImageFormat::WebP) => pixels * 6,
         _ => 0,
     };
-    let memory = decoder.total_bytes().saturating_add(copy + beside);
+    let memory = decoder.total_bytes().saturating_add(copy + beside + turned);
     if memory > MEMORY {
         return Err(format!(
             "decoding its {width} x {height} pixels takes {} MB of memory, of which at most {} are used",
@@ -176,15 +178,14 @@ fn bounded(decoder: &impl ImageDecoder, format: Option<ImageFormat>, bytes: &[u8
         ));
     }
     if scans * pixels > SCANNED {
-        return Err(format!("it is a progressive JPEG of {scans} scans over {width} x {height} pixels"));
+        return Err(format!("it is a JPEG of {scans} scans over {width} x {height} pixels"));
     }
     Ok(())
 }
 
-/// Scans of a progressive JPEG; 0 of any other.
-fn progressive_scans(bytes: &[u8]) -> u64 {
-    let markers = |marker: u8| bytes.windows(2).filter(|pair| **pair == [0xff, marker]).count() as u64;
-    if markers(0xc2) > 0 { markers(0xda) } else { 0 }
+/// Scans of a JPEG: one where it is neither progressive nor has a scan for each component.
+fn scans(bytes: &[u8]) -> u64 {
+    bytes.windows(2).filter(|pair| **pair == [0xff, 0xda]).count() as u64
 }
 
 /// Whether a JPEG ends before its last scan does: decoders fill up with grey.
@@ -214,7 +215,7 @@ mod tests {
         assert!(refusal(13_000, 13_000).contains("takes 507 MB of memory"));
         let mut scans = vec![0xff, 0xd8, 0xff, 0xc2];
         scans.extend([0xff, 0xda, 0, 0].repeat(7));
-        assert_eq!((progressive_scans(&scans), progressive_scans(&[0xff, 0xda])), (7, 0));
+        assert_eq!((super::scans(&scans), super::scans(&[0xff, 0xda])), (7, 1));
     }
 
     #[test]

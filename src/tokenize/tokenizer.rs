@@ -39,7 +39,13 @@ pub fn adds(json: &serde_json::Value, text: &TextCfg) -> Option<(bool, bool)> {
 fn parse(text: &str) -> Result<tokenizers::Tokenizer, String> {
     trusted::check(text)?;
     // By `FromStr`, whose code is compiled in the tokenizers crate; its generic functions would be compiled here.
-    guarded(|| text.parse().map_err(|e: tokenizers::Error| e.to_string())).unwrap_or_else(Err)
+    let parsed = guarded(|| text.parse().map_err(|e: tokenizers::Error| e.to_string())).unwrap_or_else(Err);
+    parsed.map(|mut tokenizer: tokenizers::Tokenizer| {
+        // Rows are truncated and padded by the model's own rules.
+        let _ = tokenizer.with_truncation(None);
+        tokenizer.with_padding(None);
+        tokenizer
+    })
 }
 
 impl Tokenizer {
@@ -57,10 +63,7 @@ impl Tokenizer {
             }
             None => return Err(Error::Missing { model: config.model.clone() }),
         };
-        let mut inner = parse(&text).map_err(|reason| Error::Read { path: path.clone(), reason })?;
-        // Rows are truncated and padded below, by the model's own rules.
-        let _ = inner.with_truncation(None);
-        inner.with_padding(None);
+        let inner = parse(&text).map_err(|reason| Error::Read { path: path.clone(), reason })?;
         let text = &config.text_cfg;
         let unfit = |reason: String| Error::Unfit { path: path.clone(), model: config.model.clone(), reason };
         let found = inner.get_vocab_size(true);

@@ -10,6 +10,15 @@ pub const SENTENCE: usize = 1 << 16;
 /// How many times as long a sentence may become while it is normalised.
 const GROWTH: f64 = 64.0;
 
+/// Normalizers and pre-tokenizers, at most.
+const STEPS: usize = 64;
+
+/// Values that a post-processor is described by, at most: ids are put around a sentence for each piece of a template.
+const TEMPLATE: usize = 2000;
+
+/// Letters of a word that WordPiece cuts into pieces, at most: time grows by their square.
+const WORD: u64 = 1000;
+
 /// The parts of the file that are looked at.
 #[derive(Deserialize)]
 struct Outline {
@@ -18,12 +27,15 @@ struct Outline {
     #[serde(default)]
     pre_tokenizer: Value,
     #[serde(default)]
+    post_processor: Value,
+    #[serde(default)]
     model: Model,
 }
 
 #[derive(Default, Deserialize)]
 struct Model {
     continuing_subword_prefix: Option<String>,
+    max_input_chars_per_word: Option<u64>,
 }
 
 /// The merges alone, read where there is a prefix.
@@ -56,6 +68,16 @@ pub fn check(json: &str) -> Result<(), String> {
     for part in [&outline.normalizer, &outline.pre_tokenizer] {
         flatten(part, &mut steps);
     }
+    if steps.len() > STEPS {
+        return Err(format!("it has {} steps before its model; expected at most {STEPS}", steps.len()));
+    }
+    let parts = nodes(&outline.post_processor);
+    if parts > TEMPLATE {
+        return Err(format!("its post_processor has {parts} parts; expected at most {TEMPLATE}"));
+    }
+    if let Some(letters) = outline.model.max_input_chars_per_word.filter(|&letters| letters > WORD) {
+        return Err(format!("its words have up to {letters} letters; expected at most {WORD}"));
+    }
     let mut growth = 1.0;
     for step in &steps {
         if step["type"] == "Precompiled" {
@@ -82,10 +104,24 @@ fn flatten<'a>(part: &'a Value, steps: &mut Vec<&'a Value>) {
     steps.push(part);
 }
 
+/// How many values there are in one.
+fn nodes(value: &Value) -> usize {
+    1 + match value {
+        Value::Array(items) => items.iter().map(nodes).sum(),
+        Value::Object(fields) => fields.values().map(nodes).sum(),
+        _ => 0,
+    }
+}
+
 /// How many times as long a text may become in one step.
 fn grows(step: &Value) -> f64 {
-    if step["type"] != "Replace" {
-        return 1.0;
+    match step["type"].as_str() {
+        Some("Replace") => {}
+        // Two bytes for one that is not ASCII.
+        Some("ByteLevel") => return 2.0,
+        // Once for each word, where there are many.
+        Some("Prepend") => return step["prepend"].as_str().unwrap_or_default().len().max(1) as f64,
+        _ => return 1.0,
     }
     let content = step["content"].as_str().unwrap_or_default().len().max(1) as f64;
     match step["pattern"]["String"].as_str().map(str::len) {
@@ -184,6 +220,15 @@ mod tests {
             (r#"{"normalizer": {"type": "Precompiled", "precompiled_charsmap": ""}}"#.to_owned(), "empty"),
             (r#"{"model": {"continuing_subword_prefix": "\u2581", "merges": [["a", "b"]]}}"#.to_owned(), "merges `b`"),
             (r#"{"model": {"continuing_subword_prefix": "@", "merges": ["a @b", "a"]}}"#.to_owned(), "merges ``"),
+            (
+                r#"{"model": {"max_input_chars_per_word": 9223372036854775807}}"#.to_owned(),
+                "9223372036854775807 letters",
+            ),
+            (format!(r#"{{"post_processor": [{}]}}"#, vec!["0"; 3000].join(",")), "3001 parts"),
+            (
+                format!(r#"{{"normalizer": {{"normalizers": [{}]}}}}"#, vec![r#"{"type": "NFC"}"#; 70].join(",")),
+                "72 steps",
+            ),
             (r#"{"decoder""#.to_owned(), "EOF"),
         ] {
             let error = check(&json).unwrap_err();

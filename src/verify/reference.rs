@@ -15,7 +15,7 @@ use ndarray_npy::{ReadNpyExt, ReadableElement};
 use zip::ZipArchive;
 
 use super::Error;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Format};
 use crate::engine::signature::Input;
 use crate::engine::{Array, Data, Tower};
 use crate::files::{hex, map};
@@ -50,7 +50,12 @@ impl Reference {
         let mut npz = ZipArchive::new(Cursor::new(&bytes))
             .map_err(|e| wrong(format!("is not a whole .npz ({e}); expected what scripts/make_reference.py writes")))?;
         // Every array's size is held against the file's before anything is allocated for it.
-        Checkpoint::open(path).map_err(|e| wrong(e.to_string()))?;
+        let format = Checkpoint::open(path).map_err(|e| wrong(e.to_string()))?.format();
+        if format != Format::Npz {
+            return Err(wrong(format!(
+                "is of the format {format}; expected npz, as scripts/make_reference.py writes it"
+            )));
+        }
         let most = INFLATED + bytes.len() as u64;
         let (mut arrays, mut others, mut left) = (BTreeMap::new(), vec![], most);
         for at in 0..npz.len() {

@@ -372,7 +372,7 @@ mod tests {
             ("se_rd_ratio_downsample", json!(0), "vision_cfg.se_rd_ratio_downsample is 0, expected above 0"),
             ("final_expansion", json!(1.5), "vision_cfg.final_expansion is 1.5, expected an integer"),
             ("pool", json!("token"), "vision_cfg.pool is `token`, expected `avg` for `fastvit`"),
-            ("image_size", json!([16, 256]), "vision_cfg.image_size is 16x256, expected sides from 32 to 4096"),
+            ("image_size", json!([16, 256]), "vision_cfg.image_size is 16x256, expected sides from 32 to 2048"),
             ("proj", json!("none"), "vision_cfg.proj is `none`, expected `linear`, as width 1024 is not embed_dim 512"),
         ] {
             let error = refusal(MODEL, &format!("/vision_cfg/{field}"), Some(value));
