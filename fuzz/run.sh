@@ -21,7 +21,7 @@ for target in ${targets[@]}; do
     [ "$target" = verify ] && memory=4096
     seeds=()
     [ -d "$here/../tests/fuzz/$target" ] && seeds+=("$here/../tests/fuzz/$target")
-    if ! CLIP_ONNX_FUZZ=$target "$built/any" "$corpus" "${seeds[@]}" -max_total_time="$seconds" -max_len=16384 -timeout=20 \
+    if ! CLIP_ONNX_FUZZ=$target "$built/any" "$corpus" "${seeds[@]}" -max_total_time="$seconds" -max_len=16384 -timeout=60 \
         -rss_limit_mb="$memory" -malloc_limit_mb="$memory" -artifact_prefix="$artifacts/" -print_final_stats=1 \
         -verbosity=1 >"$log" 2>&1; then
         failed+=("$target")
