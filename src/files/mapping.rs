@@ -11,7 +11,7 @@ use bytes::Bytes;
 /// Files that are or were mapped, with their lengths.
 static MAPPED: Mutex<Vec<(PathBuf, u64)>> = Mutex::new(Vec::new());
 
-/// Times of change are told apart when they are further apart than this.
+/// Modification times differ only when they are further apart than this: the resolution of file systems.
 const TICK: Duration = Duration::from_millis(20);
 
 /// Maps a file for reading.

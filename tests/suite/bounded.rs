@@ -201,7 +201,7 @@ fn external_data_is_looked_at_first() {
     refused(&["embed", "out", "--image", &photo], "lists `../vision_model.onnx`, which is not in the folder");
 }
 
-/// Ten thousand members of an archive, one name twice in the zip64 form: counted before they are read.
+/// Two members of one name, in the zip64 form.
 #[test]
 fn archives_are_counted() {
     let bench = Bench::new("siglip_tiny");
