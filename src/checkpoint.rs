@@ -281,7 +281,8 @@ impl Checkpoint {
             sources.extend(shards);
             (files, contents)
         } else {
-            let contents = Contents::read(&file, &scratch, &mut pickle::MEMORY.clone())?;
+            let mut memory = pickle::MEMORY;
+            let contents = Contents::read(&file, &scratch, &mut memory)?;
             (vec![file], contents)
         };
         let mut seen = std::collections::HashSet::new();

@@ -13,6 +13,17 @@ pub fn panics_are_caught() -> bool {
     GUARDED.get()
 }
 
+/// Reports panics by the hook that is in place, but for those that are caught: their errors report them. For a program as
+/// a whole.
+pub fn report_uncaught_panics() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !panics_are_caught() {
+            hook(panic);
+        }
+    }));
+}
+
 /// Runs code of another crate that may panic on bytes that it does not expect.
 ///
 /// # Errors

@@ -9,13 +9,7 @@ mod cli;
 
 fn main() -> ExitCode {
     clip_onnx::interrupt::explain_signals();
-    // A panic of an engine, a tokenizer or an image decoder is caught and becomes an error: it is reported once, there.
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if !clip_onnx::guard::panics_are_caught() {
-            hook(panic);
-        }
-    }));
+    clip_onnx::guard::report_uncaught_panics();
     match cli::run() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),

@@ -6,10 +6,5 @@ pub mod targets;
 
 /// Panics of other crates that the library catches are no findings; libFuzzer's hook ends the process at every other one.
 pub fn prepare() {
-    let ends = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if !clip_onnx::guard::panics_are_caught() {
-            ends(panic);
-        }
-    }));
+    clip_onnx::guard::report_uncaught_panics();
 }

@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
-use super::store::{Entry, Store};
+use super::store::{self, Entry, Store};
 use super::{Embedder, Error};
 use crate::modality::Modality;
 use crate::output::{Leftover, remove_leftovers};
@@ -113,9 +112,7 @@ impl Sink {
 
 /// Length and time of change of a file.
 fn stamp(path: &Path) -> String {
-    let Ok(found) = std::fs::metadata(path) else { return "-".to_owned() };
-    let changed = found.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-    format!("{}@{}", found.len(), changed.map_or(0, |since| since.as_nanos()))
+    store::stamp(path).map_or_else(|| "-".to_owned(), |(length, modified)| format!("{length}@{modified}"))
 }
 
 impl Embedder {

@@ -95,7 +95,8 @@ impl Entry {
     }
 }
 
-fn stamp(path: &Path) -> Option<(u64, u64)> {
+/// Length and modification time of a file, in nanoseconds since 1970.
+pub(super) fn stamp(path: &Path) -> Option<(u64, u64)> {
     let found = std::fs::metadata(path).ok()?;
     let changed = found.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some((found.len(), changed.as_nanos() as u64))
