@@ -155,6 +155,68 @@ def killed_in_an_empty_folder(bench):
         expect(not leftovers(place), f"left: {leftovers(place)}")
 
 
+# What changes files, and what opens them.
+OPERATIONS = (
+    "openat,write,writev,pwrite64,ftruncate,fallocate,copy_file_range,fsync,fdatasync,flock,mkdir,mkdirat,chmod,fchmod,"
+    "rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir"
+)
+
+
+def every_operation(bench):
+    """A kill at each single file operation, one after the other: what is there is whole, and the next run goes through."""
+    sample, place = ROOT / "examples/sample", bench.folder / "operations"
+    place.mkdir()
+    took(bench, "export", sample, "--out", bench.folder / "model", "--no-verify")
+    export = ["export", sample, "--no-verify", "--out"]
+    embed = ["embed", bench.folder / "model", "--image", sample / "circle.png", "--engine", "tract", "--force", "--out"]
+
+    def folder(out):
+        if (out / "manifest.json").exists():
+            sums(out)
+
+    def file(out):
+        expect(not out.exists() or out.read_bytes() == whole, f"{out} is not whole")
+
+    def prepare(out, exists):
+        if out.is_dir():
+            shutil.rmtree(out)
+        out.unlink(missing_ok=True)
+        if exists == "empty":
+            out.mkdir()
+        elif exists:
+            took(bench, *export, out)
+
+    kinds = [
+        ("an export over another", [*export, place / "made", "--force", "--precision", "fp16"], "another", folder),
+        ("an export into an empty folder", [*export, place / "empty"], "empty", folder),
+        ("convert", ["convert", sample, "--force", "--out", place / "c.safetensors"], None, file),
+        ("embed", [*embed, place / "e.npy"], None, file),
+    ]
+    for name, command, exists, check in kinds:
+        out = next(part for part in command if isinstance(part, pathlib.Path) and part.parent == place)
+        prepare(out, exists)
+        took(bench, *command)
+        whole = out.read_bytes() if out.is_file() else None
+        for step in range(1, 1000):
+            prepare(out, exists)
+            inject = f"inject={OPERATIONS}:signal=KILL:when={step}"
+            tracer = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={OPERATIONS}", "-e", inject]
+            process = subprocess.run([*tracer, bench.binary, "--no-settings", *command], capture_output=True)
+            killed = process.returncode not in (0, 1, 2)
+            if exists == "another":
+                sums(out)
+            check(out)
+            over = ["--force"] if exists == "empty" and (out / "manifest.json").exists() else []
+            code, _, err = bench.run(*command, *over)
+            expect(code == 0, f"after a kill at operation {step} of {name}: {err.decode()}")
+            check(out)
+            left = [*leftovers(place), *(leftovers(out) if out.is_dir() else []), *place.glob("*.partial")]
+            expect(not left, f"left after a kill at operation {step} of {name}: {left}")
+            if not killed:
+                break
+            bench.count(name)
+
+
 def signals(bench):
     """Ctrl-C, TERM and HUP: the old folder stays, and nothing is left."""
     place = bench.folder / "signals"
@@ -163,9 +225,9 @@ def signals(bench):
     command = ["export", bench.large(), "--out", out, "--force", "--no-verify"]
     seconds = took(bench, *command)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        for turn in range(max(1, bench.rounds // 4)):
+        for turn in range(bench.rounds):
             process = bench.start(*command)
-            time.sleep(bench.random.uniform(0.02, 0.6 * seconds))
+            time.sleep(bench.random.uniform(0.02, 0.9 * seconds))
             process.send_signal(number)
             process.communicate()
             bench.count(f"exit code {process.returncode}")
@@ -228,12 +290,14 @@ def killed_embeds(bench):
                     bench.count("kills")
                     if target.exists():
                         break
-                if not target.exists():
+                partial = place / f"e.{kind}.partial"
+                # A kill between the two leaves both: the file is whole, and the next run removes the partial one.
+                if not target.exists() or partial.exists():
                     code, _, err = bench.run(*command)
                     expect(code == 1, err.decode())
                     bench.count("gone on with" if b"were done by an earlier run" in err else "begun again")
                 expect(target.read_bytes() == whole, f"{target.name} {precision}: other bytes than of one run")
-                expect(not (place / f"e.{kind}.partial").exists(), "the partial file is left")
+                expect(not partial.exists(), "the partial file is left")
             expect(not leftovers(place), f"left: {leftovers(place)}")
 
 
@@ -456,6 +520,7 @@ def disks(bench):
 CHECKS = [
     killed_exports,
     killed_in_an_empty_folder,
+    every_operation,
     signals,
     killed_converts,
     killed_embeds,
@@ -477,6 +542,9 @@ def main():
     failed = False
     for check in CHECKS:
         if args.only and args.only != check.__name__:
+            continue
+        if check is every_operation and not shutil.which("strace"):
+            print(f"{check.__name__}: not run, strace is not installed", flush=True)
             continue
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="faults-") as folder:

@@ -1,30 +1,62 @@
 //! How a program ends early: unfinished output is removed, and what the operating system stopped is explained.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+/// How names of unfinished folders and files begin; six characters follow.
+pub const PREFIX: &str = ".clip-onnx-";
 
 static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Removes `path`, a temporary file or folder, should the process be interrupted.
-pub fn remove_on_interrupt(path: &Path) {
+/// While it lives, an interruption waits: for steps that are to be done as a whole.
+pub struct Undisturbed(MutexGuard<'static, Vec<PathBuf>>);
+
+/// Lets interruptions wait, from before an output is begun until it is registered, and while it is moved to its place.
+pub fn undisturbed() -> Undisturbed {
     static INSTALLED: Once = Once::new();
-    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
     INSTALLED.call_once(|| {
         let handler = || {
-            remove_unfinished();
+            let _until_the_end = remove_unfinished();
             std::process::exit(130);
         };
         // A program that embeds the library may have its own handler; then it keeps it.
         let _ = ctrlc::try_set_handler(handler);
     });
+    Undisturbed(lock())
 }
 
-fn remove_unfinished() {
-    for path in UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-        // One of the two applies, and a path already renamed away is gone: both may fail.
-        let _ = std::fs::remove_dir_all(&path);
-        let _ = std::fs::remove_file(&path);
+impl Undisturbed {
+    /// Removes `path`, a temporary file or folder, should the process be interrupted.
+    pub fn remove_on_interrupt(&mut self, path: &Path) {
+        self.0.push(path.to_owned());
     }
+}
+
+/// Returns when no interruption is under way: a program must not end while its unfinished output is being removed.
+pub fn wait() {
+    drop(lock());
+}
+
+fn lock() -> MutexGuard<'static, Vec<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes what is registered. The lock is returned, to be held until the process ends: [`wait`] waits for it.
+fn remove_unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
+    let mut paths = lock();
+    for (at, path) in paths.drain(..).enumerate() {
+        // Other threads still write into it. Under another name, which the next run would recognise, they cannot find it.
+        let other = path.with_file_name(format!("{PREFIX}{:06}", (std::process::id() as usize + at) % 1_000_000));
+        let path = if std::fs::rename(&path, &other).is_ok() { other } else { path };
+        // One of the two applies, and a path already moved to its place is gone: both may fail. What a thread was about to
+        // create when the folder was renamed may appear during the first attempt.
+        for _ in 0..100 {
+            if std::fs::remove_dir_all(&path).is_ok() || std::fs::remove_file(&path).is_ok() || !path.exists() {
+                break;
+            }
+        }
+    }
+    paths
 }
 
 /// Turns signals of the operating system into one sentence and exit code 2, for a program as a whole: a mapped file that
@@ -42,7 +74,7 @@ pub fn explain_signals() {
     let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     let _ = flag::register_conditional_shutdown(SIGABRT, 2, Arc::new(AtomicBool::new(true)));
     crate::files::when_shorter(|path| {
-        remove_unfinished();
+        let _until_the_end = remove_unfinished();
         let what = path.map_or_else(|| "a mapped file".to_owned(), |path| path.display().to_string());
         eprintln!(
             "clip-onnx: {what} became shorter while it was read; nothing is written. Begin again when nothing writes to it"

@@ -10,7 +10,9 @@ mod cli;
 fn main() -> ExitCode {
     clip_onnx::interrupt::explain_signals();
     clip_onnx::guard::report_uncaught_panics();
-    match cli::run() {
+    let outcome = cli::run();
+    clip_onnx::interrupt::wait();
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {

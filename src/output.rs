@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempDir};
 
+use crate::interrupt;
 use crate::setting::Setting;
 
 mod making;
@@ -97,7 +98,7 @@ impl Folder {
         let beside = if inside { target.to_owned() } else { existing_ancestor(target)? };
         leftovers.extend(remove_leftovers(&beside));
         let mut builder = tempfile::Builder::new();
-        builder.prefix(making::PREFIX);
+        builder.prefix(interrupt::PREFIX);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -105,8 +106,9 @@ impl Folder {
             builder.permissions(fs::Permissions::from_mode(0o777));
         }
         let make = || builder.tempdir_in(&beside);
+        let mut undisturbed = interrupt::undisturbed();
         let (making, lock) = making::locked(make, TempDir::path).map_err(io_error(&beside))?;
-        crate::interrupt::remove_on_interrupt(making.path());
+        undisturbed.remove_on_interrupt(making.path());
         Ok(Folder { making, _lock: lock, target: target.to_owned(), inside, force, leftovers })
     }
 
@@ -126,7 +128,7 @@ impl Folder {
     /// [`Error::Io`] or [`Error::NoSpace`], by the file's final path.
     pub fn write(&self, name: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<(), Error> {
         let (path, shown) = (self.path().join(&name), self.target.join(&name));
-        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(io_error(&shown))?;
+        self.make_folders_of(name.as_ref()).map_err(io_error(&shown))?;
         fs::write(&path, contents).map_err(io_error(&shown))
     }
 
@@ -136,8 +138,21 @@ impl Folder {
     /// [`Error::Io`].
     pub fn place(&self, name: &str, path: &Path) -> Result<(), Error> {
         let (to, shown) = (self.path().join(path), self.target.join(path));
-        to.parent().map_or(Ok(()), fs::create_dir_all).map_err(io_error(&shown))?;
+        self.make_folders_of(path).map_err(io_error(&shown))?;
         fs::rename(self.path().join(name), &to).map_err(io_error(&shown))
+    }
+
+    /// Makes the folders that the path of a file in this one names. The folder itself is not made again: an interruption
+    /// may have removed it.
+    fn make_folders_of(&self, path: &Path) -> std::io::Result<()> {
+        let folders: Vec<_> = path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()).collect();
+        for folder in folders.into_iter().rev() {
+            match fs::create_dir(self.path().join(folder)) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Moves the folder to its place, over what is there if that was allowed. What came there meanwhile is held against
@@ -148,6 +163,7 @@ impl Folder {
     pub fn commit(self) -> Result<(), Error> {
         let target = self.target.clone();
         moves::settle(self.path()).map_err(io_error(&target))?;
+        let undisturbed = interrupt::undisturbed();
         if self.inside {
             self.move_up()?;
             return moves::settle_names(&target).map_err(io_error(&target));
@@ -170,6 +186,7 @@ impl Folder {
         let parent = parent.unwrap_or(Path::new("."));
         // What is in its place of the temporary name is what was replaced, if anything: it is removed.
         drop(self);
+        drop(undisturbed);
         moves::settle_names(parent).map_err(io_error(parent))
     }
 
@@ -263,15 +280,16 @@ impl OutputFile {
         let beside = existing_ancestor(target)?;
         let leftovers = remove_leftovers(&beside);
         let mut builder = tempfile::Builder::new();
-        builder.prefix(making::PREFIX);
+        builder.prefix(interrupt::PREFIX);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(fs::Permissions::from_mode(0o666));
         }
         let make = || builder.tempfile_in(&beside);
+        let mut undisturbed = interrupt::undisturbed();
         let (making, lock) = making::locked(make, NamedTempFile::path).map_err(io_error(&beside))?;
-        crate::interrupt::remove_on_interrupt(making.path());
+        undisturbed.remove_on_interrupt(making.path());
         Ok(OutputFile { making, _lock: lock, target: target.to_owned(), force, leftovers })
     }
 

@@ -5,9 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::MANIFEST;
-
-/// How names of unfinished folders and files begin; six characters follow.
-pub const PREFIX: &str = ".clip-onnx-";
+use crate::interrupt::PREFIX;
 
 /// How names of folders begin that hold what was about to be replaced, where two folders cannot be exchanged.
 pub const ASIDE: &str = ".clip-onnx-old-";
