@@ -17,6 +17,7 @@ use crate::files::{Watched, hex, mapped, read_json, watched};
 use crate::tensor::{self, Tensor};
 
 mod archive;
+mod folder;
 mod inflate;
 mod npy;
 mod npz;
@@ -64,6 +65,26 @@ pub enum Error {
     Directory {
         /// File names that are looked for.
         expected: String,
+    },
+    /// A directory with several checkpoints under names that are not usual.
+    #[error("is a directory with {count} checkpoints ({names}); name one of them")]
+    Several {
+        /// Number of them.
+        count: usize,
+        /// The first of their file names.
+        names: String,
+    },
+    /// A folder of diffusers, whose towers are in folders of it.
+    #[error("is a pipeline of diffusers; name one of its towers' folders: {towers}")]
+    Pipeline {
+        /// Names of these folders.
+        towers: String,
+    },
+    /// A folder of sentence-transformers whose modules cannot be followed.
+    #[error("is a folder of sentence-transformers whose modules.json cannot be followed: {reason}")]
+    Modules {
+        /// What is wrong, in words.
+        reason: String,
     },
     /// JSON that is not the index of a sharded checkpoint.
     #[error("is JSON, but no index of a sharded checkpoint: {reason}")]
@@ -434,5 +455,5 @@ impl Whole {
 /// # Errors
 /// [`Error::Directory`] when a folder has none.
 pub fn locate(path: &Path) -> Result<PathBuf, Error> {
-    if path.is_dir() { sharded::in_folder(path) } else { Ok(path.to_owned()) }
+    if path.is_dir() { folder::in_folder(path) } else { Ok(path.to_owned()) }
 }

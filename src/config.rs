@@ -16,6 +16,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::files::read_json;
+use crate::modality::Modality;
 use crate::setting::Setting;
 
 mod check;
@@ -153,10 +154,12 @@ pub struct Model<V = VisionCfg, T = TextCfg> {
     pub logit_scale_max: Option<f32>,
     /// Whether the checkpoint has one.
     pub logit_bias: bool,
-    /// Image tower.
-    pub vision_cfg: V,
-    /// Text tower.
-    pub text_cfg: T,
+    /// Image tower; None where the model is a text tower alone.
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    pub vision_cfg: Option<V>,
+    /// Text tower; None where the model is an image tower alone.
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    pub text_cfg: Option<T>,
     /// Preprocessing of images.
     pub preprocess_cfg: PreprocessCfg,
     /// What other dialects change, as a patch over the fields above.
@@ -244,8 +247,8 @@ impl Model {
             embed_dim: fields.embed_dim,
             logit_scale_max: fields.logit_scale_max,
             logit_bias: fields.logit_bias,
-            vision_cfg: fields.vision_cfg.try_into()?,
-            text_cfg: fields.text_cfg.try_into()?,
+            vision_cfg: fields.vision_cfg.map(TryInto::try_into).transpose()?,
+            text_cfg: fields.text_cfg.map(TryInto::try_into).transpose()?,
             preprocess_cfg: fields.preprocess_cfg,
             dialects: fields.dialects,
             namings: fields.namings,
@@ -322,9 +325,16 @@ impl ModelConfig {
     /// # Errors
     /// A size the tower cannot be made for.
     pub fn at_image_size(&self, size: [usize; 2]) -> Result<ModelConfig, Problem> {
-        let vision_cfg = self.vision_cfg.family().at_image_size(size)?;
-        let mut preprocess_cfg = self.preprocess_cfg.at_size(self.vision_cfg.image_size(), size);
-        if self.vision_cfg.input().is_patches() {
+        let Some(vision) = &self.vision_cfg else {
+            return Err(Problem::new(
+                "image size",
+                format!("{}x{}", size[0], size[1]),
+                "none: there is no image tower",
+            ));
+        };
+        let vision_cfg = Some(vision.family().at_image_size(size)?);
+        let mut preprocess_cfg = self.preprocess_cfg.at_size(vision.image_size(), size);
+        if vision.input().is_patches() {
             preprocess_cfg = PreprocessCfg { resize_mode: ResizeMode::Squash, max_patches: None, ..preprocess_cfg };
         }
         self.with(|model| (model.vision_cfg, model.preprocess_cfg) = (vision_cfg, preprocess_cfg))
@@ -347,33 +357,98 @@ impl ModelConfig {
 
     /// Another way of cleaning sentences; None: as the lineage and the dialect do.
     pub fn set_clean(&mut self, clean: Option<Clean>) {
-        self.0.text_cfg.clean = clean;
+        self.0.text_cfg.iter_mut().for_each(|text| text.clean = clean);
     }
 
     /// Rows of ids without a start token.
     pub fn remove_start(&mut self) {
-        self.0.text_cfg.sot_id = None;
+        self.0.text_cfg.iter_mut().for_each(|text| text.sot_id = None);
     }
 
-    /// How sentences are cleaned.
-    pub fn clean(&self) -> Clean {
-        let text = &self.text_cfg;
-        text.clean.unwrap_or_else(|| text.tower.family().clean(self.family, self.dialect))
+    /// How sentences are cleaned; None without a text tower.
+    pub fn clean(&self) -> Option<Clean> {
+        let text = self.text_cfg.as_ref()?;
+        Some(text.clean.unwrap_or_else(|| text.tower.family().clean(self.family, self.dialect)))
+    }
+
+    /// Whether there is this tower.
+    pub fn has(&self, tower: Modality) -> bool {
+        match tower {
+            Modality::Image => self.vision_cfg.is_some(),
+            Modality::Text => self.text_cfg.is_some(),
+        }
+    }
+
+    /// The same model without a tower.
+    pub fn remove(&mut self, tower: Modality) {
+        match tower {
+            Modality::Image => self.0.vision_cfg = None,
+            Modality::Text => self.0.text_cfg = None,
+        }
+    }
+
+    /// Takes away the projection of a tower alone, whose pooled features are the embedding then.
+    pub fn remove_projection(&mut self) {
+        let width = match (&mut self.0.vision_cfg, &mut self.0.text_cfg) {
+            (Some(vision), _) => {
+                *vision.head_mut() = None;
+                vision.family().dims().blocks.map(|blocks| blocks.transformer.width)
+            }
+            (None, Some(text)) => {
+                text.head = None;
+                Some(text.blocks().width)
+            }
+            (None, None) => None,
+        };
+        self.0.embed_dim = width.unwrap_or(self.0.embed_dim);
+    }
+
+    /// Whether a tower has a projection to the embedding.
+    pub fn has_projection(&self) -> bool {
+        let image = self.vision_cfg.as_ref().and_then(|vision| vision.family().head());
+        image.or(self.text_cfg.as_ref().and_then(|text| text.head)).is_some()
+    }
+
+    /// Height and width of images in pixels, where there is an image tower and they are fixed.
+    pub fn image_size(&self) -> Option<[usize; 2]> {
+        self.vision_cfg.as_ref()?.image_size()
+    }
+
+    /// Whether images come as patches, any number of them.
+    pub fn takes_patches(&self) -> bool {
+        self.vision_cfg.as_ref().is_some_and(|vision| vision.input().is_patches())
+    }
+
+    /// Rows of token ids in words; empty without a text tower.
+    pub fn describe_tokens(&self) -> String {
+        self.text_cfg.as_ref().map_or_else(String::new, TextCfg::describe)
     }
 
     /// The image tower as it is with its training-time branches folded. False where it was so before, or has none.
     pub fn fold_image_branches(&mut self) -> bool {
-        self.0.vision_cfg.reparameterized_mut().is_some_and(|folded| !std::mem::replace(folded, true))
+        self.0
+            .vision_cfg
+            .as_mut()
+            .and_then(VisionCfg::reparameterized_mut)
+            .is_some_and(|folded| !std::mem::replace(folded, true))
     }
 
     /// The same for the text tower.
     pub fn fold_text_branches(&mut self) -> bool {
-        self.0.text_cfg.reparameterized_mut().is_some_and(|folded| !std::mem::replace(folded, true))
+        self.0
+            .text_cfg
+            .as_mut()
+            .and_then(TextCfg::reparameterized_mut)
+            .is_some_and(|folded| !std::mem::replace(folded, true))
     }
 
     /// Gives the image tower's projection a bias; false where it has one, or there is no projection.
     pub fn add_image_head_bias(&mut self) -> bool {
-        self.0.vision_cfg.head_mut().as_mut().is_some_and(|head| !std::mem::replace(&mut head.bias, true))
+        self.0
+            .vision_cfg
+            .as_mut()
+            .and_then(|vision| vision.head_mut().as_mut())
+            .is_some_and(|head| !std::mem::replace(&mut head.bias, true))
     }
 
     /// JSON of the form of `models/`.

@@ -9,17 +9,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Naming;
+use crate::modality::Modality;
 use crate::tensor::{self, Tensor};
 
 pub mod big_vision;
 pub mod keymap;
+pub mod lora;
 pub mod mobileclip;
 pub mod open_clip;
 pub mod positions;
 pub mod reparam;
 pub mod transformers;
+mod weights;
 
 use keymap::KeyMap;
+use weights::Weights;
 
 /// What can be wrong between a file's names and the parameters a model needs.
 #[derive(Debug, thiserror::Error)]
@@ -30,10 +34,6 @@ pub enum Error {
         "the {map} key map has no row for {count} of {total} tensors, which are parts of a tower: {names}. The tower is of another architecture"
     )]
     Unmapped { map: &'static str, count: usize, total: usize, names: String },
-    #[error(
-        "the {map} key map has no row for {count} of {total} tensors, which are outside both towers: {names}. If the embeddings do not need them, remove them from the file"
-    )]
-    Outside { map: &'static str, count: usize, total: usize, names: String },
     #[error("tensor `{absent}` is missing, while `{present}` is there; both are parts of `{canonical}`")]
     Join { absent: String, present: String, canonical: String },
     #[error("tensors `{first}` and `{second}` both give `{canonical}`; expected one of them")]
@@ -52,6 +52,16 @@ pub enum Error {
     Depth { source_name: String, found: usize, expected: usize },
     #[error("`logit_scale` is {found}, whose exponential is not finite; expected a logarithm such as 4.6")]
     LogitScale { found: f32 },
+    #[error("holds the weights of {count} models, under {prefixes}")]
+    Copies { count: usize, prefixes: String, first: String },
+    #[error("has no tower under `{prefix}`; those it has are under {found}")]
+    Prefix { prefix: String, found: String },
+    #[error(transparent)]
+    Lora(#[from] lora::Error),
+    #[error("there is no {tower} tower")]
+    NoTower { tower: Modality },
+    #[error("there is no `logit_scale`, without which there are no logits and no probabilities")]
+    NoScale,
     #[error("{count} parameters are not used by this configuration: {names}")]
     Unused { count: usize, names: String },
     #[error("`{canonical}` has no {map} name")]
@@ -74,8 +84,23 @@ pub struct Params {
     map: &'static KeyMap,
     entries: BTreeMap<String, Entry>,
     read: RefCell<BTreeSet<String>>,
+    notes: Vec<String>,
+    left_out: Vec<String>,
     /// What was asked for, in a [`Params::recorder`].
     recorded: Option<RefCell<BTreeMap<String, Wanted>>>,
+}
+
+/// How a checkpoint is read.
+#[derive(Default)]
+pub struct Reading {
+    /// Start of the names of the model that is meant, where there are several.
+    pub prefix: Option<String>,
+    /// The tower that is wanted of two.
+    pub only: Option<Modality>,
+    /// Adapters in files of their own, in the order in which they are merged.
+    pub adapters: Vec<lora::Adapter>,
+    /// Settings of the adapters that are in the checkpoint itself, by their names there.
+    pub inside: Vec<(String, lora::Settings)>,
 }
 
 /// What a tower asks of one parameter.
@@ -86,14 +111,32 @@ pub struct Wanted {
 }
 
 impl Params {
-    /// Renames the tensors of `checkpoint`, by the key map that recognises them.
+    /// Renames the tensors of `checkpoint` that are a model's, by the key map that recognises them, with adapters merged.
     ///
     /// # Errors
-    /// [`Error::Unrecognised`], [`Error::Unmapped`], [`Error::Join`], [`Error::Twice`] or
-    /// [`Error::StoredShape`].
-    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Params, Error> {
-        let tensors = checkpoint.tensors();
-        let Some(map) = maps().iter().find(|map| map.recognises(tensors)) else {
+    /// [`Error::Copies`], [`Error::Prefix`], [`Error::Lora`], [`Error::Unrecognised`], [`Error::Unmapped`],
+    /// [`Error::Join`], [`Error::Twice`] or [`Error::StoredShape`].
+    pub fn from_checkpoint(checkpoint: &Checkpoint, reading: &Reading) -> Result<Params, Error> {
+        let Reading { prefix, only, adapters, inside } = reading;
+        let mut all = checkpoint.tensors().to_vec();
+        let ids: Vec<String> = (1..=adapters.len()).map(|n| format!("#{n}")).collect();
+        adapters.iter().zip(&ids).for_each(|(adapter, id)| all.extend(adapter.renamed(id)));
+        let has_parts = lora::present(&all);
+        if has_parts {
+            all = lora::without_layers(&all);
+        }
+        let found = weights::find(&all, prefix.as_deref())?;
+        let found = found.unwrap_or_else(|| Weights { tensors: all, notes: vec![], left_out: vec![] });
+        let Weights { mut tensors, mut notes, mut left_out } = found;
+        if has_parts {
+            let own = inside.iter().map(|(id, settings)| (id.clone(), format!("`{id}`"), settings));
+            let named =
+                adapters.iter().zip(&ids).map(|(adapter, id)| (id.clone(), adapter.name.clone(), &adapter.settings));
+            let (merged, more) = lora::merge(tensors, &own.chain(named).collect::<Vec<_>>())?;
+            tensors = merged;
+            notes.extend(more);
+        }
+        let Some(map) = maps().iter().find(|map| map.recognises(&tensors)) else {
             let expected: Vec<String> = maps().iter().map(KeyMap::describe).collect();
             return Err(Error::Unrecognised {
                 tensors: tensors.len(),
@@ -101,36 +144,68 @@ impl Params {
                 expected: expected.join(" or "),
             });
         };
-        let entries = map.apply(tensors)?;
+        let (entries, outside) = map.apply(&tensors, *only)?;
+        left_out.extend(outside);
         let entries = entries
             .into_iter()
             .map(|(name, mapped)| (name, Entry { tensor: mapped.tensor, heads: mapped.heads }))
             .collect();
-        Ok(Params { map, entries, read: RefCell::default(), recorded: None })
+        let mut params = Params { map, entries, notes, left_out, ..Params::empty() };
+        params.keep(|tower| only.is_none_or(|only| only == tower));
+        Ok(params)
+    }
+
+    fn empty() -> Params {
+        Params {
+            map: &maps()[0],
+            entries: BTreeMap::new(),
+            read: RefCell::default(),
+            notes: vec![],
+            left_out: vec![],
+            recorded: None,
+        }
     }
 
     /// Parameters that answer every request with zeros and record it: building a tower over them lists what its
     /// configuration needs, without a checkpoint. Nothing is computed from the zeros, as what is folded is computed when
     /// it is written.
     pub fn recorder() -> Params {
-        Params {
-            map: &maps()[0],
-            entries: BTreeMap::new(),
-            read: RefCell::default(),
-            recorded: Some(RefCell::default()),
-        }
+        Params { recorded: Some(RefCell::default()), ..Params::empty() }
     }
 
     /// These parameters, by their canonical names.
     #[cfg(test)]
     pub(crate) fn given(tensors: impl IntoIterator<Item = (String, Tensor)>) -> Params {
         let entries = tensors.into_iter().map(|(name, tensor)| (name, Entry { tensor, heads: None })).collect();
-        Params { map: &maps()[0], entries, read: RefCell::default(), recorded: None }
+        Params { entries, ..Params::empty() }
     }
 
     /// What was asked of a [`Params::recorder`].
     pub fn into_wanted(self) -> BTreeMap<String, Wanted> {
         self.recorded.map(RefCell::into_inner).unwrap_or_default()
+    }
+
+    /// What the user should know of how the weights were found.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.notes.clone();
+        if !self.left_out.is_empty() {
+            notes.push(format!(
+                "{} tensors that are outside both towers are left out: {}",
+                self.left_out.len(),
+                keymap::some_of(&self.left_out)
+            ));
+        }
+        notes
+    }
+
+    /// Names of tensors that are no part of the model.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
+    }
+
+    /// Whether there are parameters of this tower.
+    pub fn has(&self, tower: Modality) -> bool {
+        self.entries.keys().any(|name| name.starts_with(prefix(tower)))
     }
 
     /// How the file names its tensors.
@@ -187,6 +262,13 @@ impl Params {
         self.entries.insert(name.to_owned(), Entry { tensor, heads: None });
     }
 
+    /// Leaves out the parameters of towers that are not `wanted`.
+    pub fn keep(&mut self, wanted: impl Fn(Modality) -> bool) {
+        for tower in Modality::ALL.into_iter().filter(|tower| !wanted(*tower)) {
+            self.remove(|name| name.starts_with(prefix(tower)));
+        }
+    }
+
     /// Removes the parameters whose names are `unwanted`.
     pub fn remove(&mut self, unwanted: impl Fn(&str) -> bool) {
         self.entries.retain(|name, _| !unwanted(name));
@@ -207,6 +289,11 @@ impl Params {
             Some(found) if found != expected => Err(Error::Heads { name: name.to_owned(), found, expected }),
             _ => Ok(()),
         }
+    }
+
+    /// Whether there is such a parameter; a recorder has all.
+    pub fn holds(&self, name: &str) -> bool {
+        self.recorded.is_some() || self.entries.contains_key(name)
     }
 
     /// Heads of an attention weight, where its source stores them on an axis of their own.
@@ -244,6 +331,14 @@ impl Params {
             Some((n, other)) if n * 2 > name.len() => format!("; the nearest present is `{other}`"),
             _ => String::new(),
         }
+    }
+}
+
+/// How the canonical names of a tower's parameters begin.
+fn prefix(tower: Modality) -> &'static str {
+    match tower {
+        Modality::Image => "visual.",
+        Modality::Text => "text.",
     }
 }
 

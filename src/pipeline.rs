@@ -16,6 +16,7 @@ use crate::params;
 use crate::tensor;
 use crate::verify;
 
+mod adapters;
 mod artifacts;
 mod companions;
 mod convert;
@@ -208,6 +209,9 @@ impl Error {
     fn names(checkpoint: &Checkpoint, source: params::Error) -> Error {
         let hint = match &source {
             params::Error::Unrecognised { .. } | params::Error::Unmapped { .. } => refusal::architecture(checkpoint),
+            params::Error::Copies { first, .. } => {
+                format!("say which with {}, such as {first}", Setting::WeightsPrefix)
+            }
             _ => String::new(),
         };
         let path = checkpoint.path().display().to_string();

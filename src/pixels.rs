@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use crate::config::{Dialect, ImageInput, Interpolation, ModelConfig, NAFLEX_PATCHES, PreprocessCfg, ResizeMode};
+use crate::config::{
+    Dialect, ImageInput, Interpolation, ModelConfig, NAFLEX_PATCHES, PreprocessCfg, ResizeMode, VisionCfg,
+};
 use crate::engine::array::Array;
 use crate::ports::PixelFormat;
 
@@ -47,9 +49,11 @@ pub struct Pixels {
 
 impl Pixels {
     pub fn new(config: &ModelConfig) -> Pixels {
-        let (size, patch) = match config.vision_cfg.input() {
-            ImageInput::Pixels(size) => (Some(size), 1),
-            ImageInput::Patches { size } => (None, size),
+        let (size, patch) = match config.vision_cfg.as_ref().map(VisionCfg::input) {
+            Some(ImageInput::Pixels(size)) => (Some(size), 1),
+            Some(ImageInput::Patches { size }) => (None, size),
+            // There are no images to make pixels of.
+            None => (None, 1),
         };
         let cfg = config.preprocess_cfg.clone();
         Pixels { code: cfg.code.unwrap_or(config.dialect), cfg, size, patch, format: PixelFormat::Float }

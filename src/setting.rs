@@ -14,6 +14,12 @@ pub enum Setting {
     Config,
     /// Library whose numbers are followed.
     Dialect,
+    /// Start of the names of the model's tensors, where a checkpoint holds several models.
+    WeightsPrefix,
+    /// The one tower that is exported of two.
+    Only,
+    /// LoRA adapters that are merged into the weights.
+    Adapter,
     /// Height and width of images, in pixels.
     ImageSize,
     /// The model's `tokenizer.json`.
@@ -87,6 +93,9 @@ impl Setting {
         Setting::Model,
         Setting::Config,
         Setting::Dialect,
+        Setting::WeightsPrefix,
+        Setting::Only,
+        Setting::Adapter,
         Setting::ImageSize,
         Setting::Tokenizer,
         Setting::Folder,
@@ -128,6 +137,9 @@ impl Setting {
             Setting::Model => "source.model",
             Setting::Config => "ModelChoice::File",
             Setting::Dialect => "source.dialect",
+            Setting::WeightsPrefix => "source.weights_prefix",
+            Setting::Only => "source.only",
+            Setting::Adapter => "source.adapters",
             Setting::ImageSize => "source.image_size",
             Setting::Tokenizer => "source.tokenizer",
             Setting::Folder => "output.folder",

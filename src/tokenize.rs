@@ -36,6 +36,8 @@ pub enum Error {
     Unfit { path: String, model: String, reason: String },
     #[error("a sentence cannot be tokenized: {0}")]
     Encode(String),
+    #[error("model `{model}` has no text tower")]
+    NoTexts { model: String },
     #[error("tokenizers are not part of this build")]
     NotBuilt,
 }
@@ -50,14 +52,14 @@ impl Error {
                 Setting::Tokenizer
             ),
             Error::NotBuilt => "build the crate with the feature `embed`".to_owned(),
-            Error::Read { .. } | Error::Unfit { .. } | Error::Encode(_) => return None,
+            Error::NoTexts { .. } | Error::Read { .. } | Error::Unfit { .. } | Error::Encode(_) => return None,
         })
     }
 }
 
 /// Whether a model's vocabulary is built in.
 pub fn built_in(config: &ModelConfig) -> bool {
-    !config.family.is_siglip() && config.text_cfg.vocab_size == clip::SIZE
+    !config.family.is_siglip() && config.text_cfg.as_ref().is_some_and(|text| text.vocab_size == clip::SIZE)
 }
 
 /// Whether a `tokenizer.json` has the vocabulary and the merges that are built in.

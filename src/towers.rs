@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Dialect, ModelConfig, TextCfg};
+use crate::config::{Dialect, ModelConfig, TextCfg, VisionCfg};
+use crate::modality::Modality;
 use crate::onnx::graph::{Dim, ElementType, Role};
 use crate::onnx::{CompositeOps, Graph, Ops, Target, Value};
 use crate::params::{Error, Params, Wanted};
@@ -99,7 +100,7 @@ impl Build {
             last_block: self.last_block,
             map_query: self.map_query,
             dynamic_text: self.dynamic_text,
-            cut_text: self.cuts_text(&config.text_cfg),
+            cut_text: config.text_cfg.as_ref().is_some_and(|text| self.cuts_text(text)),
             plain_depthwise: self.plain_depthwise,
         }
     }
@@ -152,6 +153,17 @@ impl Encoded {
     }
 }
 
+/// What builds one tower.
+pub type Tower = fn(&ModelConfig, &Params, &Build) -> Result<Graph, Error>;
+
+fn vision_cfg(config: &ModelConfig) -> Result<&VisionCfg, Error> {
+    config.vision_cfg.as_ref().ok_or(Error::NoTower { tower: Modality::Image })
+}
+
+fn text_cfg(config: &ModelConfig) -> Result<&TextCfg, Error> {
+    config.text_cfg.as_ref().ok_or(Error::NoTower { tower: Modality::Text })
+}
+
 /// The image tower: `pixel_values [batch_size, 3, H, W]` (or NaFlex's four inputs) →
 /// `image_embeds [batch_size, embed_dim]`, L2-normalised if asked for.
 ///
@@ -161,7 +173,7 @@ pub fn image(config: &ModelConfig, params: &Params, build: &Build) -> Result<Gra
     let (graph, options) = (Graph::new("vision_model", build.target), build.options(config));
     let s = Scope::root(&graph, params, &options, "visual");
     let want = Want::tokens_if(build.ports.hidden || build.ports.patches);
-    let encoded = vision::tower(&s, config, &build.ports, want)?;
+    let encoded = vision::tower(&s, config, vision_cfg(config)?, &build.ports, want)?;
     if let Some(tokens) = &encoded.tokens {
         image_tokens(&s, tokens, &build.ports);
     }
@@ -178,7 +190,7 @@ pub fn text(config: &ModelConfig, params: &Params, build: &Build) -> Result<Grap
     let (graph, options) = (Graph::new("text_model", build.target), build.options(config));
     let s = Scope::root(&graph, params, &options, "text");
     let want = Want::tokens_if(build.ports.hidden);
-    let encoded = text::tower(&s, &config.text_cfg, config.embed_dim, &build.ports, want)?;
+    let encoded = text::tower(&s, text_cfg(config)?, config.embed_dim, &build.ports, want)?;
     if let Some(tokens) = &encoded.tokens {
         hidden(&s, tokens.normed, tokens, SEQUENCE);
     }
@@ -197,15 +209,15 @@ pub fn combined(config: &ModelConfig, params: &Params, build: &Build) -> Result<
     let (graph, options) = (Graph::new("model", build.target), build.options(config));
     let root = |name: &str| Scope::root(&graph, params, &options, name);
     let visual = root("visual").with_batch("image_batch_size");
-    let image = vision::tower(&visual, config, &build.ports, Want::Pooled)?.pooled;
+    let image = vision::tower(&visual, config, vision_cfg(config)?, &build.ports, Want::Pooled)?.pooled;
     let image = l2_normalize(&visual, image, config);
     let textual = root("text").with_batch("text_batch_size");
-    let text = text::tower(&textual, &config.text_cfg, config.embed_dim, &build.ports, Want::Pooled)?.pooled;
+    let text = text::tower(&textual, text_cfg(config)?, config.embed_dim, &build.ports, Want::Pooled)?.pooled;
     let text = l2_normalize(&textual, text, config);
 
     let s = root("logits");
     let per_image = s.matmul(image, s.transpose(text, &[1, 0]));
-    let Logits { logit_scale_exp, logit_bias, .. } = logits(config, params)?;
+    let Logits { logit_scale_exp, logit_bias, .. } = logits(config, params)?.ok_or(Error::NoScale)?;
     let per_image = s.mul(per_image, s.scalar(logit_scale_exp));
     let per_image = logit_bias.map_or(per_image, |bias| s.add(per_image, s.scalar(bias)));
     let per_text = s.transpose(per_image, &[1, 0]);
@@ -225,11 +237,11 @@ pub fn combined(config: &ModelConfig, params: &Params, build: &Build) -> Result<
 pub fn classifier(config: &ModelConfig, params: &Params, build: &Build, labels: &Tensor) -> Result<Graph, Error> {
     let (graph, options) = (Graph::new("classifier", build.target), build.options(config));
     let visual = Scope::root(&graph, params, &options, "visual");
-    let image = vision::tower(&visual, config, &build.ports, Want::Pooled)?.pooled;
+    let image = vision::tower(&visual, config, vision_cfg(config)?, &build.ports, Want::Pooled)?.pooled;
     let image = l2_normalize(&visual, image, config);
 
     let s = Scope::root(&graph, params, &options, "labels");
-    let Logits { logit_scale_exp, logit_bias, .. } = logits(config, params)?;
+    let Logits { logit_scale_exp, logit_bias, .. } = logits(config, params)?.ok_or(Error::NoScale)?;
     let count = labels.shape()[0];
     let weight = labels.scaled(f64::from(logit_scale_exp)).permute(&[1, 0]);
     let scores = s.matmul(image, s.initializer("embeds", Role::Labels, weight)); // [B, labels]
@@ -248,8 +260,11 @@ pub fn classifier(config: &ModelConfig, params: &Params, build: &Build, labels: 
 /// None today: a recorder has every parameter.
 pub fn wanted(config: &ModelConfig) -> Result<BTreeMap<String, Wanted>, Error> {
     let params = Params::recorder();
-    image(config, &params, &Build::default())?;
-    text(config, &params, &Build::default())?;
+    for (tower, build) in [(Modality::Image, image as Tower), (Modality::Text, text)] {
+        if config.has(tower) {
+            build(config, &params, &Build::default())?;
+        }
+    }
     logits(config, &params)?;
     Ok(params.into_wanted())
 }
@@ -276,12 +291,15 @@ impl Logits {
     }
 }
 
-/// Reads the logits' scale and bias.
+/// Reads the logits' scale and bias; None where there is no scale, which towers do not need.
 ///
 /// # Errors
-/// A parameter that is missing, or a bias the configuration does not know of.
-pub fn logits(config: &ModelConfig, params: &Params) -> Result<Logits, Error> {
+/// A bias that is missing or that the configuration does not know of.
+pub fn logits(config: &ModelConfig, params: &Params) -> Result<Option<Logits>, Error> {
     let number = |name: &str| -> Result<f32, Error> { Ok(params.get(name, &[])?.to_f32()?[0]) };
+    if !params.holds("logit_scale") && !params.holds("logit_bias") {
+        return Ok(None);
+    }
     let logit_scale = number("logit_scale")?;
     let logit_bias = if config.logit_bias { Some(number("logit_bias")?) } else { None };
     let scale = logit_scale.exp();
@@ -289,7 +307,7 @@ pub fn logits(config: &ModelConfig, params: &Params) -> Result<Logits, Error> {
         return Err(Error::LogitScale { found: logit_scale });
     }
     let logit_scale_exp = config.logit_scale_max.map_or(scale, |max| scale.min(max));
-    Ok(Logits { logit_scale, logit_scale_exp, logit_bias })
+    Ok(Some(Logits { logit_scale, logit_scale_exp, logit_bias }))
 }
 
 /// Declares the outputs over positions that `ports` ask for. `last_hidden_state` is what transformers returns: for towers

@@ -1,25 +1,14 @@
-//! Folders as hubs publish them, and checkpoints cut into shards: an index in JSON says which file
+//! Checkpoints cut into shards: an index in JSON says which file
 //! holds which tensor (`weight_map`), as transformers' `save_pretrained` writes it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use serde::Deserialize;
 
 use super::inflate::Scratch;
 use super::{Contents, Error, Watched, pickle, watched};
-
-/// What a folder's checkpoint is called, the first one present being taken. timm's repositories hold
-/// an image tower alone as `model.safetensors` beside open_clip's file, which therefore goes first.
-const NAMES: &[&str] = &[
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.bin",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-];
 
 /// More than any released set has.
 const MAX_SHARDS: usize = 1024;
@@ -29,12 +18,6 @@ const MAX_NAMES: usize = 128 << 20;
 
 /// Bytes of an index, at most; the largest published ones have under 1 MB.
 const MAX_INDEX: usize = 16 << 20;
-
-/// The checkpoint in a folder.
-pub fn in_folder(folder: &Path) -> Result<PathBuf, Error> {
-    let found = NAMES.iter().map(|name| folder.join(name)).find(|path| path.is_file());
-    found.ok_or_else(|| Error::Directory { expected: NAMES.join(", ") })
-}
 
 /// Whether the file is JSON text. A safetensors header's length may begin with the same byte; its
 /// eighth is zero then.

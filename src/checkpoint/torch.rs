@@ -135,7 +135,7 @@ fn tensors(pickle: &Pickle, storages: &Storages) -> Result<Saved, Error> {
     let mut walk = Walk { pickle, visits: 0, bytes: 0, found: Vec::new(), skipped: Vec::new() };
     let state = walk.state_dict()?;
     walk.collect(state, "", 0)?;
-    let Walk { mut found, skipped, .. } = walk;
+    let Walk { found, skipped, .. } = walk;
     if found.is_empty() {
         let reason = format!("no tensors in it; expected a state dict, or one under {}", WRAPPERS.join(", "));
         let runs = skipped.iter().find(|skipped| skipped.opaque);
@@ -144,10 +144,6 @@ fn tensors(pickle: &Pickle, storages: &Storages) -> Result<Saved, Error> {
             None => reason,
         };
         return Err(Error::Pickle { reason });
-    }
-    // DistributedDataParallel's prefix.
-    if found.iter().all(|(name, _)| name.starts_with("module.")) {
-        found.iter_mut().for_each(|(name, _)| drop(name.drain(..7)));
     }
     let named = |(name, tensor): (String, &TensorRef)| {
         let tensor = view(&name, tensor, storages)?;
@@ -174,8 +170,8 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The dictionary that holds the weights: the one saved, or the one under a wrapper's key. What is beside it is
-    /// skipped.
+    /// The dictionary that holds the weights: the one saved, or the one under a wrapper's key. Other weights beside it are
+    /// collected under their keys, and the rest is skipped.
     fn state_dict(&mut self) -> Result<Value, Error> {
         let pickle = self.pickle;
         let Some(Node::Dict(items)) = pickle.node(pickle.value) else { return Ok(pickle.value) };
@@ -184,8 +180,13 @@ impl Walk<'_> {
             |wrapper: &&str| items.iter().position(|&(key, value)| pickle.text(key) == Some(wrapper) && is_dict(value));
         let Some(taken) = WRAPPERS.iter().find_map(under) else { return Ok(pickle.value) };
         for (at, &(key, value)) in items.iter().enumerate() {
-            if let Some(key) = pickle.text(key).filter(|_| at != taken) {
-                self.skip(key.to_owned(), value)?;
+            let Some(key) = pickle.text(key).filter(|_| at != taken) else { continue };
+            let is_tensor = |value: Value| matches!(pickle.node(value), Some(Node::Tensor(_)));
+            match pickle.node(value) {
+                Some(Node::Dict(items)) if items.iter().any(|&(_, value)| is_tensor(value)) => {
+                    self.collect(value, &format!("{key}."), 0)?;
+                }
+                _ => self.skip(key.to_owned(), value)?,
             }
         }
         Ok(items[taken].1)

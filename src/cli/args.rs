@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 use clip_onnx::config::Dialect;
 use clip_onnx::engine::{EngineKind, Engines};
+use clip_onnx::modality::Modality;
 use clip_onnx::pipeline::{ModelChoice, Source};
 use clip_onnx::providers::Provider;
 use clip_onnx::verify;
@@ -34,6 +35,22 @@ pub struct ChoiceArgs {
     /// Default: the project whose tensor names the file uses, or what `convert` recorded in it.
     #[arg(long, value_name = "NAME", help_heading = MODEL, value_parser = values::dialect())]
     pub dialect: Option<Dialect>,
+    /// Start of the weights' names, where a checkpoint holds several models
+    ///
+    /// Such as `student.`, or `state_dict_ema.` for a dictionary beside the one that is read. Prefixes of wrappers
+    /// (`module.`, `_orig_mod.`) are taken off by themselves.
+    #[arg(long, value_name = "TEXT", help_heading = MODEL)]
+    pub weights_prefix: Option<String>,
+    /// One tower alone
+    ///
+    /// What the checkpoint has besides is left out.
+    #[arg(long, value_name = "TOWER", help_heading = MODEL, value_parser = values::modality())]
+    pub only: Option<Modality>,
+    /// LoRA adapter to merge into the weights, a folder by PEFT; may be repeated
+    ///
+    /// Adapters are added in the given order, as merge_and_unload() adds them.
+    #[arg(long, value_name = "DIR", help_heading = MODEL, value_hint = ValueHint::DirPath)]
+    pub adapter: Vec<PathBuf>,
 }
 
 impl ChoiceArgs {
@@ -46,6 +63,9 @@ impl ChoiceArgs {
             (None, None) => ModelChoice::Detect,
         };
         source.dialect = self.dialect;
+        source.weights_prefix = self.weights_prefix;
+        source.only = self.only;
+        source.adapters = self.adapter;
         source.image_size = image_size;
         source
     }
@@ -172,8 +192,11 @@ impl InspectArgs {
     /// A flag that says nothing of an ONNX file.
     pub fn ignored(&self) -> Option<&'static str> {
         let is_onnx = self.file.extension().is_some_and(|extension| extension == "onnx");
-        let ChoiceArgs { model, config, dialect } = &self.choice;
+        let ChoiceArgs { model, config, dialect, weights_prefix, only, adapter } = &self.choice;
         let flags = [
+            ("--weights-prefix", weights_prefix.is_some()),
+            ("--only", only.is_some()),
+            ("--adapter", !adapter.is_empty()),
             ("--model", model.is_some()),
             ("--config", config.is_some()),
             ("--dialect", dialect.is_some()),

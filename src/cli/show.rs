@@ -8,6 +8,7 @@ use clip_onnx::checkpoint::Skipped;
 use clip_onnx::config::known;
 use clip_onnx::layout::Layout;
 use clip_onnx::layout::manifest::Rule;
+use clip_onnx::modality::Modality;
 use clip_onnx::onnx::read::Port;
 use clip_onnx::pipeline::{
     Artifacts, CheckpointReport, Convert, Converted, Export, Exported, Folding, Inspected, OnnxReport,
@@ -58,7 +59,8 @@ pub fn exported(out: &mut impl Write, request: &Export, exported: &Exported) -> 
 /// The command that most people type after an export like this.
 fn next(request: &Export, exported: &Exported) -> String {
     let (folder, config) = (quoted(&request.output.folder), &exported.selected.config);
-    let is_naflex = config.vision_cfg.input().is_patches();
+    // Labels need both towers, and pictures of one size.
+    let classifies = config.image_size().is_some() && config.has(Modality::Text);
     // CLIP's vocabulary is built in.
     let has_tokenizer = clip_onnx::tokenize::built_in(config) || request.output.folder.join("tokenizer.json").exists();
     let tokenizer = if has_tokenizer { "" } else { " --tokenizer tokenizer.json" };
@@ -69,7 +71,7 @@ fn next(request: &Export, exported: &Exported) -> String {
             Some(file) => format!("clip-onnx inspect {}", quoted(&file.path)),
             None => format!("clip-onnx inspect {folder}"),
         },
-        (Artifacts::Towers, Layout::Plain) if !is_naflex => {
+        (Artifacts::Towers, Layout::Plain) if classifies => {
             format!("clip-onnx classify {folder} photo.jpg --labels cat,dog{tokenizer}")
         }
         _ => format!("clip-onnx bench {folder}"),
@@ -224,9 +226,10 @@ pub fn models(out: &mut impl Write) -> io::Result<()> {
         "model", "family", "image", "patch", "context", "vocab", "dim"
     )?;
     for config in known() {
-        let image = config.vision_cfg.image_size();
+        let image = config.image_size();
         let image = image.map_or_else(|| "any".to_owned(), |[height, width]| format!("{height}x{width}"));
-        let patch = config.vision_cfg.family().dims().patch_size;
+        let patch = config.vision_cfg.as_ref().and_then(|vision| vision.family().dims().patch_size);
+        let text = config.text_cfg.as_ref().map_or((0, 0), |text| (text.context_length, text.vocab_size));
         let patch = patch.map_or_else(|| "-".to_owned(), |patch| patch.to_string());
         writeln!(
             out,
@@ -235,8 +238,8 @@ pub fn models(out: &mut impl Write) -> io::Result<()> {
             config.family.to_string(),
             image,
             patch,
-            config.text_cfg.context_length,
-            config.text_cfg.vocab_size,
+            text.0,
+            text.1,
             config.embed_dim,
         )?;
     }

@@ -6,6 +6,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, Type
 use clip_onnx::config::{Dialect, known};
 use clip_onnx::engine::EngineKind;
 use clip_onnx::layout::Layout;
+use clip_onnx::modality::Modality;
 use clip_onnx::onnx::target::{PROFILES, Profile};
 use clip_onnx::pipeline::TokenType;
 use clip_onnx::precision::Precision;
@@ -72,6 +73,10 @@ pub fn dialect() -> impl TypedValueParser<Value = Dialect> {
         Dialect::Transformers => "transformers' code",
     };
     named(Dialect::ALL.map(|dialect| (dialect.to_string(), help(dialect), dialect)).to_vec())
+}
+
+pub fn modality() -> impl TypedValueParser<Value = Modality> {
+    named(Modality::ALL.map(|tower| (tower.name().to_owned(), "", tower)).to_vec())
 }
 
 pub fn token_type() -> impl TypedValueParser<Value = TokenType> {

@@ -1,6 +1,6 @@
 //! What the types of a configuration cannot exclude: numbers out of range, and numbers that do not fit together.
 
-use super::Model;
+use super::{Model, VisionCfg};
 
 /// One field, its value, and which values it could have.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -105,12 +105,17 @@ impl Model {
         if let Some(max) = self.logit_scale_max {
             ensure(max.is_finite() && max > 0.0, "logit_scale_max", max, "a positive number or null")?;
         }
-        self.vision_cfg.family().check(self.embed_dim)?;
-        if let Some(positions) = self.vision_cfg.family().positions() {
-            let [rows, columns] = positions.grid;
-            matrix("vision_cfg: its positions", rows.saturating_mul(columns), positions.width, MOST_POSITIONS)?;
+        if let Some(vision) = self.vision_cfg.as_ref().map(VisionCfg::family) {
+            vision.check(self.embed_dim)?;
+            if let Some(positions) = vision.positions() {
+                let [rows, columns] = positions.grid;
+                matrix("vision_cfg: its positions", rows.saturating_mul(columns), positions.width, MOST_POSITIONS)?;
+            }
         }
         self.preprocess_cfg.check()?;
-        self.text_cfg.check(self.embed_dim)
+        match (&self.vision_cfg, &self.text_cfg) {
+            (None, None) => Err(Problem::new("vision_cfg", "absent", "given, as there is no text_cfg either")),
+            (_, text) => text.as_ref().map_or(Ok(()), |text| text.check(self.embed_dim)),
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::OnceLock;
 
-use super::{Error, Model, ModelConfig, TextCfg, TextPool};
+use super::{Error, Model, ModelConfig, TextPool};
+use crate::modality::Modality;
 
 // `KNOWN: &[(&str, &str)]`, file stem and text, sorted; written by proto/build.rs.
 include!(concat!(env!("OUT_DIR"), "/models.rs"));
@@ -33,11 +34,12 @@ pub fn names() -> Vec<&'static str> {
 
 /// Whether two models have the same tensors and activations. How text is pooled and its ids are not compared.
 fn same_architecture(one: &Model, other: &Model) -> bool {
-    let text = |text: &TextCfg| (text.context_length, text.vocab_size, text.head);
+    let text = |model: &Model| {
+        model.text_cfg.as_ref().map(|text| (text.context_length, text.vocab_size, text.head, text.tower.clone()))
+    };
     (one.embed_dim, one.logit_bias) == (other.embed_dim, other.logit_bias)
         && one.vision_cfg == other.vision_cfg
-        && one.text_cfg.tower == other.text_cfg.tower
-        && text(&one.text_cfg) == text(&other.text_cfg)
+        && text(one) == text(other)
 }
 
 impl ModelConfig {
@@ -45,16 +47,28 @@ impl ModelConfig {
     /// is one: its name and licence, preprocessing and token ids. `self` says how its file names tensors.
     pub(super) fn like_known(mut self) -> ModelConfig {
         let in_dialect = known().filter_map(|config| config.for_file(self.naming, self.dialect).ok());
+        let in_dialect = in_dialect.map(|config| config.with_towers_of(&self));
         let alike: Vec<ModelConfig> = in_dialect.filter(|config| same_architecture(config, &self)).collect();
         // Two of one architecture differ in whose weights they are: the one of the same name is preferred.
         let alike = alike.iter().find(|known| known.model == self.model).or(alike.first()).cloned();
         if let Some(ModelConfig(alike)) = alike {
-            let text = &mut self.0.text_cfg;
-            (text.pad_id, text.sot_id) = (alike.text_cfg.pad_id, alike.text_cfg.sot_id);
-            // The id that is looked for stays what the file says.
-            text.eot_id = if text.pool_type == TextPool::Eos { text.eot_id } else { alike.text_cfg.eot_id };
+            if let (Some(text), Some(alike)) = (&mut self.0.text_cfg, &alike.text_cfg) {
+                (text.pad_id, text.sot_id) = (alike.pad_id, alike.sot_id);
+                // The id that is looked for stays what the file says.
+                text.eot_id = if text.pool_type == TextPool::Eos { text.eot_id } else { alike.eot_id };
+            }
             (self.0.model, self.0.family, self.0.license) = (alike.model, alike.family, alike.license);
             (self.0.preprocess_cfg, self.0.logit_scale_max) = (alike.preprocess_cfg, alike.logit_scale_max);
+        }
+        self
+    }
+
+    /// This model with the towers alone that another one has.
+    #[must_use]
+    pub fn with_towers_of(mut self, other: &ModelConfig) -> ModelConfig {
+        Modality::ALL.into_iter().filter(|tower| !other.has(*tower)).for_each(|tower| self.remove(tower));
+        if !other.has(Modality::Text) || !other.has(Modality::Image) {
+            self.0.logit_bias = other.logit_bias;
         }
         self
     }

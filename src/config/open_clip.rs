@@ -83,7 +83,7 @@ impl OpenClipJson {
         let Some(name) = self.timm_model() else { return Ok(None) };
         let words = self.section("", "text_cfg").size("vocab_size", 49_408)?;
         let mut all: Vec<ModelConfig> = trunks::known_with(name).collect();
-        let fits = all.iter().position(|known| known.text_cfg.vocab_size == words);
+        let fits = all.iter().position(|known| known.text_cfg.as_ref().is_some_and(|text| text.vocab_size == words));
         if all.is_empty() {
             let known = trunks::names().into_iter().collect::<Vec<_>>().join(", ");
             return Err(problem("model_cfg.vision_cfg.timm_model_name".to_owned(), name, format!("one of {known}")));
@@ -123,7 +123,7 @@ impl OpenClipJson {
         let mut model = match trunk {
             Some(trunk) => {
                 timm_tower(vision, trunk).map_err(wrong)?;
-                Model { embed_dim, text_cfg, ..Model::clone(trunk) }
+                Model { embed_dim, text_cfg: Some(text_cfg), ..Model::clone(trunk) }
             }
             None => {
                 let vision_cfg = VisionCfg::Vit(vit(vision, quick).map_err(wrong)?);
@@ -133,8 +133,9 @@ impl OpenClipJson {
         model.logit_bias = root.get("init_logit_bias").is_some();
         if let Some(trunk) = trunk.filter(|trunk| trunk.family.is_siglip()) {
             // Their vocabularies' ids are not in the file.
-            let TextCfg { pad_id, sot_id, eot_id, .. } = trunk.text_cfg;
-            (model.text_cfg.pad_id, model.text_cfg.sot_id, model.text_cfg.eot_id) = (pad_id, sot_id, eot_id);
+            if let (Some(text), Some(known)) = (&mut model.text_cfg, &trunk.text_cfg) {
+                (text.pad_id, text.sot_id, text.eot_id) = (known.pad_id, known.sot_id, known.eot_id);
+            }
         }
         let config = ModelConfig::new(model).map_err(wrong)?;
         Ok((config.like_known(), notes))
@@ -164,8 +165,8 @@ fn native(embed_dim: usize, vision_cfg: VisionCfg, text_cfg: TextCfg) -> Model {
         embed_dim,
         logit_scale_max: None,
         logit_bias: false,
-        vision_cfg,
-        text_cfg,
+        vision_cfg: Some(vision_cfg),
+        text_cfg: Some(text_cfg),
         preprocess_cfg: PreprocessCfg::clip(),
         dialects: BTreeMap::new(),
         namings: BTreeMap::new(),
@@ -245,7 +246,7 @@ fn timm_tower(section: Section, trunk: &ModelConfig) -> Result<(), Problem> {
         &["layers", "width", "head_width", "mlp_ratio", "norm_kwargs", "act_kwargs", "no_ln_pre"],
     ])?;
     let size = image_size(section)?;
-    if let (Some(found), Some(expected)) = (size, trunk.vision_cfg.image_size())
+    if let (Some(found), Some(expected)) = (size, trunk.image_size())
         && found != expected
     {
         let expected = format!("{}x{}, which {} has", expected[0], expected[1], trunk.model);
@@ -258,9 +259,9 @@ fn timm_tower(section: Section, trunk: &ModelConfig) -> Result<(), Problem> {
         Some(_) => return Err(section.wrong("timm_proj", "none or linear")),
     };
     // Behind a MAP head the projection is outside timm's tower; others have it as their classifier.
-    let tower = trunk.vision_cfg.family();
-    let is_map = tower.open_clip_form() == OpenClipForm::Siglip;
-    let projected = tower.head().is_some();
+    let tower = trunk.vision_cfg.as_ref().map(VisionCfg::family);
+    let is_map = tower.is_some_and(|tower| tower.open_clip_form() == OpenClipForm::Siglip);
+    let projected = tower.is_some_and(|tower| tower.head().is_some());
     if is_map && linear != projected || !is_map && linear {
         let expected = format!("what {} has", trunk.model);
         return Err(section.wrong("timm_proj", &expected));
@@ -381,7 +382,7 @@ fn pixels(section: Section, config: &ModelConfig) -> Result<(PreprocessCfg, Vec<
     };
     let fill = section.size("fill_color", 0)?;
     let fill = u8::try_from(fill).map_err(|_| section.wrong("fill_color", "0 to 255"))?;
-    if let (Some(found), Some([height, width])) = (section.get("size"), config.vision_cfg.image_size()) {
+    if let (Some(found), Some([height, width])) = (section.get("size"), config.image_size()) {
         let is =
             *found == serde_json::json!([height, width]) || (height == width && *found == serde_json::json!(height));
         if !is {
@@ -463,9 +464,9 @@ mod tests {
             assert!(error.contains(field), "{field}: {error}");
         }
         let (config, _) = with(vision, "no_ln_pre", json!(true)).unwrap();
-        assert!(!config.vision_cfg.family().dims().blocks.unwrap().pre_norm);
+        assert!(!config.vision_cfg.as_ref().unwrap().family().dims().blocks.unwrap().pre_norm);
         let (config, notes) = with(pixels, "size", json!(336)).unwrap();
-        assert_eq!(config.vision_cfg.image_size(), Some([224, 224]));
+        assert_eq!(config.vision_cfg.as_ref().unwrap().image_size(), Some([224, 224]));
         assert!(notes[0].contains("preprocess_cfg.size is 336"), "{notes:?}");
     }
 }

@@ -181,7 +181,8 @@ pub fn processor(
     let named = ["image_processor_type", "feature_extractor_type"].iter().find_map(|key| file.get(key));
     let class = class(&file, named, config)?;
     let naflex = class.name == "Siglip2";
-    if naflex != config.vision_cfg.input().is_patches() {
+    let Some(vision) = &config.vision_cfg else { return Ok(None) };
+    if naflex != vision.input().is_patches() {
         let expected = if naflex { "a processor of images of one size" } else { "Siglip2ImageProcessor" };
         return Err(file.wrong("image_processor_type", class.name, expected));
     }
@@ -199,7 +200,7 @@ pub fn processor(
         cfg.interpolation =
             filter.ok_or_else(|| file.wrong("resample", found, "Pillow's number of a filter, 0 to 5"))?;
     }
-    match config.vision_cfg.input() {
+    match vision.input() {
         ImageInput::Patches { size } => patches(&file, &mut cfg, size)?,
         ImageInput::Pixels(size) => sizes(&file, &mut cfg, class, size)?,
     }
@@ -211,10 +212,10 @@ pub fn processor(
 fn class(file: &File, named: Option<&Value>, config: &ModelConfig) -> Result<&'static Class, Error> {
     let by_name = |name: &str| CLASSES.iter().find(|class| class.name == name);
     let Some(found) = named else {
-        let name = match (config.vision_cfg.input(), config.family.is_siglip()) {
-            (ImageInput::Patches { .. }, _) => "Siglip2",
-            (ImageInput::Pixels(_), true) => "Siglip",
-            (ImageInput::Pixels(_), false) => "CLIP",
+        let name = match (config.takes_patches(), config.family.is_siglip()) {
+            (true, _) => "Siglip2",
+            (false, true) => "Siglip",
+            (false, false) => "CLIP",
         };
         return Ok(by_name(name).unwrap_or(&CLASSES[0]));
     };
@@ -388,7 +389,7 @@ mod tests {
     fn described(name: &str, json: &Value) -> Result<String, String> {
         let config = model(name);
         let found = processor("preprocessor_config.json", json, &config).map_err(|e| e.to_string())?;
-        Ok(found.unwrap().0.describe(config.vision_cfg.image_size()))
+        Ok(found.unwrap().0.describe(config.vision_cfg.as_ref().unwrap().image_size()))
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub fn pretrained_cfg(origin: &str, json: &Value, config: &ModelConfig) -> Resul
             return Err(wrong("interpolation", other.to_owned(), expected));
         }
     };
-    let tower = config.vision_cfg.image_size().unwrap_or([224, 224]);
+    let tower = config.image_size().unwrap_or([224, 224]);
     if let Some(found) = get("input_size") {
         let expected = serde_json::json!([3, tower[0], tower[1]]);
         if *found != expected {

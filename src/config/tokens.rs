@@ -124,7 +124,8 @@ fn id_of(json: &Value, token: &str) -> Option<i64> {
 impl SpecialIds {
     /// Replaces the ids that were assumed by those of the files; gives warnings for the user.
     pub fn apply(&self, config: &mut ModelConfig) -> Vec<String> {
-        let (family, text) = (config.family, &mut config.0.text_cfg);
+        let family = config.family;
+        let Some(text) = &mut config.0.text_cfg else { return vec![] };
         let mut notes = Vec::new();
         let within = |id: Option<i64>| id.filter(|id| (0..text.vocab_size as i64).contains(id));
         let [pad, start, end] = [self.pad, self.start, self.end].map(within);

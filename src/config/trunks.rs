@@ -30,7 +30,7 @@ pub(super) fn lacks<T>(what: String) -> Result<T, String> {
 /// # Errors
 /// What timm has no model for.
 pub fn model(config: &ModelConfig) -> Result<Option<Timm>, String> {
-    config.vision_cfg.family().timm()
+    config.vision_cfg.as_ref().map_or(Ok(None), |vision| vision.family().timm())
 }
 
 /// Known models, as open_clip runs them, whose image tower is timm's of this name.

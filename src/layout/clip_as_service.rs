@@ -14,10 +14,10 @@ const SIZES: [usize; 6] = [224, 240, 288, 336, 384, 448];
 pub fn misfed(config: &ModelConfig) -> Option<String> {
     let [mean, std] = &config.preprocess_cfg.of_unit_range();
     let PreprocessCfg { interpolation, resize_mode, resize_to, longest_edge, .. } = &config.preprocess_cfg;
-    let side = config.vision_cfg.image_size().filter(|[height, width]| height == width).map(|[side, _]| side);
+    let side = config.image_size().filter(|[height, width]| height == width).map(|[side, _]| side);
     let differs = [
         ("vocabulary", !tokenize::built_in(config)),
-        ("context length", config.text_cfg.context_length != CONTEXT),
+        ("context length", config.text_cfg.as_ref().is_none_or(|text| text.context_length != CONTEXT)),
         ("image size", side.is_none_or(|side| !SIZES.contains(&side))),
         ("mean and deviation", (mean, std) != (&config::CLIP_MEAN, &config::CLIP_STD)),
         (

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::config::{Act, Blocks, Dialect, Dims, ModelConfig, ResizeMode, Transformer};
+use crate::config::{Act, Blocks, Dialect, Dims, ModelConfig, ResizeMode, TextCfg, Transformer};
 use crate::tokenize;
 
 fn act(act: Act) -> &'static str {
@@ -26,41 +26,64 @@ fn blocks(section: &mut Value, blocks: &Transformer) {
     section["layer_norm_eps"] = json!(norm_eps);
 }
 
-/// `config.json`: what a runtime has to know to choose its class, and the sizes of both towers. A tower that is more
-/// than a ViT's blocks has no fields for its sizes here.
+/// `config.json`: what a runtime has to know to choose its class, and the sizes of the towers. A tower that is more than a
+/// ViT's blocks has no fields for its sizes here.
 pub fn config(config: &ModelConfig) -> Value {
-    let (kind, class) = if config.family.is_siglip() { ("siglip", "SiglipModel") } else { ("clip", "CLIPModel") };
-    let (text, dim) = (&config.text_cfg, config.embed_dim);
+    let (kind, class) = if config.family.is_siglip() { ("siglip", "Siglip") } else { ("clip", "CLIP") };
+    // SigLIP's classes of one tower give what its model does; CLIP's are two.
+    let projected = if config.family.is_siglip() { "" } else { "WithProjection" };
+    let mut out = match (vision(config, kind), text(config, kind)) {
+        (Some(vision), Some(text)) => json!({
+            "architectures": [format!("{class}Model")],
+            "model_type": kind,
+            "projection_dim": config.embed_dim,
+            "text_config": text,
+            "vision_config": vision,
+        }),
+        (Some(mut vision), None) => {
+            vision["architectures"] = json!([format!("{class}VisionModel{projected}")]);
+            vision
+        }
+        (None, text) => {
+            let mut text = text.unwrap_or_default();
+            text["architectures"] = json!([format!("{class}TextModel{projected}")]);
+            text
+        }
+    };
+    out["_name_or_path"] = json!(config.model);
+    out
+}
+
+fn text(config: &ModelConfig, kind: &str) -> Option<Value> {
+    let text = config.text_cfg.as_ref()?;
     let mut out = json!({
-        "architectures": [class],
-        "model_type": kind,
-        "_name_or_path": config.model,
-        "projection_dim": dim,
-        "text_config": {
-            "model_type": format!("{kind}_text_model"),
-            "max_position_embeddings": text.context_length,
-            "vocab_size": text.vocab_size,
-            "projection_dim": dim,
-            "projection_size": dim,
-            "pad_token_id": text.pad_id,
-            "bos_token_id": text.sot_id,
-            "eos_token_id": text.eot_id,
-        },
-        "vision_config": {"model_type": format!("{kind}_vision_model"), "projection_dim": dim},
+        "model_type": format!("{kind}_text_model"),
+        "max_position_embeddings": text.context_length,
+        "vocab_size": text.vocab_size,
+        "projection_dim": config.embed_dim,
+        "projection_size": config.embed_dim,
+        "pad_token_id": text.pad_id,
+        "bos_token_id": text.sot_id,
+        "eos_token_id": text.eot_id,
     });
-    blocks(&mut out["text_config"], text.blocks());
-    let vision = &mut out["vision_config"];
-    if let Some([height, width]) = config.vision_cfg.image_size() {
-        vision["image_size"] = if height == width { json!(height) } else { json!([height, width]) };
+    blocks(&mut out, text.blocks());
+    Some(out)
+}
+
+fn vision(config: &ModelConfig, kind: &str) -> Option<Value> {
+    let vision = config.vision_cfg.as_ref()?;
+    let mut out = json!({"model_type": format!("{kind}_vision_model"), "projection_dim": config.embed_dim});
+    if let Some([height, width]) = vision.image_size() {
+        out["image_size"] = if height == width { json!(height) } else { json!([height, width]) };
     }
-    let Dims { patch_size, blocks: of } = config.vision_cfg.family().dims();
+    let Dims { patch_size, blocks: of } = vision.family().dims();
     if let Some(patch_size) = patch_size {
-        vision["patch_size"] = json!(patch_size);
+        out["patch_size"] = json!(patch_size);
     }
     if let Some(Blocks { transformer, .. }) = of {
-        blocks(vision, &transformer);
+        blocks(&mut out, &transformer);
     }
-    out
+    Some(out)
 }
 
 /// What of the rule for pixels an image processor cannot do; None where it can do all.
@@ -69,7 +92,7 @@ pub fn lacks(config: &ModelConfig) -> Option<String> {
     if cfg.resize_mode == ResizeMode::Longest {
         return Some("filling photographs up to the tower's shape".to_owned());
     }
-    let [height, width] = cfg.resize_to.or(config.vision_cfg.image_size()).unwrap_or([224, 224]);
+    let [height, width] = cfg.resize_to.or(config.image_size()).unwrap_or([224, 224]);
     let by_two = cfg.resize_mode == ResizeMode::Shortest && height != width && cfg.code != Some(Dialect::Transformers);
     let by_two = by_two && config.dialect != Dialect::Transformers;
     by_two.then(|| format!("resizing to cover {height} x {width} pixels"))
@@ -78,7 +101,7 @@ pub fn lacks(config: &ModelConfig) -> Option<String> {
 /// `preprocessor_config.json`.
 pub fn preprocessor(config: &ModelConfig) -> Value {
     let cfg = &config.preprocess_cfg;
-    let [height, width] = config.vision_cfg.image_size().unwrap_or([224, 224]);
+    let [height, width] = config.image_size().unwrap_or([224, 224]);
     let mut out = json!({
         "do_convert_rgb": true,
         "do_resize": cfg.resize_mode != ResizeMode::None,
@@ -109,8 +132,7 @@ pub fn preprocessor(config: &ModelConfig) -> Value {
 }
 
 /// `tokenizer_config.json` and `special_tokens_map.json`; `token` gives an id's token.
-pub fn tokenizer(config: &ModelConfig, token: impl Fn(i64) -> Option<String>) -> [Value; 2] {
-    let text = &config.text_cfg;
+pub fn tokenizer(config: &ModelConfig, text: &TextCfg, token: impl Fn(i64) -> Option<String>) -> [Value; 2] {
     let mut special = serde_json::Map::new();
     // Where padding does not reach the embedding it may be any token, and the end token occurs in no sentence; CLIP's
     // id 0, with which towers that attend to padding were trained, is `!`.

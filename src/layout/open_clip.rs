@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use crate::config::trunks::{self, Timm};
-use crate::config::{Act, Blocks, Dialect, Dims, Interpolation, ModelConfig, ResizeMode, TextPool, Transformer};
+use crate::config::{Act, Blocks, Dialect, Interpolation, ModelConfig, ResizeMode, TextCfg, TextPool, Transformer};
 
 /// `open_clip_config.json` of a repository, from which open_clip builds the model itself.
 ///
@@ -38,21 +38,46 @@ pub fn hub_config(config: &ModelConfig) -> Result<Value, String> {
 /// `model_cfg`: sizes, activations, and how sentences are cleaned. Fields are left out where they are
 /// open_clip's defaults.
 pub fn model_cfg(config: &ModelConfig) -> Value {
-    let (text, blocks) = (&config.text_cfg, config.text_cfg.blocks());
-    let mut out = json!({
-        "embed_dim": config.embed_dim,
-        "vision_cfg": {},
-        "text_cfg": {
-            "context_length": text.context_length,
-            "vocab_size": text.vocab_size,
-            "width": blocks.width,
-            "heads": blocks.heads,
-            "layers": blocks.layers,
-            "no_causal_mask": !text.tower.family().is_causal(),
-        },
+    let mut out = json!({"embed_dim": config.embed_dim, "vision_cfg": {}, "text_cfg": {}});
+    if let Some(text) = &config.text_cfg {
+        text_cfg(&mut out, text);
+    }
+    let cfg = &mut out["vision_cfg"];
+    if let Some([height, width]) = config.image_size() {
+        cfg["image_size"] = if height == width { json!(height) } else { json!([height, width]) };
+    }
+    let dims = config.vision_cfg.as_ref().map(|vision| vision.family().dims());
+    if let Some(patch_size) = dims.and_then(|dims| dims.patch_size) {
+        cfg["patch_size"] = json!(patch_size);
+    }
+    // A tower that is more than a ViT's blocks is timm's in open_clip, which knows its sizes by its name.
+    if let Some(Blocks { transformer, pre_norm }) = dims.and_then(|dims| dims.blocks) {
+        cfg["width"] = json!(transformer.width);
+        cfg["layers"] = json!(transformer.layers);
+        cfg["head_width"] = json!(transformer.width / transformer.heads);
+        mlp_and_norm(cfg, &transformer);
+        if !pre_norm {
+            cfg["no_ln_pre"] = json!(true);
+        }
+    }
+    if config.family.is_siglip() && config.dialect == Dialect::OpenClip {
+        out["text_cfg"]["tokenizer_kwargs"] = json!({"clean": "canonicalize"});
+    }
+    out
+}
+
+/// The text tower's fields, and QuickGELU, which is the whole model's.
+fn text_cfg(out: &mut Value, text: &TextCfg) {
+    let blocks = text.blocks();
+    let mut cfg = json!({
+        "context_length": text.context_length,
+        "vocab_size": text.vocab_size,
+        "width": blocks.width,
+        "heads": blocks.heads,
+        "layers": blocks.layers,
+        "no_causal_mask": !text.tower.family().is_causal(),
     });
-    let cfg = &mut out["text_cfg"];
-    mlp_and_norm(cfg, blocks);
+    mlp_and_norm(&mut cfg, blocks);
     match text.pool_type {
         TextPool::Argmax => {}
         TextPool::Last => cfg["pool_type"] = json!("last"),
@@ -72,28 +97,7 @@ pub fn model_cfg(config: &ModelConfig) -> Value {
         Act::GeluTanh => cfg["act_kwargs"] = json!({"approximate": "tanh"}),
         Act::QuickGelu => out["quick_gelu"] = json!(true),
     }
-    let cfg = &mut out["vision_cfg"];
-    if let Some([height, width]) = config.vision_cfg.image_size() {
-        cfg["image_size"] = if height == width { json!(height) } else { json!([height, width]) };
-    }
-    let Dims { patch_size, blocks } = config.vision_cfg.family().dims();
-    if let Some(patch_size) = patch_size {
-        cfg["patch_size"] = json!(patch_size);
-    }
-    // A tower that is more than a ViT's blocks is timm's in open_clip, which knows its sizes by its name.
-    if let Some(Blocks { transformer, pre_norm }) = blocks {
-        cfg["width"] = json!(transformer.width);
-        cfg["layers"] = json!(transformer.layers);
-        cfg["head_width"] = json!(transformer.width / transformer.heads);
-        mlp_and_norm(cfg, &transformer);
-        if !pre_norm {
-            cfg["no_ln_pre"] = json!(true);
-        }
-    }
-    if config.family.is_siglip() && config.dialect == Dialect::OpenClip {
-        out["text_cfg"]["tokenizer_kwargs"] = json!({"clean": "canonicalize"});
-    }
-    out
+    out["text_cfg"] = cfg;
 }
 
 /// The fields of a section for MLPs and norms that differ from open_clip's defaults.
@@ -119,14 +123,14 @@ pub fn lacks(config: &ModelConfig) -> Option<String> {
     if cfg.longest_edge.is_some() {
         return Some("a longest edge".to_owned());
     }
-    let to = cfg.resize_to.filter(|to| Some(*to) != config.vision_cfg.image_size());
+    let to = cfg.resize_to.filter(|to| Some(*to) != config.image_size());
     to.map(|[height, width]| format!("resizing to {height} x {width} pixels before the crop"))
 }
 
 /// `preprocess_cfg`: how pixels are made.
 pub fn preprocess_cfg(config: &ModelConfig) -> Value {
     let cfg = &config.preprocess_cfg;
-    let [height, width] = config.vision_cfg.image_size().unwrap_or([224, 224]);
+    let [height, width] = config.image_size().unwrap_or([224, 224]);
     let [mean, std] = cfg.of_unit_range();
     json!({
         "size": [height, width],

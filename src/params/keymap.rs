@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Error;
 use crate::config::Naming;
+use crate::modality::Modality;
 use crate::tensor::Tensor;
 
 mod join;
@@ -118,6 +119,15 @@ impl KeyMap {
         self.sections.iter().flat_map(|section| &section.marks)
     }
 
+    /// The names that tell a tower of this naming, and which tower it is.
+    pub fn towers(&self) -> impl Iterator<Item = (&'static str, Modality)> {
+        let of = |section: &Section| {
+            let has = |tower: &str| section.renames.iter().any(|rename| rename.canonical.begins_with(tower));
+            if has("visual.") { Modality::Image } else { Modality::Text }
+        };
+        self.sections.iter().flat_map(move |section| section.marks.iter().map(move |mark| (mark.name, of(section))))
+    }
+
     fn renames(&self) -> impl Iterator<Item = &Rename> {
         self.sections.iter().flat_map(|section| &section.renames)
     }
@@ -137,11 +147,16 @@ impl KeyMap {
         })
     }
 
-    /// Renames everything.
+    /// Renames everything; gives the names outside towers too that have no row. Where one tower is wanted `only`, the other
+    /// is outside.
     ///
     /// # Errors
     /// As [`super::Params::from_checkpoint`].
-    pub fn apply(&self, tensors: &[(String, Tensor)]) -> Result<BTreeMap<String, Mapped>, Error> {
+    pub fn apply(
+        &self,
+        tensors: &[(String, Tensor)],
+        only: Option<Modality>,
+    ) -> Result<(BTreeMap<String, Mapped>, Vec<String>), Error> {
         let root = self.root(tensors);
         let stored: BTreeMap<&str, &Tensor> =
             tensors.iter().filter_map(|(name, t)| Some((name.strip_prefix(root)?, t))).collect();
@@ -162,12 +177,18 @@ impl KeyMap {
                 }
             }
         }
-        self.expect_all_used(root, tensors, &used)?;
-        Ok(out)
+        let outside = self.unused(root, tensors, &used, only)?;
+        Ok((out, outside))
     }
 
-    /// Checks that every tensor has a row or is ignored.
-    fn expect_all_used(&self, root: &str, tensors: &[(String, Tensor)], used: &BTreeSet<&str>) -> Result<(), Error> {
+    /// The tensors outside both towers that have no row and are not ignored. Within towers there are none.
+    fn unused(
+        &self,
+        root: &str,
+        tensors: &[(String, Tensor)],
+        used: &BTreeSet<&str>,
+        only: Option<Modality>,
+    ) -> Result<Vec<String>, Error> {
         // Names under the root are compared without it, others as they are.
         let ignored = |name: &str| self.sections.iter().flat_map(|s| &s.ignored).any(|pattern| matches(pattern, name));
         let accounted = |name: &str| match name.strip_prefix(root) {
@@ -176,21 +197,21 @@ impl KeyMap {
         };
         let unmapped: Vec<String> =
             tensors.iter().filter(|(name, _)| !accounted(name)).map(|(name, _)| name.clone()).collect();
-        if unmapped.is_empty() {
-            return Ok(());
-        }
-        let of_towers: Vec<String> = unmapped.iter().filter(|name| self.is_of_a_tower(name)).cloned().collect();
+        let of_towers: Vec<String> = unmapped.iter().filter(|name| self.is_of_a_tower(name, only)).cloned().collect();
         let (total, map) = (tensors.len(), self.name);
         if of_towers.is_empty() {
-            return Err(Error::Outside { map, count: unmapped.len(), total, names: some_of(&unmapped) });
+            return Ok(unmapped);
         }
         Err(Error::Unmapped { map, count: of_towers.len(), total, names: some_of(&of_towers) })
     }
 
-    /// Whether a name begins as those of a tower do: a tensor there is part of what the tower computes, whatever it is.
-    fn is_of_a_tower(&self, name: &str) -> bool {
+    /// Whether a name begins as those of a wanted tower do: a tensor there is part of what the tower computes, whatever it
+    /// is.
+    fn is_of_a_tower(&self, name: &str, only: Option<Modality>) -> bool {
         let name = self.roots.iter().find_map(|root| name.strip_prefix(root)).unwrap_or(name);
-        let of_tower = |rename: &&Rename| ["visual.", "text."].iter().any(|tower| rename.canonical.begins_with(tower));
+        let wanted = Modality::ALL.into_iter().filter(|tower| only.is_none_or(|only| only == *tower));
+        let wanted: Vec<&str> = wanted.map(super::prefix).collect();
+        let of_tower = |rename: &&Rename| wanted.iter().any(|tower| rename.canonical.begins_with(tower));
         self.renames().filter(of_tower).any(|rename| {
             let first = rename.source.split(['.', '/', '{']).next().unwrap_or_default();
             !first.is_empty() && name.starts_with(first)
@@ -275,7 +296,7 @@ mod tests {
     }
 
     fn error(map: &KeyMap, names: &[(&str, &[usize])]) -> String {
-        map.apply(&tensors(names)).err().unwrap().to_string()
+        map.apply(&tensors(names), None).err().unwrap().to_string()
     }
 
     #[test]
@@ -287,13 +308,13 @@ mod tests {
             ("params/n", &[1]),
             ("opt/n", &[9]),
         ]);
-        let mapped = map().apply(&separate).unwrap();
+        let mapped = map().apply(&separate, None).unwrap().0;
         assert_eq!(mapped.keys().collect::<Vec<_>>(), ["blocks.0.k", "blocks.0.w", "norm"]);
         assert_eq!(mapped["blocks.0.w"].tensor.to_f32().unwrap(), [0.0, 1.0, 0.0, 1.0]);
         assert_eq!(mapped["blocks.0.k"].tensor.to_f32().unwrap(), [0.0, 3.0, 1.0, 4.0, 2.0, 5.0]);
 
         let stacked = tensors(&[("block/w_a", &[2, 2]), ("block/w_b", &[2, 2]), ("block/k", &[2, 2, 3]), ("n", &[1])]);
-        let mapped = map().apply(&stacked).unwrap();
+        let mapped = map().apply(&stacked, None).unwrap().0;
         assert_eq!(mapped["blocks.1.w"].tensor.to_f32().unwrap(), [2.0, 3.0, 2.0, 3.0]);
         assert_eq!(mapped["blocks.1.k"].tensor.to_f32().unwrap(), [6.0, 9.0, 7.0, 10.0, 8.0, 11.0]);
     }
@@ -301,7 +322,7 @@ mod tests {
     #[test]
     fn a_hole_is_left_for_the_reader_and_an_incomplete_join_is_named() {
         let hole = tensors(&[("block_0/k", &[1, 1]), ("block_2/k", &[1, 1]), ("n", &[1])]);
-        let mapped = map().apply(&hole).unwrap();
+        let mapped = map().apply(&hole, None).unwrap().0;
         assert!(mapped.contains_key("blocks.2.k") && !mapped.contains_key("blocks.1.k"));
         assert_eq!(
             error(&map(), &[("block_3/w_a", &[1]), ("n", &[1])]),
@@ -316,14 +337,14 @@ mod tests {
             "tensor `block/w_b` stacks 2 layers, the tensors it is joined with 3"
         );
         // Without an axis there are no layers.
-        let none = map().apply(&tensors(&[("block/k", &[]), ("n", &[1])])).unwrap();
+        let none = map().apply(&tensors(&[("block/k", &[]), ("n", &[1])]), None).unwrap().0;
         assert_eq!(none.keys().collect::<Vec<_>>(), ["norm"]);
     }
 
     #[test]
     fn tensors_that_are_joined_have_the_same_number_of_heads() {
         let map = map_of(&[row("{q,k}", "qk", HeadsBias)]);
-        let mapped = map.apply(&tensors(&[("q", &[2, 3]), ("k", &[2, 3])])).unwrap();
+        let mapped = map.apply(&tensors(&[("q", &[2, 3]), ("k", &[2, 3])]), None).unwrap().0;
         assert_eq!((mapped["qk"].heads, mapped["qk"].tensor.shape()), (Some(2), vec![12]));
         let expected = "tensor `k` has 3 heads, the tensors it is joined with 2";
         assert_eq!(error(&map, &[("q", &[2, 3]), ("k", &[3, 2])]), expected);
@@ -335,7 +356,7 @@ mod tests {
     fn stages_and_blocks_are_those_present_in_the_file() {
         let map = map_of(STAGES);
         let names = ["s0.0.ln.weight", "s0.2.ln.weight", "s0.2.ln.bias", "s3.0.k", "s3.11.k"];
-        let mapped = map.apply(&tensors(&names.map(|name| (name, &[1][..])))).unwrap();
+        let mapped = map.apply(&tensors(&names.map(|name| (name, &[1][..]))), None).unwrap().0;
         let expected = [
             "stages.0.blocks.0.norm.weight",
             "stages.0.blocks.2.norm.bias",
@@ -352,7 +373,7 @@ mod tests {
         names.sort_unstable();
         assert_eq!(back, names);
         assert_eq!(map.source_of("stages.7.blocks.1.norm.bias").unwrap(), "s7.1.ln.bias");
-        assert!(error(&map, &[("s0.k", &[1])]).contains("no row for 1 of 1"));
+        assert_eq!(map.apply(&tensors(&[("s0.k", &[1])]), None).unwrap().1, ["s0.k"]);
     }
 
     const ZERO_KEY: &[Row] = &[within("b.{i}.", "blocks.{i}.attn.", &[row("{q,0,v}_bias", "qkv.bias", Plain)])];
@@ -361,7 +382,7 @@ mod tests {
     fn a_part_that_is_not_stored_is_zeros() {
         let map = map_of(ZERO_KEY);
         let file = tensors(&[("b.1.q_bias", &[3]), ("b.1.v_bias", &[3])]);
-        let mapped = map.apply(&file).unwrap();
+        let mapped = map.apply(&file, None).unwrap().0;
         let joined = &mapped["blocks.1.attn.qkv.bias"].tensor;
         assert_eq!(joined.to_f32().unwrap(), [0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0]);
         assert_eq!(joined.source_names(), ["b.1.q_bias", "b.1.v_bias"]);
@@ -389,15 +410,15 @@ mod tests {
             error(&map, &[("b.0.q_bias", &[3]), ("b.0.v_bias", &[2])]),
             "tensor `b.0.v_bias` has shape [2], expected the shape of the tensors it is joined with"
         );
-        let stored = error(&map, &[("b.0.q_bias", &[3]), ("b.0.v_bias", &[3]), ("b.0.k_bias", &[3])]);
-        assert!(stored.contains("k_bias"), "{stored}");
+        let stored = tensors(&[("b.0.q_bias", &[3]), ("b.0.v_bias", &[3]), ("b.0.k_bias", &[3])]);
+        assert_eq!(map.apply(&stored, None).unwrap().1, ["b.0.k_bias"]);
         assert!(error(&map, &[("b.0.q_bias", &[3])]).contains("`b.0.v_bias` is missing"));
         let halves = |name: &str| {
             let storage = crate::tensor::Storage::Ready(bytes::Bytes::from_static(&[0; 6]));
             let tensor = Tensor::contiguous(name, crate::tensor::DType::F16, &[3], false, storage, 6).unwrap();
             (name.to_owned(), tensor)
         };
-        let mapped = map.apply(&[halves("b.0.q_bias"), halves("b.0.v_bias")]).unwrap();
+        let mapped = map.apply(&[halves("b.0.q_bias"), halves("b.0.v_bias")], None).unwrap().0;
         let joined = &mapped["blocks.0.attn.qkv.bias"].tensor;
         assert_eq!((joined.dtype(), joined.shape()), (crate::tensor::DType::F16, vec![9]));
     }
@@ -416,28 +437,28 @@ mod tests {
             let file = tensors(&names.map(|name| (name, &[1][..])));
             assert!(map.recognises(&file));
             assert_eq!(map.describe(), format!("`{}` (test)", names[0]));
-            assert_eq!(map.apply(&file).unwrap().keys().collect::<Vec<_>>(), ["text.norm", "visual.norm"]);
+            assert_eq!(map.apply(&file, None).unwrap().0.keys().collect::<Vec<_>>(), ["text.norm", "visual.norm"]);
             assert!(!map.recognises(&tensors(&[("text.norm", &[1])])));
         }
         let b = KeyMap::new("test", Naming::OpenClip, [images[1](), Section::of(TEXT)]);
         assert!(!b.recognises(&tensors(&[("trunk.n", &[1, 1])])));
-        let of_a = error(&b, &[("trunk.n", &[1]), ("img.step", &[1])]);
-        assert!(of_a.contains("img.step"), "{of_a}");
+        let of_a = tensors(&[("trunk.n", &[1]), ("img.step", &[1])]);
+        assert_eq!(b.apply(&of_a, None).unwrap().1, ["img.step"]);
     }
 
     #[test]
     fn what_has_no_row_or_two_is_an_error() {
-        let extra = error(&map(), &[("n", &[1]), ("head/foo", &[1])]);
-        assert!(extra.contains("1 of 2 tensors, which are outside both towers: head/foo"), "{extra}");
+        let (_, outside) = map().apply(&tensors(&[("n", &[1]), ("head/foo", &[1])]), None).unwrap();
+        assert_eq!(outside, ["head/foo"]);
         // What begins as a tower's own names do is part of what the tower computes.
         let of_tower = KeyMap::new("t", Naming::OpenClip, [Section::default().under("", "text.", ROWS_OF_TEXT)]);
         let longer = error(&of_tower, &[("n", &[1]), ("n_res", &[1]), ("loss", &[1])]);
         assert!(longer.contains("1 of 3 tensors, which are parts of a tower: n_res"), "{longer}");
         assert!(!longer.contains("emove"), "{longer}");
         let twice = tensors(&[("block_0/k", &[1, 1]), ("block/k", &[1, 1, 1]), ("n", &[1])]);
-        assert!(matches!(map().apply(&twice), Err(Error::Twice { .. })));
+        assert!(matches!(map().apply(&twice, None), Err(Error::Twice { .. })));
         let outside_root = tensors(&[("params/n", &[1]), ("n", &[1])]);
-        assert!(matches!(map().apply(&outside_root), Err(Error::Outside { .. })));
+        assert_eq!(map().apply(&outside_root, None).unwrap().1.len(), 1);
     }
 
     const ROWS_OF_TEXT: &[Row] = &[row("n", "norm", Plain), rows_from(1, "n2", "norm", Plain)];
@@ -446,17 +467,17 @@ mod tests {
     fn a_second_table_goes_on_where_the_first_ends() {
         let map = KeyMap::new("t", Naming::OpenClip, [Section::default().under("", "text.", ROWS_OF_TEXT)]);
         let both = tensors(&[("n", &[3]), ("n2", &[3])]);
-        let found = map.apply(&both).unwrap();
+        let found = map.apply(&both, None).unwrap().0;
         assert_eq!(found["text.norm"].tensor.to_f32().unwrap(), [0.0, 1.0, 2.0]);
         assert_eq!(found["text.norm"].tensor.source_names(), ["n", "n2"]);
-        assert!(matches!(map.apply(&tensors(&[("n", &[3]), ("n2", &[4])])), Err(Error::StoredShape { .. })));
-        assert!(matches!(map.apply(&tensors(&[("n2", &[4])])), Err(Error::Join { .. })));
+        assert!(matches!(map.apply(&tensors(&[("n", &[3]), ("n2", &[4])]), None), Err(Error::StoredShape { .. })));
+        assert!(matches!(map.apply(&tensors(&[("n2", &[4])]), None), Err(Error::Join { .. })));
     }
 
     #[test]
     fn an_added_row_adds() {
         let both = tensors(&[("n", &[2]), ("n2", &[2])]);
-        assert_eq!(map().apply(&both).unwrap()["norm"].tensor.to_f32().unwrap(), [0.0, 2.0]);
+        assert_eq!(map().apply(&both, None).unwrap().0["norm"].tensor.to_f32().unwrap(), [0.0, 2.0]);
     }
 
     /// Indices of a canonical name come from the source, and are found in names without a guess.

@@ -105,6 +105,7 @@ pub fn apple() -> KeyMap {
         .under(image, "visual.", VIT)
         .under(image, "visual.", FASTVIT)
         .recognised_by("image_encoder.model.head.proj")
+        .recognised_by("image_encoder.model.classifier.proj")
         .ignore("*.num_batches_tracked");
     let text =
         Section::default().under("text_encoder.", "text.", TEXT).recognised_by("text_encoder.embedding_layer.weight");

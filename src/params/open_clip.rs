@@ -173,7 +173,8 @@ pub fn timm_fastvit() -> KeyMap {
 
 /// open_clip's own ViT; the text tower at the root, or under `text.`.
 pub fn native() -> KeyMap {
-    map([native_vit(), text("", BOTH_PROJECTIONS), text("text.", BOTH_PROJECTIONS)])
+    let root = text("", BOTH_PROJECTIONS).recognised_by("token_embedding.weight");
+    map([native_vit(), root, text("text.", BOTH_PROJECTIONS).recognised_by("text.token_embedding.weight")])
 }
 
 /// Any of the image towers with any of the text towers.

@@ -88,7 +88,7 @@ impl Params {
     /// A table that is missing or not of `from`'s shape.
     pub fn resize_positions(&mut self, from: &ModelConfig, to: &ModelConfig) -> Result<(), Error> {
         const NAME: &str = "visual.pos_embed";
-        let [old, new] = [from, to].map(|config| config.vision_cfg.family().positions());
+        let [old, new] = [from, to].map(|config| config.vision_cfg.as_ref()?.family().positions());
         let (Some(old), Some(new)) = (old, new) else { return Ok(()) };
         let (Positions { grid: [rows, columns], width, layout }, grid) = (old, new.grid);
         let prefix = match layout {

@@ -105,6 +105,9 @@ fn weights(request: &Export, work: &Workspace, progress: &dyn Progress) -> Resul
 /// The tokenizer's files, where the layout or the page has a use for them.
 fn tokenizer(recipe: &Recipe, model: &Model, progress: &dyn Progress) -> Result<Vec<File>, Error> {
     let (config, named) = (&model.selected.config, model.tokenizer.as_deref());
+    if config.text_cfg.is_none() {
+        return Ok(vec![]);
+    }
     let Some(place) = recipe.layout.tokenizer_folder().or(recipe.demo.then_some("")) else { return Ok(vec![]) };
     let wanted = recipe.layout != Layout::Plain || recipe.demo;
     if named.is_none() && !(wanted && tokenize::built_in(config)) {
@@ -121,8 +124,9 @@ fn tokenizer(recipe: &Recipe, model: &Model, progress: &dyn Progress) -> Result<
         }
         return Ok(vec![]);
     }
+    let Some(text) = &config.text_cfg else { return Ok(vec![]) };
     let (tokenizer, place) = (Tokenizer::new(config, named)?, Path::new(place));
-    let [own, special] = hf::tokenizer(config, |id| tokenizer.token(id));
+    let [own, special] = hf::tokenizer(config, text, |id| tokenizer.token(id));
     let file = |name: &str, text: String| File::text(place.join(name), text, Role::Tokenizer);
     Ok(vec![
         file("tokenizer.json", tokenize::json(named)?),

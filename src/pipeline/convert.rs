@@ -9,7 +9,7 @@ use super::model::Model;
 use super::select::{RECORDED_CONFIG, RECORDED_DIALECT, Selected};
 use super::{Error, Progress, Setting, Source};
 use crate::checkpoint::write::{self, safetensors};
-use crate::config::{Dialect, Family, ModelConfig, Naming, Stem, VisionCfg, Vit};
+use crate::config::{Dialect, Family, ModelConfig, Naming, Stem, TextCfg, VisionCfg, Vit};
 use crate::onnx::Graph;
 use crate::onnx::graph::Data;
 use crate::onnx::write::Error as WriteError;
@@ -70,7 +70,7 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
     // Building the towers checks every name and shape, so that nothing half-right is written.
     // Folded weights are taken from the graph, so their channels must stand in their own order.
     let image = model.image(&Build { plain_depthwise: false, ..Build::default() })?;
-    let Model { checkpoint, mut params, mut selected, .. } = model;
+    let Model { checkpoint, adapters, mut params, mut selected, .. } = model;
 
     let published = selected.config.clone();
     if request.reparameterize {
@@ -80,7 +80,7 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
     selected.config.set_naming(Naming::OpenClip);
     let config = &selected.config;
     let wrong = |source| selected.params_error(path, source);
-    let naming = form(config).map(config.text_cfg.head.is_some_and(|head| head.bias));
+    let naming = form(config).map(config.text_cfg.as_ref().and_then(|text| text.head).is_some_and(|head| head.bias));
     let mut tensors = params
         .tensors()
         .map(|(name, tensor)| naming.backwards(name, tensor))
@@ -90,15 +90,19 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
     tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
 
     progress.start("hashing the checkpoint", None);
-    let metadata = BTreeMap::from([
+    let mut metadata = BTreeMap::from([
         ("format".to_owned(), "pt".to_owned()),
         ("clip_onnx.tool".to_owned(), concat!("clip-onnx ", env!("CARGO_PKG_VERSION")).to_owned()),
         ("clip_onnx.source_file".to_owned(), checkpoint.file_name()),
         ("clip_onnx.source_sha256".to_owned(), digest.get()?.to_owned()),
         ("clip_onnx.license".to_owned(), config.license.clone().unwrap_or_else(|| "unknown".to_owned())),
+        ("clip_onnx.adapters".to_owned(), adapters.names.join(", ")),
         (RECORDED_DIALECT.to_owned(), config.dialect.to_string()),
         (RECORDED_CONFIG.to_owned(), config.to_json().to_string()),
     ]);
+    if adapters.names.is_empty() {
+        metadata.remove("clip_onnx.adapters");
+    }
     progress.start("writing open_clip names", Some(tensors.iter().map(|(_, t)| t.len() as u64 * 4).sum()));
     let failed = |source| match source {
         write::Error::Tensor(source) => Error::Tensor { path: path.display().to_string(), source },
@@ -111,7 +115,7 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
     safetensors(&mut buffered, &metadata, &tensors, &|n| progress.advance(n)).map_err(failed)?;
     buffered.flush().map_err(|e| failed(e.into()))?;
     drop(buffered);
-    Model::unchanged(&checkpoint)?;
+    Model::unchanged(&checkpoint, &adapters)?;
     out.commit()?;
     warn_of_other_numbers(&published, progress);
     Ok(Converted { tensors: tensors.len(), selected })
@@ -119,10 +123,10 @@ pub fn convert(request: &Convert, progress: &dyn Progress) -> Result<Converted, 
 
 /// Whether open_clip has a model to put these weights in.
 fn fits_open_clip(config: &ModelConfig, path: &Path) -> Result<(), Error> {
-    let (what, way_out) = if config.vision_cfg.input().is_patches() {
+    let (what, way_out) = if config.takes_patches() {
         let what = "takes images of any size, which open_clip 3.3 has no model for".to_owned();
         (what, format!("freeze it with {}", Setting::ImageSize))
-    } else if let Some(what) = config.text_cfg.tower.family().open_clip_lacks() {
+    } else if let Some(what) = config.text_cfg.as_ref().and_then(|text| text.tower.family().open_clip_lacks()) {
         let what = format!("has {what}, and open_clip has no such module to load it into");
         (what, "`export` writes it as ONNX all the same".to_owned())
     } else {
@@ -134,7 +138,8 @@ fn fits_open_clip(config: &ModelConfig, path: &Path) -> Result<(), Error> {
 
 /// Which of open_clip's forms holds a model.
 fn form(config: &ModelConfig) -> Form {
-    config.vision_cfg.family().open_clip_form()
+    // A text tower alone is at the root.
+    config.vision_cfg.as_ref().map_or(Form::Native, |vision| vision.family().open_clip_form())
 }
 
 /// timm's classifier has a bias, Apple's projection has none: zero, then, as open_clip's own
@@ -148,10 +153,8 @@ fn add_head_bias(config: &mut ModelConfig, params: &mut Params) {
 
 /// Puts the image tower's folded convolutions in the place of the branches they were made of.
 /// The tower folds them while it is built, under timm's own names.
-fn reparameterize(config: &mut ModelConfig, params: &mut Params, image: Graph) {
-    if !config.fold_image_branches() {
-        return;
-    }
+fn reparameterize(config: &mut ModelConfig, params: &mut Params, image: Option<Graph>) {
+    let Some(image) = image.filter(|_| config.fold_image_branches()) else { return };
     const BRANCHES: &[&str] = &[
         "conv_kxk.",
         "conv_scale.",
@@ -183,7 +186,7 @@ fn warn_of_other_numbers(config: &ModelConfig, progress: &dyn Progress) {
     if config.dialect == Dialect::Transformers && config.family == Family::Clip {
         return;
     }
-    if let VisionCfg::Vit(Vit { stem: Stem::Convs(stem), encoder, .. }) = &config.vision_cfg {
+    if let Some(VisionCfg::Vit(Vit { stem: Stem::Convs(stem), encoder, .. })) = &config.vision_cfg {
         let paddings: Vec<usize> = stem.convs.iter().map(|conv| conv.padding).collect();
         if paddings.iter().any(|&padding| padding != 0) {
             progress.warn(&format!(
@@ -196,7 +199,7 @@ fn warn_of_other_numbers(config: &ModelConfig, progress: &dyn Progress) {
         }
         return;
     }
-    if matches!(config.vision_cfg, VisionCfg::FastVit(_)) {
+    if matches!(config.vision_cfg, Some(VisionCfg::FastVit(_))) {
         return;
     }
     let Ok(other) = config.in_dialect(Dialect::OpenClip) else {
@@ -206,13 +209,14 @@ fn warn_of_other_numbers(config: &ModelConfig, progress: &dyn Progress) {
         ));
         return;
     };
-    let differing: Vec<&str> = [
-        (config.vision_cfg.act() != other.vision_cfg.act(), "image"),
-        (config.text_cfg.act() != other.text_cfg.act(), "text"),
-    ]
-    .iter()
-    .filter_map(|&(differs, tower)| differs.then_some(tower))
-    .collect();
+    let acts = |config: &ModelConfig| {
+        (config.vision_cfg.as_ref().map(VisionCfg::act), config.text_cfg.as_ref().map(TextCfg::act))
+    };
+    let ([own, others], tower) = ([config, &other].map(acts), ["image", "text"]);
+    let differing: Vec<&str> = [(own.0 != others.0, tower[0]), (own.1 != others.1, tower[1])]
+        .iter()
+        .filter_map(|&(differs, tower)| differs.then_some(tower))
+        .collect();
     if !differing.is_empty() {
         progress.warn(&format!(
             "open_clip runs the {} tower of {} with exact GELU, its authors with the tanh approximation: open_clip will compute other numbers (2.5e-4 to 1e-3) from this file. `export` follows the recorded dialect `{}`",

@@ -8,11 +8,12 @@ use super::model::Model;
 use super::request::Artifacts;
 use super::resolve::Recipe;
 use super::zero_shot::ZeroShotHead;
+use crate::modality::Modality;
 use crate::onnx::{Graph, Target};
 use crate::params;
 use crate::ports::{PixelFormat, Ports};
 use crate::precision::Precision;
-use crate::towers::{self, Build};
+use crate::towers::{self, Build, Logits};
 
 /// A graph, and what its file says of itself besides what all files of an export do.
 pub struct NamedGraph {
@@ -29,11 +30,14 @@ enum Kind<'a> {
     Classifier(&'a ZeroShotHead),
 }
 
-fn kinds<'a>(recipe: &Recipe, head: Option<&'a ZeroShotHead>) -> Vec<Kind<'a>> {
+fn kinds<'a>(model: &Model, recipe: &Recipe, head: Option<&'a ZeroShotHead>) -> Vec<Kind<'a>> {
     match head {
         Some(head) => vec![Kind::Classifier(head)],
         None if recipe.artifacts == Artifacts::Combined => vec![Kind::Combined],
-        None => vec![Kind::Image, Kind::Text],
+        None => {
+            let towers = [(Modality::Image, Kind::Image), (Modality::Text, Kind::Text)];
+            towers.into_iter().filter(|(tower, _)| model.selected.config.has(*tower)).map(|(_, kind)| kind).collect()
+        }
     }
 }
 
@@ -62,13 +66,13 @@ impl NamedGraph {
 /// # Errors
 /// A parameter that is missing, has another shape, or is read by no graph.
 pub fn build(model: &Model, recipe: &Recipe, head: Option<&ZeroShotHead>) -> Result<Vec<NamedGraph>, Error> {
-    let graphs = kinds(recipe, head).into_iter().map(|kind| NamedGraph::new(kind, model, &recipe.build));
+    let graphs = kinds(model, recipe, head).into_iter().map(|kind| NamedGraph::new(kind, model, &recipe.build));
     let graphs = graphs.collect::<Result<Vec<_>, _>>();
     let graphs = graphs.map_err(|source| model.wrong(source))?;
     let logits = towers::logits(&model.selected.config, &model.params).map_err(|source| model.wrong(source))?;
     // The embeddings of a classifier's labels have read the text tower.
     model.params.expect_all_read().map_err(|source| model.wrong(source))?;
-    let shared = metadata::metadata(recipe, model, &logits);
+    let shared = metadata::metadata(recipe, model, logits);
     let shared = |NamedGraph { graph, metadata }: NamedGraph| NamedGraph {
         graph,
         metadata: shared.iter().map(|(k, v)| (k.clone(), v.clone())).chain(metadata).collect(),
@@ -100,7 +104,7 @@ pub struct TractVariant {
 /// # Errors
 /// As [`build`].
 pub fn tract_variants(model: &Model, recipe: &Recipe, head: Option<&ZeroShotHead>) -> Result<Vec<TractVariant>, Error> {
-    let cut = recipe.build.cuts_text(&model.selected.config.text_cfg);
+    let cut = model.selected.config.text_cfg.as_ref().is_some_and(|text| recipe.build.cuts_text(text));
     let target = recipe.build.target;
     let logits = towers::logits(&model.selected.config, &model.params).map_err(|source| model.wrong(source))?;
     let mut out = Vec::new();
@@ -108,14 +112,14 @@ pub fn tract_variants(model: &Model, recipe: &Recipe, head: Option<&ZeroShotHead
         let decomposed = precision == Precision::Int4 && target.has_attention();
         let target = if decomposed { Target::default() } else { target };
         let build = Build { text_cut: false, target, ..recipe.build };
-        for kind in kinds(recipe, head) {
+        for kind in kinds(model, recipe, head) {
             let has_text = matches!(kind, Kind::Text | Kind::Combined);
             if !(decomposed || (cut && has_text)) {
                 continue;
             }
             let graph = NamedGraph::new(kind, model, &build).map_err(|source| model.wrong(source))?;
             let mut graph = graph.normalized(&build);
-            graph.metadata.extend(logits.metadata());
+            graph.metadata.extend(logits.iter().flat_map(Logits::metadata));
             out.push(TractVariant { graph, precision });
         }
     }

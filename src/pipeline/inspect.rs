@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::adapters;
 use super::model::open;
-use super::select::{Difference, differences, ranked, select};
+use super::select::{Difference, differences, keep_those_of, ranked, select};
 use super::{Error, Setting, Silent, Source};
 use crate::checkpoint::{self, Checkpoint, Skipped};
 use crate::config::ModelConfig;
 use crate::layout::manifest::Rule;
+use crate::modality::Modality;
 use crate::onnx::graph::Parts;
 use crate::onnx::read::{Summary, summary};
 use crate::output::MANIFEST;
@@ -58,6 +60,8 @@ pub struct CheckpointReport {
     pub dialect: Option<String>,
     /// How pixels and rows of ids are made, and where that is from; empty without a model.
     pub inputs: BTreeMap<&'static str, Rule>,
+    /// How the model's weights were found among the tensors, where there was something to find.
+    pub notes: Vec<String>,
     /// What a PyTorch file holds besides tensors, of which nothing was run.
     pub skipped: Vec<Skipped>,
     /// Why no model was found.
@@ -130,6 +134,7 @@ fn checkpoint(checkpoint: &Checkpoint, source: &Source) -> Result<CheckpointRepo
         found: None,
         dialect: None,
         inputs: BTreeMap::new(),
+        notes: vec![],
         skipped: checkpoint.skipped().to_vec(),
         problem: None,
         parameters: BTreeMap::new(),
@@ -148,7 +153,8 @@ fn checkpoint(checkpoint: &Checkpoint, source: &Source) -> Result<CheckpointRepo
             shape: tensor.shape(),
         });
     }
-    let params = match Params::from_checkpoint(checkpoint) {
+    let (reading, _) = adapters::reading(source, checkpoint)?;
+    let mut params = match Params::from_checkpoint(checkpoint, &reading) {
         Ok(params) => params,
         Err(problem) => {
             report.problem = Some(Error::names(checkpoint, problem).sentence());
@@ -156,6 +162,7 @@ fn checkpoint(checkpoint: &Checkpoint, source: &Source) -> Result<CheckpointRepo
         }
     };
     report.naming = Some(params.naming().to_string());
+    report.notes = params.notes();
     for (name, tensor) in params.tensors() {
         let tower = match name.split_once('.') {
             Some(("visual", _)) => "image",
@@ -171,7 +178,8 @@ fn checkpoint(checkpoint: &Checkpoint, source: &Source) -> Result<CheckpointRepo
             report.family = Some(config.family.to_string());
             report.dialect = Some(config.dialect.to_string());
             report.found = Some(selected.found.to_string());
-            report.inputs = selected.inputs().into();
+            report.inputs = selected.inputs().into_iter().collect();
+            keep_those_of(config, &mut params);
             report.differences = differences(config, &params);
             report.against = Some(config.model.clone());
             if report.differences.is_empty() {
@@ -201,16 +209,16 @@ fn checkpoint(checkpoint: &Checkpoint, source: &Source) -> Result<CheckpointRepo
     Ok(report)
 }
 
-/// Builds both towers both ways, over a recorder: names and shapes tell all there is to count.
+/// Builds the towers both ways, over a recorder: names and shapes tell all there is to count.
 fn folding(config: &ModelConfig, params: &Params) -> Result<BTreeMap<&'static str, Folding>, params::Error> {
     let build = |fold| -> Result<_, params::Error> {
         let (recorder, build) = (Params::recorder(), Build { fold, ..Build::default() });
-        Ok([
-            towers::image(config, &recorder, &build)?.into_parts(),
-            towers::text(config, &recorder, &build)?.into_parts(),
-        ])
+        let towers = [(Modality::Image, towers::image as towers::Tower), (Modality::Text, towers::text)];
+        let has = towers.into_iter().filter(|(tower, _)| config.has(*tower));
+        has.map(|(tower, graph)| Ok((tower, graph(config, &recorder, &build)?.into_parts())))
+            .collect::<Result<Vec<_>, _>>()
     };
-    let ([image, text], [folded_image, folded_text]) = (build(false)?, build(true)?);
+    let (plain, folded) = (build(false)?, build(true)?);
     let count = |parts: &Parts, op: &str| parts.nodes.iter().filter(|node| node.op_type == op).count();
     let report = |root: &str, before: &Parts, after: &Parts| {
         let both = |op: &str| [count(before, op), count(after, op)];
@@ -224,8 +232,7 @@ fn folding(config: &ModelConfig, params: &Params) -> Result<BTreeMap<&'static st
             scales: both("Mul").map(|n| n - count(after, "Mul")),
         }
     };
-    Ok(BTreeMap::from([
-        ("image", report("visual.", &image, &folded_image)),
-        ("text", report("text.", &text, &folded_text)),
-    ]))
+    let root = |tower: &Modality| if *tower == Modality::Image { "visual." } else { "text." };
+    let towers = plain.iter().zip(&folded);
+    Ok(towers.map(|((tower, before), (_, after))| (tower.name(), report(root(tower), before, after))).collect())
 }

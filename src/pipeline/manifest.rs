@@ -34,7 +34,7 @@ pub fn write(
 ) -> Result<BTreeMap<String, String>, Error> {
     let config = &model.selected.config;
     let logits = towers::logits(config, &model.params).map_err(|source| model.wrong(source))?;
-    let mut shared = metadata(recipe, model, &logits);
+    let mut shared = metadata(recipe, model, logits);
     work.with_digest(&mut shared)?;
     let all = [shared.clone(), image_metadata(config, recipe.build.ports.pixels), text_metadata(config)];
     let manifest = Manifest {
@@ -42,7 +42,7 @@ pub fn write(
         tool_version: env!("CARGO_PKG_VERSION"),
         metadata: all.into_iter().flatten().collect(),
         config: config.to_json(),
-        inputs: model.selected.inputs().into(),
+        inputs: model.selected.inputs().into_iter().collect(),
         options: options(request, recipe, files),
         files: files
             .artifacts

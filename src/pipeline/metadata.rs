@@ -12,7 +12,7 @@ use crate::ports::PixelFormat;
 use crate::towers::Logits;
 
 /// What all files say of themselves.
-pub fn metadata(recipe: &Recipe, model: &Model, logits: &Logits) -> BTreeMap<String, String> {
+pub fn metadata(recipe: &Recipe, model: &Model, logits: Option<Logits>) -> BTreeMap<String, String> {
     let config = &model.selected.config;
     let mut out = BTreeMap::new();
     let mut set = |key: &str, value: String| out.insert(key.to_owned(), value);
@@ -28,8 +28,11 @@ pub fn metadata(recipe: &Recipe, model: &Model, logits: &Logits) -> BTreeMap<Str
     set("target", recipe.build.target.profile.name.to_owned());
     set("embed_dim", config.embed_dim.to_string());
     set("normalized", recipe.build.normalize.to_string());
+    if !model.adapters.names.is_empty() {
+        set("adapters", model.adapters.names.join(", "));
+    }
     set("license", config.license.clone().unwrap_or_else(|| "unknown".to_owned()));
-    out.extend(logits.metadata());
+    out.extend(logits.iter().flat_map(Logits::metadata));
     out
 }
 
@@ -40,10 +43,10 @@ pub fn image_metadata(config: &ModelConfig, pixels: PixelFormat) -> BTreeMap<Str
         let (axes, size) = (if last { "NHWC" } else { "NCHW" }, if resize { ", of any size" } else { "" });
         out.insert("pixels".to_owned(), format!("uint8 {axes}{size}; preprocessing is inside"));
     }
-    if let Some(patch) = config.vision_cfg.family().dims().patch_size {
+    if let Some(patch) = config.vision_cfg.as_ref().and_then(|vision| vision.family().dims().patch_size) {
         out.insert("patch_size".to_owned(), patch.to_string());
     }
-    if let Some([height, width]) = config.vision_cfg.image_size() {
+    if let Some([height, width]) = config.image_size() {
         out.insert("image_size".to_owned(), format!("{height}x{width}"));
     }
     out
@@ -51,7 +54,7 @@ pub fn image_metadata(config: &ModelConfig, pixels: PixelFormat) -> BTreeMap<Str
 
 /// What files with a text tower say besides.
 pub fn text_metadata(config: &ModelConfig) -> BTreeMap<String, String> {
-    let text = &config.text_cfg;
+    let Some(text) = &config.text_cfg else { return BTreeMap::new() };
     let mut out = BTreeMap::from([
         ("context_length".to_owned(), text.context_length.to_string()),
         ("vocab_size".to_owned(), text.vocab_size.to_string()),

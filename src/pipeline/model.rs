@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::select::{Selected, select};
+use super::adapters::{self, Adapters};
+use super::select::{Selected, keep_those_of, select};
 use super::{Error, Progress, Source, refusal};
 use crate::checkpoint::{self, Checkpoint, Skipped};
 use crate::config::ModelConfig;
+use crate::modality::Modality;
 use crate::onnx::Graph;
 use crate::params::{self, Params};
 use crate::tokenize::Tokenizer;
@@ -14,6 +16,8 @@ use crate::towers::{self, Build};
 /// What was loaded.
 pub struct Model {
     pub checkpoint: Checkpoint,
+    /// LoRA adapters that are merged into its weights.
+    pub adapters: Adapters,
     pub params: Params,
     pub selected: Selected,
     /// The model's `tokenizer.json`: the one that was named, or the one in the checkpoint's folder.
@@ -41,14 +45,19 @@ impl Model {
     pub fn load(source: &Source, scratch: &Path, progress: &dyn Progress) -> Result<Model, Error> {
         let checkpoint = open(&source.checkpoint)?;
         checkpoint.spill_into(scratch);
-        let mut params = Params::from_checkpoint(&checkpoint).map_err(|source| Error::names(&checkpoint, source))?;
+        let (reading, adapters) = adapters::reading(source, &checkpoint)?;
+        let params = Params::from_checkpoint(&checkpoint, &reading);
+        let mut params = params.map_err(|source| Error::names(&checkpoint, source))?;
+        refusal::another_tower(&checkpoint, &params, source)?;
+        params.notes().iter().for_each(|note| progress.warn(note));
         let mut selected = select(source, &checkpoint, &params, progress)?;
+        keep_those_of(&selected.config, &mut params);
         if let Some(size) = source.image_size {
             resize(&mut selected, &mut params, size, checkpoint.path())?;
             warn_of_unseen(&selected.config, size, progress);
         }
         let tokenizer = source.tokenizer.clone().or_else(|| carried_tokenizer(&selected, progress));
-        Ok(Model { checkpoint, params, selected, tokenizer })
+        Ok(Model { checkpoint, adapters, params, selected, tokenizer })
     }
 
     /// An error of parameters, with the checkpoint's name and what may have been chosen wrongly.
@@ -56,15 +65,16 @@ impl Model {
         self.selected.params_error(self.checkpoint.path(), source)
     }
 
-    /// The image tower; every parameter of both towers must be read, in its shape.
+    /// The image tower, where there is one; every parameter of the towers must be read, in its shape.
     ///
     /// # Errors
-    /// A parameter that is missing, has another shape, or is read by neither tower.
-    pub fn image(&self, build: &Build) -> Result<Graph, Error> {
+    /// A parameter that is missing, has another shape, or is read by no tower.
+    pub fn image(&self, build: &Build) -> Result<Option<Graph>, Error> {
         let (config, params) = (&self.selected.config, &self.params);
         let wrong = |source| self.wrong(source);
-        let image = towers::image(config, params, build).map_err(wrong)?;
-        towers::text(config, params, build).map_err(wrong)?;
+        let build_one = |has: bool, tower: towers::Tower| has.then(|| tower(config, params, build)).transpose();
+        let image = build_one(config.has(Modality::Image), towers::image).map_err(wrong)?;
+        build_one(config.has(Modality::Text), towers::text).map_err(wrong)?;
         towers::logits(config, params).map_err(wrong)?;
         params.expect_all_read().map_err(wrong)?;
         Ok(image)
@@ -74,8 +84,11 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Checkpoint`] when a file was changed, replaced or removed.
-    pub fn unchanged(checkpoint: &Checkpoint) -> Result<(), Error> {
-        checkpoint.unchanged().map_err(|source| Error::checkpoint(checkpoint.path(), source))
+    pub fn unchanged(checkpoint: &Checkpoint, adapters: &Adapters) -> Result<(), Error> {
+        for file in std::iter::once(checkpoint).chain(&adapters.checkpoints) {
+            file.unchanged().map_err(|source| Error::checkpoint(file.path(), source))?;
+        }
+        Ok(())
     }
 
     /// Lets go of the checkpoint, of which nothing is read any more; gives its name and the model.
@@ -83,7 +96,7 @@ impl Model {
     /// # Errors
     /// As [`Model::unchanged`].
     pub fn into_selected(self) -> Result<(String, Selected), Error> {
-        Model::unchanged(&self.checkpoint)?;
+        Model::unchanged(&self.checkpoint, &self.adapters)?;
         Ok((self.checkpoint.file_name(), self.selected))
     }
 
@@ -121,7 +134,8 @@ fn resize(selected: &mut Selected, params: &mut Params, size: [usize; 2], path: 
 
 /// Warns of pixels at the right and below that are in no patch.
 fn warn_of_unseen(config: &ModelConfig, [height, width]: [usize; 2], progress: &dyn Progress) {
-    let Some(patch) = config.vision_cfg.family().dims().patch_size else { return };
+    let patch = config.vision_cfg.as_ref().and_then(|vision| vision.family().dims().patch_size);
+    let Some(patch) = patch else { return };
     let unseen = [height % patch, width % patch];
     if unseen != [0, 0] {
         let [rows, columns] = unseen;

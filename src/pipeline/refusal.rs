@@ -4,19 +4,19 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Error, Setting};
+use super::{Error, Setting, Source};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::ModelConfig;
 use crate::files::read_json;
+use crate::modality::Modality;
 use crate::output::MANIFEST;
+use crate::params::Params;
 
 /// What is supported, for messages.
 const SUPPORTED: &str = "supported are CLIP and open_clip ViTs, EVA02-CLIP, Long-CLIP, MobileCLIP and MobileCLIP2, SigLIP and SigLIP 2 (`clip-onnx models` lists them)";
 
 /// Parts of names that tell an architecture, the most telling first.
 const ARCHITECTURES: &[(&str, &str)] = &[
-    (".lora_A.", "a LoRA adapter that is not merged: merge it first (PEFT's merge_and_unload), and save the model"),
-    (".lora_B.", "a LoRA adapter that is not merged: merge it first (PEFT's merge_and_unload), and save the model"),
     ("visual.layer1.0.conv1", "a CLIP ResNet (RN50 and its kin)"),
     ("visual.attnpool.", "a CLIP ResNet (RN50 and its kin)"),
     ("text_decoder.", "CoCa"),
@@ -38,6 +38,19 @@ const ARCHITECTURES: &[(&str, &str)] = &[
     ("encoder.layer.0.layer_scale1", "DINOv2"),
     ("blocks.0.ls1.gamma", "DINOv2, or a ViT with layer scales"),
     ("conv1.weight", "an image classifier"),
+];
+
+/// Parts of names that tell a tower of another architecture beside one that is supported.
+const OTHER_TOWERS: &[(Modality, &str, &str)] = &[
+    (Modality::Text, "bert.", "BERT or a kin of it"),
+    (Modality::Text, "roberta.", "RoBERTa"),
+    (Modality::Text, "word_embeddings", "BERT or a kin of it"),
+    (Modality::Text, "text_model.", "another encoder"),
+    (Modality::Text, "text_encoder.", "another encoder"),
+    (Modality::Text, "text.", "another encoder"),
+    (Modality::Image, "visual.", "another encoder"),
+    (Modality::Image, "vision_model.", "another encoder"),
+    (Modality::Image, "image_encoder.", "another encoder"),
 ];
 
 /// Whether a path is no checkpoint but something else that is known; None where it may be one.
@@ -84,8 +97,7 @@ pub fn another_kind(path: &Path) -> Option<Error> {
     let base = adapter.get("base_model_name_or_path").and_then(Value::as_str).unwrap_or("its base model");
     unsupported(
         format!("it is a LoRA adapter, which needs {base}"),
-        "merge it first: PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(DIR), then name DIR"
-            .to_owned(),
+        format!("name the checkpoint of its base model, and this folder with {}", Setting::Adapter),
     )
 }
 
@@ -154,6 +166,28 @@ pub fn architecture(checkpoint: &Checkpoint) -> String {
         Some(found) => format!("{found}; {SUPPORTED}"),
         None => SUPPORTED.to_owned(),
     }
+}
+
+/// Refuses a checkpoint whose other tower is there, but of an architecture that is not supported: to leave out weights that
+/// people use takes their word.
+///
+/// # Errors
+/// [`Error::Unsupported`].
+pub fn another_tower(checkpoint: &Checkpoint, params: &Params, source: &Source) -> Result<(), Error> {
+    let Some(missing) = Modality::ALL.into_iter().find(|tower| !params.has(*tower)) else { return Ok(()) };
+    if source.only.is_some() {
+        return Ok(());
+    }
+    let starts = |name: &str, part: &str| name.starts_with(part) || name.contains(&format!(".{part}"));
+    let has = |part: &str| params.left_out().iter().any(|name| starts(name, part));
+    let found = OTHER_TOWERS.iter().find(|(tower, part, _)| *tower == missing && has(part));
+    let Some((_, part, architecture)) = found else { return Ok(()) };
+    let other = if missing == Modality::Image { Modality::Text } else { Modality::Image };
+    Err(Error::Unsupported {
+        path: checkpoint.path().display().to_string(),
+        what: format!("its {missing} tower is {architecture} (names such as `{part}`), which is not supported"),
+        way_out: format!("export the {other} tower alone with {} {other}", Setting::Only),
+    })
 }
 
 #[cfg(test)]

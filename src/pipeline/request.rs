@@ -6,6 +6,7 @@ use super::labels::ZeroShot;
 use crate::config::{Dialect, ModelConfig};
 use crate::engine::Engines;
 use crate::layout::Layout;
+use crate::modality::Modality;
 use crate::onnx::Target;
 use crate::onnx::target::Profile;
 use crate::ports::PixelFormat;
@@ -40,6 +41,12 @@ pub struct Source {
     pub model: ModelChoice,
     /// Whose numbers to follow; those of the naming the file has where nothing is said.
     pub dialect: Option<Dialect>,
+    /// Start of the names of the model's tensors, where the checkpoint holds several models.
+    pub weights_prefix: Option<String>,
+    /// The one tower that is exported of two.
+    pub only: Option<Modality>,
+    /// Folders of LoRA adapters by PEFT, which are merged into the weights in this order.
+    pub adapters: Vec<PathBuf>,
     /// Height and width in pixels to build for instead of the model's own. NaFlex becomes a ViT of that size.
     pub image_size: Option<[usize; 2]>,
     /// The model's `tokenizer.json`, where its vocabulary is not built in.
@@ -312,7 +319,16 @@ impl Source {
     /// The model is detected.
     pub fn new(checkpoint: impl Into<PathBuf>) -> Source {
         let checkpoint = checkpoint.into();
-        Source { checkpoint, model: ModelChoice::Detect, dialect: None, image_size: None, tokenizer: None }
+        Source {
+            checkpoint,
+            model: ModelChoice::Detect,
+            dialect: None,
+            weights_prefix: None,
+            only: None,
+            adapters: vec![],
+            image_size: None,
+            tokenizer: None,
+        }
     }
 
     /// The configuration file that is named, if one is.

@@ -52,7 +52,7 @@ impl Asked<'_> {
     }
 
     fn is_naflex(&self) -> bool {
-        self.config.is_some_and(|config| config.vision_cfg.input().is_patches())
+        self.config.is_some_and(ModelConfig::takes_patches)
     }
 
     /// Whether images are asked for in another form than the layout's runtime feeds.
@@ -81,6 +81,9 @@ impl Asked<'_> {
             Setting::Model => self.config.is_some(),
             Setting::Config => source.config_file().is_some(),
             Setting::Dialect => source.dialect.is_some(),
+            Setting::WeightsPrefix => source.weights_prefix.is_some(),
+            Setting::Only => source.only.is_some(),
+            Setting::Adapter => !source.adapters.is_empty(),
             Setting::ImageSize => source.image_size.is_some(),
             Setting::Tokenizer => source.tokenizer.is_some(),
             Setting::Replace => output.replace,

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use super::surroundings::{Origin, Surroundings};
 use super::{Error, ModelChoice, Progress, Setting, Source};
 use crate::checkpoint::Checkpoint;
-use crate::config::{self, Act, Dialect, ModelConfig, Naming, OpenClipJson, Problem, known};
+use crate::config::{
+    self, Act, Dialect, Family, ModelConfig, Naming, OpenClipJson, Problem, TextCfg, VisionCfg, known,
+};
 use crate::files::file_name;
 use crate::layout::manifest::Rule;
+use crate::modality::Modality;
 use crate::params::{self, Params};
 use crate::towers;
 
@@ -70,10 +73,12 @@ pub struct Selected {
 
 impl Selected {
     /// How pixels are made, and how rows of ids are, each with where that is from.
-    pub fn inputs(&self) -> [(&'static str, Rule); 2] {
+    pub fn inputs(&self) -> Vec<(&'static str, Rule)> {
         let rule = |rule: String, from: &Origin| Rule { rule, source: from.source.clone(), assumed: from.assumed };
-        let pixels = self.config.preprocess_cfg.describe(self.config.vision_cfg.image_size());
-        [("pixels", rule(pixels, &self.pixels)), ("tokens", rule(self.config.text_cfg.describe(), &self.tokens))]
+        let pixels = || rule(self.config.preprocess_cfg.describe(self.config.image_size()), &self.pixels);
+        let tokens = self.config.text_cfg.as_ref().map(|text| ("tokens", rule(text.describe(), &self.tokens)));
+        let pixels = self.config.has(Modality::Image).then(|| ("pixels", pixels()));
+        pixels.into_iter().chain(tokens).collect()
     }
 
     /// A parameter problem, with what the user may have chosen wrongly.
@@ -104,6 +109,7 @@ pub fn select(
     let named = source.config_file();
     let around = Surroundings::new(checkpoint, named, progress);
     let (mut config, found) = choose(source, checkpoint, params, &around, progress)?;
+    fit_towers(&mut config, params, source, progress);
     let whole = match (found, named) {
         (Found::File, Some(path)) => is_whole(path).then(|| Origin::file(file_name(path))),
         (Found::Given, _) => Some(Origin::file("the configuration given")),
@@ -123,6 +129,47 @@ pub fn select(
         }
     };
     Ok(Selected { config, found, pixels, tokens, tokenizer })
+}
+
+/// Leaves out of a configuration the towers that the file does not have, or that are not wanted, and says so.
+fn fit_towers(config: &mut ModelConfig, params: &Params, source: &Source, progress: &dyn Progress) {
+    for tower in Modality::ALL {
+        let (stored, described) = (params.has(tower), config.has(tower));
+        if stored && !described {
+            progress.warn(&format!("{} has no {tower} tower: that of the checkpoint is left out", config.model));
+        }
+        if described && !stored {
+            config.remove(tower);
+            if source.only.is_none_or(|only| only == tower) {
+                progress.warn(&format!("the checkpoint has no {tower} tower: the other one is exported alone"));
+            }
+        }
+    }
+    let alone = Modality::ALL.into_iter().filter(|tower| config.has(*tower)).count() == 1;
+    if alone && config.family == Family::Clip && params.naming() == Naming::Transformers {
+        let stored = HEADS.iter().any(|head| params.holds(head));
+        match (config.has_projection(), stored) {
+            (true, false) => {
+                config.remove_projection();
+                progress.warn("the embedding is the pooled features: the file has no projection");
+            }
+            (false, true) => progress.warn(
+                "the embedding is the pooled features, as the class in config.json has them: the projection in the file is left out",
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// Weights of projections.
+const HEADS: [&str; 2] = ["visual.head.weight", "text.head.weight"];
+
+/// Leaves out of the parameters what the model does not have: a tower, or a projection of one alone.
+pub fn keep_those_of(config: &ModelConfig, params: &mut Params) {
+    params.keep(|tower| config.has(tower));
+    if config.family == Family::Clip && params.naming() == Naming::Transformers && !config.has_projection() {
+        params.remove(|name| HEADS.contains(&name));
+    }
 }
 
 /// Whether a configuration is of the form of `models/`, which leaves nothing open.
@@ -187,6 +234,7 @@ fn choose(
     }
     let path = checkpoint.path().display().to_string();
     let fits = fitting(params, dialect);
+    let fits = distinct(fits);
     if fits.is_empty() {
         let closest = ranked(params, dialect).first().map_or_else(
             || format!("none is known in dialect {dialect}"),
@@ -213,12 +261,17 @@ fn choose(
     Ok((config.clone(), Found::Guessed))
 }
 
+/// The activation of a model: of its image tower where it has one.
+fn act(config: &ModelConfig) -> Option<Act> {
+    config.vision_cfg.as_ref().map(VisionCfg::act).or(config.text_cfg.as_ref().map(TextCfg::act))
+}
+
 /// A model's name, and which GELU it has, which weights do not show.
 fn with_gelu(config: &ModelConfig) -> String {
-    let gelu = match config.vision_cfg.act() {
-        Act::Gelu => "exact GELU",
-        Act::GeluTanh => "GELU by tanh",
-        Act::QuickGelu => "QuickGELU",
+    let gelu = match act(config) {
+        Some(Act::Gelu) | None => "exact GELU",
+        Some(Act::GeluTanh) => "GELU by tanh",
+        Some(Act::QuickGelu) => "QuickGELU",
     };
     format!("{} ({gelu})", config.model)
 }
@@ -232,7 +285,7 @@ fn guess<'a>(fits: &'a [ModelConfig], checkpoint: &Checkpoint) -> Option<(&'a Mo
     };
     let openai = checkpoint.tensors().iter().any(|(name, _)| name == "input_resolution");
     if openai {
-        return one(&|config| config.vision_cfg.act() == Act::QuickGelu)
+        return one(&|config| act(config) == Some(Act::QuickGelu))
             .map(|config| (config, "the `input_resolution` that only OpenAI's archives hold"));
     }
     let plain = |text: &str| text.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "");
@@ -241,7 +294,7 @@ fn guess<'a>(fits: &'a [ModelConfig], checkpoint: &Checkpoint) -> Option<(&'a Mo
     let named = fits.iter().filter(|config| file.contains(&plain(&config.model)));
     let longest = named.max_by_key(|config| config.model.len())?;
     // A name that does not say which GELU leaves that open.
-    let acts_agree = fits.iter().all(|config| config.vision_cfg.act() == longest.vision_cfg.act());
+    let acts_agree = fits.iter().all(|config| act(config) == act(longest));
     (acts_agree || longest.model.ends_with("quickgelu")).then_some((longest, "the file's name"))
 }
 
@@ -351,7 +404,11 @@ pub fn differences(config: &ModelConfig, params: &Params) -> Vec<Difference> {
             _ => {}
         }
     }
-    out.extend(wanted.into_iter().map(|(name, w)| Difference::Missing { name, expected: w.shape }));
+    // Towers need no numbers for logits.
+    let numbers = ["logit_scale", "logit_bias"];
+    let has_numbers = numbers.iter().any(|name| params.holds(name));
+    let wanted = wanted.into_iter().filter(|(name, _)| has_numbers || !numbers.contains(&name.as_str()));
+    out.extend(wanted.map(|(name, w)| Difference::Missing { name, expected: w.shape }));
     out
 }
 
@@ -371,7 +428,11 @@ fn as_stored(mut config: ModelConfig, params: &Params) -> ModelConfig {
 /// Known models in `dialect`, as this naming stores them.
 fn candidates(params: &Params, dialect: Dialect) -> impl Iterator<Item = ModelConfig> {
     let in_dialect = known().filter_map(move |config| config.for_file(params.naming(), dialect).ok());
-    in_dialect.map(|config| as_stored(config, params))
+    let of_towers = in_dialect.map(|mut config| {
+        Modality::ALL.into_iter().filter(|tower| !params.has(*tower)).for_each(|tower| config.remove(tower));
+        config
+    });
+    of_towers.map(|config| as_stored(config, params))
 }
 
 /// Those that have exactly these parameters.
@@ -380,10 +441,25 @@ fn fitting(params: &Params, dialect: Dialect) -> Vec<ModelConfig> {
     // One shape rules most out, before any tower is built to compare the rest.
     let tokens = shape("text.token_embedding.weight");
     let likely = |config: &ModelConfig| {
-        let text = &config.text_cfg;
-        tokens.as_ref().is_none_or(|tokens| *tokens == [text.vocab_size, text.blocks().width])
+        let (Some(tokens), Some(text)) = (&tokens, &config.text_cfg) else { return true };
+        *tokens == [text.vocab_size, text.blocks().width]
     };
     candidates(params, dialect).filter(|config| likely(config) && differences(config, params).is_empty()).collect()
+}
+
+/// Without those that differ from an earlier one in nothing that a tower alone has.
+fn distinct(fits: Vec<ModelConfig>) -> Vec<ModelConfig> {
+    let mut out: Vec<ModelConfig> = vec![];
+    for config in fits {
+        let same = |other: &ModelConfig| {
+            let alone = !config.has(Modality::Image) || !config.has(Modality::Text);
+            alone && (&other.vision_cfg, &other.text_cfg) == (&config.vision_cfg, &config.text_cfg)
+        };
+        if !out.iter().any(same) {
+            out.push(config);
+        }
+    }
+    out
 }
 
 /// Every known model, those that differ least first.

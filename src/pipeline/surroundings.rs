@@ -129,14 +129,14 @@ impl<'a> Surroundings<'a> {
         let mut taken: Option<Found> = None;
         for name in order {
             // Of NaFlex, transformers' own files alone speak.
-            let naflex = config.vision_cfg.input().is_patches();
+            let naflex = config.takes_patches();
             if naflex && matches!(name, OPEN_CLIP | CONFIG) {
                 continue;
             }
             match (&taken, self.rule(name, config)) {
                 (None, found) => taken = found?,
                 (Some(first), Ok(Some(other))) => {
-                    let [one, two] = [&first.cfg, &other.cfg].map(|cfg| cfg.describe(config.vision_cfg.image_size()));
+                    let [one, two] = [&first.cfg, &other.cfg].map(|cfg| cfg.describe(config.image_size()));
                     if one != two {
                         let (first, name) = (first.name, other.name);
                         self.progress.warn(&format!("pixels are made as {first} says ({one}); {name} says {two}"));
@@ -234,14 +234,15 @@ impl<'a> Surroundings<'a> {
             ["CLIPTokenizer", "SiglipTokenizer", "Siglip2Tokenizer"].contains(&class.trim_end_matches("Fast"))
         };
         let Some((path, json)) = file.filter(|_| class.is_some_and(|class| !own(class))) else { return };
-        let Some((start, end)) = tokenize::adds(json, &config.text_cfg) else { return };
+        let Some(text) = config.text_cfg.clone() else { return };
+        let Some((start, end)) = tokenize::adds(json, &text) else { return };
         if !start {
             config.remove_start();
         }
         if !end {
             self.progress.warn(&format!(
                 "{path} puts no end token behind texts; rows end with id {} all the same, where the model looks for it",
-                config.text_cfg.eot_id
+                text.eot_id
             ));
         }
     }

@@ -54,6 +54,9 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Missing`], [`Error::Read`], or [`Error::Unfit`] when the file is another model's.
     pub fn new(config: &ModelConfig, file: Option<&Path>) -> Result<Tokenizer, Error> {
+        let (Some(of), Some(clean)) = (&config.text_cfg, config.clean()) else {
+            return Err(Error::NoTexts { model: config.model.clone() });
+        };
         let (path, text) = match file {
             Some(path) => (path.display().to_string(), json(Some(path))?),
             None if built_in(config) => {
@@ -64,7 +67,7 @@ impl Tokenizer {
             None => return Err(Error::Missing { model: config.model.clone() }),
         };
         let inner = parse(&text).map_err(|reason| Error::Read { path: path.clone(), reason })?;
-        let text = &config.text_cfg;
+        let text = of;
         let unfit = |reason: String| Error::Unfit { path: path.clone(), model: config.model.clone(), reason };
         let found = inner.get_vocab_size(true);
         // mT5's vocabulary has a hundred entries for training that no model has rows for.
@@ -77,7 +80,7 @@ impl Tokenizer {
         }
         Ok(Tokenizer {
             inner,
-            clean: config.clean(),
+            clean,
             context: text.context_length,
             sot: text.sot_id,
             eot: text.eot_id,

@@ -15,8 +15,8 @@ use crate::ports::Ports;
 pub use image::cannot_resize;
 
 /// Builds the image tower, from its inputs to the embedding `[B, embed_dim]`.
-pub fn tower(s: &Scope, model: &ModelConfig, ports: &Ports, want: Want) -> Result<Encoded, Error> {
-    match &model.vision_cfg {
+pub fn tower(s: &Scope, model: &ModelConfig, vision: &VisionCfg, ports: &Ports, want: Want) -> Result<Encoded, Error> {
+    match vision {
         VisionCfg::Vit(vit) => vit::tower(s, model, vit, ports, want),
         VisionCfg::NaflexVit(vit) => naflex::tower(s, model, vit, want),
         VisionCfg::FastVit(fastvit) => fastvit::tower(s, model, fastvit, ports, want),

@@ -380,7 +380,7 @@ fn refusals_name_what_was_found() {
     for (checkpoint, flags, parts) in [
         (show(folder.join("vision_model.onnx")), "", &["an ONNX model already", "clip-onnx verify"][..]),
         (show(folder), "", &["a folder that an export wrote", "clip-onnx embed"]),
-        (show(path("adapter")), "", &["LoRA adapter, which needs openai/clip-vit-base-patch32", "merge"]),
+        (show(path("adapter")), "", &["LoRA adapter, which needs openai/clip-vit-base-patch32", "--adapter"]),
         ("openai/clip-vit-base-patch32".to_owned(), "", &["hf download openai/clip-vit-base-patch32"]),
         (show(path("nowhere.pt")), "", &["nowhere.pt"]),
         (show(case("pixels-squash").join("model")), "--model ViT-B32", &["did you mean ViT-B-32"]),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clip_onnx::checkpoint::Checkpoint;
 use clip_onnx::config::{Dialect, ModelConfig, names};
-use clip_onnx::params::{Params, big_vision, open_clip};
+use clip_onnx::params::{Params, Reading, big_vision, open_clip};
 use clip_onnx::pipeline::{Inspected, ModelChoice, Source, inspect};
 use clip_onnx::tensor::Tensor;
 use clip_onnx::towers::{self, Build};
@@ -58,7 +58,8 @@ fn every_known_model_is_found_from_its_names_and_shapes() {
     assert!(names().iter().all(|name| lists().iter().any(|(model, _)| model == name)), "a list for every model");
     let mut needs = std::collections::HashMap::new();
     for (name, list) in lists() {
-        let params = Params::from_checkpoint(&Checkpoint::from_tensors(Path::new(&list), keys(&list)));
+        let params =
+            Params::from_checkpoint(&Checkpoint::from_tensors(Path::new(&list), keys(&list)), &Reading::default());
         let params = params.unwrap_or_else(|e| panic!("{list}: {e}"));
         let (naming, dialect) = (params.naming(), params.naming().dialect());
         let in_file = |model: &str| ModelConfig::named(model).unwrap().for_file(naming, dialect).ok();
@@ -113,7 +114,9 @@ fn every_known_model_is_found_from_its_names_and_shapes() {
 #[test]
 fn parameter_counts_are_the_published_ones() {
     for &(name, image, text) in PUBLISHED {
-        let params = Params::from_checkpoint(&Checkpoint::from_tensors(Path::new(name), keys(name))).unwrap();
+        let params =
+            Params::from_checkpoint(&Checkpoint::from_tensors(Path::new(name), keys(name)), &Reading::default())
+                .unwrap();
         let millions = |tower: &str| {
             let shapes = params.shapes().filter(|(n, _)| n.starts_with(tower));
             let count: usize = shapes.map(|(_, s)| s.iter().product::<usize>()).sum();
@@ -128,10 +131,10 @@ fn parameter_counts_are_the_published_ones() {
 fn both_namings_meet_in_the_same_parameters() {
     let (from, to) = (big_vision::siglip(), open_clip::Form::Siglip.map(true));
     for name in names().into_iter().filter(|name| name.contains("SigLIP") && !name.contains("NaFlex")) {
-        let canonical = from.apply(&keys(name)).unwrap();
+        let canonical = from.apply(&keys(name), None).unwrap().0;
         let renamed: Vec<(String, Tensor)> =
             canonical.iter().flat_map(|(n, mapped)| to.backwards(n, &mapped.tensor).unwrap()).collect();
-        let back = to.apply(&renamed).unwrap();
+        let back = to.apply(&renamed, None).unwrap().0;
         assert!(canonical.keys().eq(back.keys()), "{name}");
         assert!(canonical.iter().all(|(n, m)| m.tensor.shape() == back[n].tensor.shape()), "{name}");
     }
@@ -153,8 +156,15 @@ fn dialects_change_what_the_table_says_they_change() {
     ] {
         let original = ModelConfig::named(name).unwrap();
         let open_clip = original.in_dialect(Dialect::OpenClip).unwrap();
-        assert_eq!((original.vision_cfg.act(), original.text_cfg.act()), (GeluTanh, GeluTanh));
-        assert_eq!((open_clip.vision_cfg.act(), open_clip.text_cfg.act()), (vision, text), "{name}");
+        assert_eq!(
+            (original.vision_cfg.as_ref().unwrap().act(), original.text_cfg.as_ref().unwrap().act()),
+            (GeluTanh, GeluTanh)
+        );
+        assert_eq!(
+            (open_clip.vision_cfg.as_ref().unwrap().act(), open_clip.text_cfg.as_ref().unwrap().act()),
+            (vision, text),
+            "{name}"
+        );
     }
 }
 
@@ -180,7 +190,7 @@ fn folded_checkpoints_of_known_models_are_found() {
         let naming = clip_onnx::config::Naming::OpenClip;
         let mut config = ModelConfig::named(name).unwrap().for_file(naming, Dialect::OpenClip).unwrap();
         assert!(config.fold_image_branches(), "{name}");
-        let names = open_clip::Form::FastVit.map(config.text_cfg.head.unwrap().bias);
+        let names = open_clip::Form::FastVit.map(config.text_cfg.as_ref().unwrap().head.unwrap().bias);
         let wanted = towers::wanted(&config).unwrap();
         let tensors: Vec<(String, Tensor)> =
             wanted.iter().flat_map(|(n, w)| names.backwards(n, &Tensor::zeros(&w.shape)).unwrap()).collect();

@@ -21,7 +21,7 @@ fn model(mode: ResizeMode, interpolation: Interpolation, antialias: bool, size: 
         let cfg = &mut model.preprocess_cfg;
         (cfg.mean, cfg.std, cfg.antialias) = ([0.0; 3], [1.0; 3], antialias);
         (cfg.resize_mode, cfg.interpolation) = (mode, interpolation);
-        if let VisionCfg::Vit(vit) = &mut model.vision_cfg {
+        if let Some(VisionCfg::Vit(vit)) = &mut model.vision_cfg {
             // Patches of one pixel: the smallest size is that of a patch.
             vit.image_size = size;
             vit.stem = Stem::Patches(PatchEmbed { size: 1, weight: PatchWeight::Conv, bias: false });

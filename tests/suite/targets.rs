@@ -224,14 +224,14 @@ fn a_mask_alone_does_not_let_texts_end_early() {
         parts.nodes.iter().filter(|node| node.op_type == "Slice").count()
     };
     let causal = read("openclip_vit_tiny");
-    assert!(slices(&causal) > 0 && causal.text_cfg.ends_where_pooled());
+    assert!(slices(&causal) > 0 && causal.text_cfg.as_ref().unwrap().ends_where_pooled());
     let rep_mixer = read("mobileclip_s0_tiny").with(|model| {
-        let TextTower::Mct(mct) = &mut model.text_cfg.tower else { panic!("an MCT") };
+        let TextTower::Mct(mct) = &mut model.text_cfg.as_mut().unwrap().tower else { panic!("an MCT") };
         mct.causal = true;
     });
-    let last = causal.with(|model| model.text_cfg.pool_type = TextPool::Last);
+    let last = causal.with(|model| model.text_cfg.as_mut().unwrap().pool_type = TextPool::Last);
     for config in [rep_mixer.unwrap(), last.unwrap()] {
-        assert!(slices(&config) == 0 && !config.text_cfg.ends_where_pooled());
+        assert!(slices(&config) == 0 && !config.text_cfg.as_ref().unwrap().ends_where_pooled());
     }
 }
 
@@ -246,11 +246,11 @@ fn channels_nobody_reads_next_keep_their_order() {
     };
     let last = "visual/final_conv/reparam_conv/Concat".to_owned();
     assert!(concats(&config).contains(&last));
-    let VisionCfg::FastVit(fastvit) = &config.vision_cfg else { panic!("a FastViT") };
+    let Some(VisionCfg::FastVit(fastvit)) = &config.vision_cfg else { panic!("a FastViT") };
     let width = fastvit.final_width();
     let without = config.with(|model| {
         // Without a projection the channels are the embedding.
-        let VisionCfg::FastVit(fastvit) = &mut model.vision_cfg else { panic!("a FastViT") };
+        let Some(VisionCfg::FastVit(fastvit)) = &mut model.vision_cfg else { panic!("a FastViT") };
         (fastvit.head, model.embed_dim) = (None, width);
     });
     let without = concats(&without.unwrap());

@@ -59,7 +59,7 @@ fn published_tokenizers_are_taken() {
             continue;
         };
         let config = model(name);
-        let text = &config.text_cfg;
+        let text = &config.text_cfg.as_ref().unwrap();
         let tokenizer = Tokenizer::new(&config, Some(path.as_ref())).unwrap();
         for sentence in ["a photo of a cat", "Zwei HUNDE, am Strand!", "", "猫の写真", &"very ".repeat(200)] {
             let row = tokenizer.row(sentence).unwrap();

@@ -51,10 +51,16 @@ fn every_case_agrees_with_transformers_normalised_and_raw() {
 fn the_configuration_beside_the_weights_is_followed() {
     let config = |case: &str| ModelConfig::read(&folder(case).join("config.json")).unwrap();
     let eos = config("clip_eos");
-    assert_eq!((eos.vision_cfg.act(), eos.text_cfg.pool_type), (Act::QuickGelu, TextPool::Eos));
-    assert_eq!(eos.text_cfg.eot_id, 250);
+    assert_eq!(
+        (eos.vision_cfg.as_ref().unwrap().act(), eos.text_cfg.as_ref().unwrap().pool_type),
+        (Act::QuickGelu, TextPool::Eos)
+    );
+    assert_eq!(eos.text_cfg.as_ref().unwrap().eot_id, 250);
     let legacy = config("clip_legacy");
-    assert_eq!((legacy.vision_cfg.act(), legacy.text_cfg.pool_type), (Act::Gelu, TextPool::Argmax));
+    assert_eq!(
+        (legacy.vision_cfg.as_ref().unwrap().act(), legacy.text_cfg.as_ref().unwrap().pool_type),
+        (Act::Gelu, TextPool::Argmax)
+    );
 
     let bench = tempfile::tempdir().unwrap();
     copy("siglip", bench.path());
@@ -100,12 +106,12 @@ fn a_known_architecture_gets_its_name_licence_and_token_ids() {
         "projection_size": 768}, "vision_config": {"image_size": 256}}"#;
     let config = ModelConfig::from_transformers("config.json", text).unwrap().unwrap();
     assert_eq!(config.model, "ViT-B-16-SigLIP2-256");
-    assert_eq!((config.text_cfg.pad_id, config.text_cfg.eot_id), (0, 1));
+    assert_eq!((config.text_cfg.as_ref().unwrap().pad_id, config.text_cfg.as_ref().unwrap().eot_id), (0, 1));
     assert_eq!(config.license.as_deref(), Some("apache-2.0"));
     let text = r#"{"model_type": "clip", "projection_dim": 512, "text_config": {"eos_token_id": 2},
         "vision_config": {}}"#;
     let config = ModelConfig::from_transformers("config.json", text).unwrap().unwrap();
-    assert_eq!((config.model.as_str(), config.text_cfg.eot_id), ("ViT-B-32-quickgelu", 49407));
+    assert_eq!((config.model.as_str(), config.text_cfg.as_ref().unwrap().eot_id), ("ViT-B-32-quickgelu", 49407));
     assert!(
         ModelConfig::from_transformers("c", "{\"model_type\": \"bert\"}").unwrap_err().to_string().contains("bert")
     );
@@ -148,7 +154,7 @@ fn sections_of_old_go_over_the_new_ones() {
     assert!(export(&request, &Silent).unwrap().report.unwrap().passed);
     json["vision_config_dict"].as_object_mut().unwrap().remove("hidden_act");
     let config = ModelConfig::from_transformers("c", &json.to_string()).unwrap().unwrap();
-    assert_eq!(config.vision_cfg.act(), Act::QuickGelu);
+    assert_eq!(config.vision_cfg.as_ref().unwrap().act(), Act::QuickGelu);
 }
 
 /// What lies beside the weights is read or refused, never passed over.
@@ -250,7 +256,7 @@ fn other_dialects_are_open_to_known_models_only() {
     assert!(error.contains("has no `open_clip` dialect"), "{error}");
     let known = ModelConfig::named("ViT-B-16-SigLIP").unwrap();
     let transformers = known.in_dialect(Dialect::Transformers).unwrap();
-    assert_eq!(transformers.vision_cfg.act(), Act::GeluTanh);
+    assert_eq!(transformers.vision_cfg.as_ref().unwrap().act(), Act::GeluTanh);
     assert_eq!(transformers.preprocess_cfg.interpolation.to_string(), "bicubic");
 }
 

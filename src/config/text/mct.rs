@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn json_is_the_same_after_reading_and_writing() {
-        let text = ModelConfig::named(MODEL).unwrap().text_cfg.clone();
+        let text = ModelConfig::named(MODEL).unwrap().text_cfg.clone().unwrap();
         assert_eq!(TextCfg::try_from(TextFields::from(text.clone())).unwrap(), text);
     }
 
@@ -143,13 +143,25 @@ mod tests {
     fn it_answers_for_itself() {
         let config = ModelConfig::named(MODEL).unwrap();
         let causal = config.with(|model| {
-            let TextTower::Mct(mct) = &mut model.text_cfg.tower else { panic!("an MCT") };
+            let TextTower::Mct(mct) = &mut model.text_cfg.as_mut().unwrap().tower else { panic!("an MCT") };
             mct.causal = true;
         });
         let causal = causal.unwrap();
         // Its convolutions see later positions, mask or no mask.
-        assert!(causal.text_cfg.tower.family().is_causal() && !causal.text_cfg.ends_where_pooled());
-        assert!(config.text_cfg.tower.family().open_clip_lacks().is_some_and(|what| what.contains("RepMixer")));
+        assert!(
+            causal.text_cfg.as_ref().unwrap().tower.family().is_causal()
+                && !causal.text_cfg.as_ref().unwrap().ends_where_pooled()
+        );
+        assert!(
+            config
+                .text_cfg
+                .as_ref()
+                .unwrap()
+                .tower
+                .family()
+                .open_clip_lacks()
+                .is_some_and(|what| what.contains("RepMixer"))
+        );
         let mut folded = config.clone();
         assert!(folded.fold_text_branches() && !folded.fold_text_branches());
         assert_eq!(folded.to_json()["text_cfg"]["reparameterized"], true);

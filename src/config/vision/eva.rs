@@ -200,14 +200,14 @@ mod tests {
     const MODEL: &str = "EVA02-L-14-336";
 
     fn eva() -> Eva {
-        let VisionCfg::Eva(eva) = &ModelConfig::named(MODEL).unwrap().vision_cfg else { panic!("{MODEL}") };
+        let Some(VisionCfg::Eva(eva)) = &ModelConfig::named(MODEL).unwrap().vision_cfg else { panic!("{MODEL}") };
         eva.clone()
     }
 
     #[test]
     fn json_is_the_same_after_reading_and_writing() {
         let evas = known().filter_map(|config| match &config.vision_cfg {
-            VisionCfg::Eva(eva) => Some(eva.clone()),
+            Some(VisionCfg::Eva(eva)) => Some(eva.clone()),
             _ => None,
         });
         let same = |eva: Eva| assert_eq!(Eva::try_from(EvaFields::from(eva.clone())).unwrap(), eva);

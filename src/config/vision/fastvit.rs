@@ -202,7 +202,7 @@ impl VisionFamily for FastVit {
         let stages = |of: &FastVit| of.stages.iter().map(|stage| (stage.layers, stage.width)).collect::<Vec<_>>();
         let mine = stages(self);
         let same =
-            known().find(|known| matches!(&known.vision_cfg, VisionCfg::FastVit(known) if stages(known) == mine));
+            known().find(|known| matches!(&known.vision_cfg, Some(VisionCfg::FastVit(known)) if stages(known) == mine));
         match same.and_then(|known| known.model.chars().last()).filter(char::is_ascii_digit) {
             Some(size) => Ok(Some(Timm { name: format!("fastvit_mci{size}"), pool: "avg", proj: Value::Null })),
             None => {
@@ -343,14 +343,16 @@ mod tests {
     const MODEL: &str = "MobileCLIP-S0";
 
     fn fastvit() -> FastVit {
-        let VisionCfg::FastVit(fastvit) = &ModelConfig::named(MODEL).unwrap().vision_cfg else { panic!("{MODEL}") };
+        let Some(VisionCfg::FastVit(fastvit)) = &ModelConfig::named(MODEL).unwrap().vision_cfg else {
+            panic!("{MODEL}")
+        };
         fastvit.clone()
     }
 
     #[test]
     fn json_is_the_same_after_reading_and_writing() {
         let fastvits = known().filter_map(|config| match &config.vision_cfg {
-            VisionCfg::FastVit(fastvit) => Some(fastvit.clone()),
+            Some(VisionCfg::FastVit(fastvit)) => Some(fastvit.clone()),
             _ => None,
         });
         let same = |fastvit: FastVit| {

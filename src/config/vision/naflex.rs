@@ -220,7 +220,7 @@ mod tests {
     const MODEL: &str = "ViT-B-16-SigLIP2-NaFlex";
 
     fn naflex() -> NaflexVit {
-        let VisionCfg::NaflexVit(vit) = &ModelConfig::named(MODEL).unwrap().vision_cfg else { panic!("{MODEL}") };
+        let Some(VisionCfg::NaflexVit(vit)) = &ModelConfig::named(MODEL).unwrap().vision_cfg else { panic!("{MODEL}") };
         vit.clone()
     }
 
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn at_one_image_size_it_is_a_vit() {
         let config = ModelConfig::named(MODEL).unwrap().at_image_size([256, 128]).unwrap();
-        let VisionCfg::Vit(vit) = &config.vision_cfg else { panic!("a ViT") };
+        let Some(VisionCfg::Vit(vit)) = &config.vision_cfg else { panic!("a ViT") };
         assert_eq!((vit.grid(), vit.encoder), ([16, 8], naflex().encoder()));
         assert_eq!(config.preprocess_cfg.resize_mode, crate::config::ResizeMode::Squash);
         for (size, message) in [

@@ -74,7 +74,7 @@ pub fn cannot_resize(model: &ModelConfig) -> Option<String> {
     if cfg.longest_edge.is_some() {
         return Some("a longest edge is not made in a graph".to_owned());
     }
-    let (to, size) = (cfg.resize_to?, model.vision_cfg.image_size()?);
+    let (to, size) = (cfg.resize_to?, model.image_size()?);
     let smaller = to.iter().zip(&size).any(|(to, size)| to < size);
     smaller.then(|| "photographs that are filled up are not made in a graph".to_owned())
 }

@@ -110,6 +110,10 @@ complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l config -d
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l dialect -d 'Whose numbers to reproduce, where implementations differ' -r -f -a "original\t'the authors\' code (big_vision, Apple)'
 open_clip\t'open_clip\'s code'
 transformers\t'transformers\' code'"
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l weights-prefix -d 'Start of the weights\' names, where a checkpoint holds several models' -r
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l only -d 'One tower alone' -r -f -a "image\t''
+text\t''"
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l adapter -d 'LoRA adapter to merge into the weights, a folder by PEFT; may be repeated' -r -f -a "(__fish_complete_directories)"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l image-size -d 'Image size to build for: N, or HEIGHTxWIDTH' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l tokenizer -d 'The model\'s tokenizer.json, where none is beside the checkpoint' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand export" -l target -d 'Runtimes that the files are for' -r -f -a "portable\t'ONNX Runtime, its web build, OpenVINO, TensorRT, rten, MNN, OpenCV 5, IREE, tract'
@@ -311,6 +315,10 @@ complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand convert" -l config -
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand convert" -l dialect -d 'Whose numbers to reproduce, where implementations differ' -r -f -a "original\t'the authors\' code (big_vision, Apple)'
 open_clip\t'open_clip\'s code'
 transformers\t'transformers\' code'"
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand convert" -l weights-prefix -d 'Start of the weights\' names, where a checkpoint holds several models' -r
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand convert" -l only -d 'One tower alone' -r -f -a "image\t''
+text\t''"
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand convert" -l adapter -d 'LoRA adapter to merge into the weights, a folder by PEFT; may be repeated' -r -f -a "(__fish_complete_directories)"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand convert" -l image-size -d 'Image size to resample positions to: N, or HEIGHTxWIDTH' -r
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand convert" -l settings -d 'Settings file [default: clip-onnx.toml in the working folder]' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand convert" -l max-memory -d 'Memory that may be used, such as 4G; Linux only' -r
@@ -381,6 +389,10 @@ complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand inspect" -l config -
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand inspect" -l dialect -d 'Whose numbers to reproduce, where implementations differ' -r -f -a "original\t'the authors\' code (big_vision, Apple)'
 open_clip\t'open_clip\'s code'
 transformers\t'transformers\' code'"
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand inspect" -l weights-prefix -d 'Start of the weights\' names, where a checkpoint holds several models' -r
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand inspect" -l only -d 'One tower alone' -r -f -a "image\t''
+text\t''"
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand inspect" -l adapter -d 'LoRA adapter to merge into the weights, a folder by PEFT; may be repeated' -r -f -a "(__fish_complete_directories)"
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand inspect" -l provider -d 'Of an ONNX file, list the nodes that these execution providers do not take' -r -f -a "cpu\t'ONNX Runtime\'s own kernels'
 coreml\t'Apple\'s CoreML, as an ML Program'
 nnapi\t'Android\'s NNAPI'
