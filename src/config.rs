@@ -42,7 +42,7 @@ pub(crate) use preprocess::{CLIP_MEAN, CLIP_STD};
 pub use preprocess::{Interpolation, NAFLEX_PATCHES, PreprocessCfg, ResizeMode};
 pub use processor::processor;
 pub use text::{ClipText, MctText, RepMixer, TextCfg, TextFamily, TextPool, TextTower};
-pub use timm::pretrained_cfg;
+pub use timm::{model as timm_model, pretrained_cfg};
 pub use tokens::{Clean, SpecialIds, special_ids};
 pub use vision::*;
 
@@ -86,6 +86,14 @@ pub enum Error {
     /// An `open_clip_config.json` of a model that is not supported.
     #[error("{path} is an open_clip configuration that cannot be followed: {problem}")]
     OpenClip {
+        /// Path of the file.
+        path: String,
+        /// Which field it is, and which values it may have.
+        problem: Problem,
+    },
+    /// timm's `config.json` of a model that is not supported.
+    #[error("{path} is a configuration of timm that cannot be followed: {problem}")]
+    Timm {
         /// Path of the file.
         path: String,
         /// Which field it is, and which values it may have.
@@ -290,6 +298,9 @@ impl ModelConfig {
         let name = path.display().to_string();
         let text = read_json(path).map_err(|error| Error::Read { path: name.clone(), error })?;
         if let Some(config) = ModelConfig::from_transformers(&name, &text)? {
+            return Ok(config);
+        }
+        if let Some(config) = timm_model(&name, &text)? {
             return Ok(config);
         }
         match OpenClipJson::parse(&name, &text) {

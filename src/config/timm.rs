@@ -4,6 +4,10 @@
 
 use serde_json::Value;
 
+mod model;
+
+pub use model::model;
+
 use super::check::Problem;
 use super::{Dialect, Error, Interpolation, ModelConfig, PreprocessCfg, ResizeMode};
 

@@ -126,14 +126,14 @@ struct Merged {
     ranks: BTreeSet<usize>,
 }
 
+/// Names and tensors.
+type Tensors = Vec<(String, Tensor)>;
+
 /// Merges all adapters, in the order of `adapters`: pairs of an adapter's id and its settings. Gives a note for each.
 ///
 /// # Errors
 /// See [`Error`].
-pub fn merge(
-    tensors: Vec<(String, Tensor)>,
-    adapters: &[(String, String, &Settings)],
-) -> Result<(Vec<(String, Tensor)>, Vec<String>), Error> {
+pub fn merge(tensors: Tensors, adapters: &[(String, String, &Settings)]) -> Result<(Tensors, Vec<String>), Error> {
     let (parts, mut weights): (Vec<_>, Vec<_>) = tensors.into_iter().partition(|(name, _)| is_part(name));
     let mut of: BTreeMap<(String, String), Parts> = BTreeMap::new();
     let mut replacements: Vec<(String, String, Tensor)> = Vec::new();

@@ -218,7 +218,10 @@ fn choose(
     }
     let beside = match naming {
         Naming::Transformers => beside(around)?.map(|config| (config, Found::Beside)),
-        Naming::OpenClip => open_clip(around, progress)?.map(|config| (as_stored(config, params), Found::OpenClip)),
+        Naming::OpenClip => match open_clip(around, progress)? {
+            Some(config) => Some((as_stored(config, params), Found::OpenClip)),
+            None => timm(around, params)?.map(|config| (as_stored(config, params), Found::Beside)),
+        },
         Naming::BigVision | Naming::Apple => None,
     };
     if let Some((config, found)) = beside {
@@ -305,6 +308,15 @@ fn open_clip(around: &Surroundings, progress: &dyn Progress) -> Result<Option<Mo
     let (config, notes) = file.model()?;
     notes.iter().for_each(|note| progress.warn(&format!("open_clip_config.json: {note}")));
     Ok(Some(config))
+}
+
+/// The configuration timm keeps in the folder of an image tower alone.
+fn timm(around: &Surroundings, params: &Params) -> Result<Option<ModelConfig>, Error> {
+    if params.has(Modality::Text) {
+        return Ok(None);
+    }
+    let Some((path, text)) = around.text("config.json")? else { return Ok(None) };
+    Ok(config::timm_model(&path, &text)?)
 }
 
 /// The configuration transformers keeps in the folder of its weights.
