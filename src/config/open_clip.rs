@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::check::Problem;
 use super::{
     Clean, ClipText, Dialect, Encoder, Error, Family, Head, Interpolation, Model, ModelConfig, Naming, OpenClipForm,
-    PatchEmbed, PatchWeight, PreprocessCfg, ResizeMode, Stem, TextCfg, TextPool, TextTower, Transformer, VisionCfg,
-    Vit, trunks,
+    PatchEmbed, PatchWeight, Pool, PreprocessCfg, ResizeMode, Stem, TextCfg, TextPool, TextTower, Transformer,
+    VisionCfg, Vit, trunks,
 };
 
 mod section;
@@ -25,18 +25,9 @@ pub struct OpenClipJson {
     preprocess_cfg: Option<Value>,
 }
 
-/// Blocks of other forms, and layer scales.
-const OTHER_BLOCKS: &[&str] = &[
-    "ls_init_value",
-    "block_type",
-    "qk_norm",
-    "scaled_cosine_attn",
-    "scale_heads",
-    "scale_attn_inner",
-    "scale_attn",
-    "scale_fc",
-    "final_ln_after_pool",
-];
+/// Blocks of other forms.
+const OTHER_BLOCKS: &[&str] =
+    &["block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"];
 
 impl OpenClipJson {
     /// Parses `open_clip_config.json` or a file of open_clip's `model_configs/`; None where the text is neither.
@@ -198,7 +189,16 @@ fn vit(section: Section, quick: bool) -> Result<Vit, Problem> {
             "attentional_pool",
         ],
         &["attn_pooler_queries", "attn_pooler_heads", "no_ln_pre", "pos_embed_type", "pool_type", "output_tokens"],
-        &["act_kwargs", "norm_kwargs", "timm_model_name", "timm_model_pretrained", "timm_pool", "timm_proj"],
+        &[
+            "final_ln_after_pool",
+            "ls_init_value",
+            "act_kwargs",
+            "norm_kwargs",
+            "timm_model_name",
+            "timm_model_pretrained",
+            "timm_pool",
+            "timm_proj",
+        ],
         &["timm_proj_bias", "timm_drop", "timm_drop_path"],
         OTHER_BLOCKS,
     ])?;
@@ -209,10 +209,13 @@ fn vit(section: Section, quick: bool) -> Result<Vit, Problem> {
             section.wrong("layers", "a number of blocks: lists are those of ModifiedResNet, which is not supported")
         );
     }
-    match section.text("pool_type", "tok")? {
-        "tok" => {}
-        _ => return Err(section.wrong("pool_type", "tok")),
-    }
+    // Of one position, the norm after pooling is the one before it.
+    let norm_after = section.flag("final_ln_after_pool", false)?;
+    let pool = match section.text("pool_type", "tok")? {
+        "tok" => Pool::Token,
+        "avg" => Pool::Avg { class_token: true, norm_after },
+        _ => return Err(section.wrong("pool_type", "tok or avg")),
+    };
     match section.text("pos_embed_type", "learnable")? {
         // Both are stored as a table.
         "learnable" | "sin_cos_2d" => {}
@@ -227,12 +230,13 @@ fn vit(section: Section, quick: bool) -> Result<Vit, Problem> {
         mlp_dim: section.mlp_dim(width)?,
         act: section.act(quick)?,
         norm_eps: section.eps()?,
+        layer_scale: section.get("ls_init_value").is_some(),
     };
     let size = section.size("patch_size", 16)?;
     Ok(Vit {
         image_size: image_size(section)?.unwrap_or([224, 224]),
         stem: Stem::Patches(PatchEmbed { size, weight: PatchWeight::Conv, bias: false }),
-        encoder: Encoder { blocks, pre_norm: !section.flag("no_ln_pre", false)?, ..Vit::CLIP.encoder },
+        encoder: Encoder { blocks, pool, pre_norm: !section.flag("no_ln_pre", false)?, ..Vit::CLIP.encoder },
         ..Vit::CLIP
     })
 }
@@ -274,7 +278,7 @@ fn text_cfg(section: Section, quick: bool, notes: &mut Vec<String>) -> Result<Te
         &["context_length", "vocab_size", "hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs", "width", "heads"],
         &["layers", "mlp_ratio", "embed_cls", "pad_id", "eos_id", "no_causal_mask", "pool_type", "proj_bias"],
         &["proj_type", "output_tokens", "act_kwargs", "norm_kwargs", "hf_model_name", "hf_model_pretrained"],
-        &["hf_proj_type", "hf_pooler_type"],
+        &["hf_proj_type", "hf_pooler_type", "ls_init_value"],
         OTHER_BLOCKS,
     ])?;
     if section.get("hf_model_name").is_some() {
@@ -305,6 +309,7 @@ fn text_cfg(section: Section, quick: bool, notes: &mut Vec<String>) -> Result<Te
         mlp_dim: section.mlp_dim(width)?,
         act: section.act(quick)?,
         norm_eps: section.eps()?,
+        layer_scale: section.get("ls_init_value").is_some(),
     };
     let causal = !section.flag("no_causal_mask", false)?;
     let bias = section.flag("proj_bias", false)?;
@@ -314,6 +319,7 @@ fn text_cfg(section: Section, quick: bool, notes: &mut Vec<String>) -> Result<Te
         ("none", true) => return Err(section.wrong("proj_bias", "false with proj_type `none`")),
         _ => return Err(section.wrong("proj_type", "linear or none")),
     };
+    let [sot_id, end] = special_ids(section, last)?;
     Ok(TextCfg {
         context_length: section.size("context_length", 77)?,
         vocab_size,
@@ -321,9 +327,28 @@ fn text_cfg(section: Section, quick: bool, notes: &mut Vec<String>) -> Result<Te
         pool_type,
         head,
         pad_id: section.id("pad_id", 0)?,
-        sot_id: Some((last - 1).max(0)),
-        eot_id: if pool_type == TextPool::Eos { eos } else { last },
+        sot_id: Some(sot_id),
+        eot_id: if pool_type == TextPool::Eos { eos } else { end },
         clean: clean(section)?,
+    })
+}
+
+/// Start and end ids of a row: the last two of CLIP's vocabulary, or those of a tokenizer that is named.
+fn special_ids(section: Section, last: i64) -> Result<[i64; 2], Problem> {
+    // BERT's `[CLS]`, and `[SEP]`, in whose place open_clip puts padding where it is told to.
+    const BERT: [i64; 2] = [101, 102];
+    let strips = match section.get("tokenizer_kwargs").and_then(|kwargs| kwargs.get("strip_sep_token")) {
+        None | Some(Value::Null) => false,
+        Some(found) => {
+            found.as_bool().ok_or_else(|| section.wrong("tokenizer_kwargs", "strip_sep_token as true or false"))?
+        }
+    };
+    let is_bert =
+        section.text("hf_tokenizer_name", "")?.rsplit('/').next().is_some_and(|name| name.starts_with("bert-"));
+    Ok(match (is_bert && last > BERT[1], strips) {
+        (true, true) => [BERT[0], section.id("pad_id", 0)?],
+        (true, false) => BERT,
+        (false, _) => [(last - 1).max(0), last],
     })
 }
 
@@ -331,8 +356,9 @@ fn text_cfg(section: Section, quick: bool, notes: &mut Vec<String>) -> Result<Te
 fn clean(section: Section) -> Result<Option<Clean>, Problem> {
     let kwargs = section.get("tokenizer_kwargs").and_then(Value::as_object);
     for (name, value) in kwargs.into_iter().flatten() {
-        if name != "clean" && !value.is_null() {
-            return Err(problem(format!("{}tokenizer_kwargs.{name}", section.at), value, "clean alone"));
+        let known = ["clean", "strip_sep_token"].contains(&name.as_str());
+        if !known && !value.is_null() {
+            return Err(problem(format!("{}tokenizer_kwargs.{name}", section.at), value, "clean or strip_sep_token"));
         }
     }
     let named = kwargs.and_then(|kwargs| kwargs.get("clean")).filter(|value| !value.is_null());
@@ -444,8 +470,7 @@ mod tests {
         let (vision, text, pixels) = ("/model_cfg/vision_cfg", "/model_cfg/text_cfg", "/preprocess_cfg");
         for (place, field, value) in [
             (vision, "attentional_pool", json!(true)),
-            (vision, "ls_init_value", json!(0.1)),
-            (vision, "pool_type", json!("avg")),
+            (vision, "pool_type", json!("none")),
             (vision, "layers", json!([3, 4, 6, 3])),
             (vision, "timm_model_name", json!("resnet50")),
             (vision, "something", json!(1)),

@@ -31,6 +31,8 @@ pub struct Transformer {
     pub act: Act,
     /// Epsilon of every LayerNorm in the tower.
     pub norm_eps: f32,
+    /// Whether what attention and MLP add is multiplied by a learned number for each channel. Touvron et al. 2021 (CaiT).
+    pub layer_scale: bool,
 }
 
 impl Transformer {

@@ -176,6 +176,8 @@ pub struct TextFields {
     mlp_dim: usize,
     act: Act,
     norm_eps: f32,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    layer_scale: bool,
     no_causal_mask: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     repmixer_kernel: Option<[usize; 2]>,
@@ -204,6 +206,7 @@ impl TextFields {
             mlp_dim: self.mlp_dim,
             act: self.act,
             norm_eps: self.norm_eps,
+            layer_scale: self.layer_scale,
         }
     }
 }
@@ -232,7 +235,7 @@ impl TryFrom<TextFields> for TextCfg {
 
 impl From<TextCfg> for TextFields {
     fn from(text: TextCfg) -> TextFields {
-        let Transformer { width, layers, heads, mlp_dim, act, norm_eps } = *text.blocks();
+        let Transformer { width, layers, heads, mlp_dim, act, norm_eps, layer_scale } = *text.blocks();
         let (proj, proj_bias) = Head::write(text.head);
         let mut fields = TextFields {
             model_type: TextModel::Transformer,
@@ -244,6 +247,7 @@ impl From<TextCfg> for TextFields {
             mlp_dim,
             act,
             norm_eps,
+            layer_scale,
             no_causal_mask: !text.tower.family().is_causal(),
             repmixer_kernel: None,
             repmixer_mlp_dim: None,

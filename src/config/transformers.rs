@@ -75,6 +75,7 @@ impl Section<'_> {
             mlp_dim: self.size("intermediate_size", mlp_dim)?,
             act: self.act(act)?,
             norm_eps: self.eps(norm_eps)?,
+            layer_scale: false,
         })
     }
 

@@ -17,7 +17,7 @@ fn act(act: Act) -> &'static str {
 
 /// The fields of a section that are those of transformer blocks.
 fn blocks(section: &mut Value, blocks: &Transformer) {
-    let Transformer { width, layers, heads, mlp_dim, act: of, norm_eps } = *blocks;
+    let Transformer { width, layers, heads, mlp_dim, act: of, norm_eps, .. } = *blocks;
     section["hidden_size"] = json!(width);
     section["intermediate_size"] = json!(mlp_dim);
     section["num_hidden_layers"] = json!(layers);

@@ -5,7 +5,10 @@
 use serde_json::{Value, json};
 
 use crate::config::trunks::{self, Timm};
-use crate::config::{Act, Blocks, Dialect, Interpolation, ModelConfig, ResizeMode, TextCfg, TextPool, Transformer};
+use crate::config::{
+    Act, Blocks, Dialect, Encoder, Interpolation, ModelConfig, Pool, ResizeMode, TextCfg, TextPool, Transformer,
+    VisionCfg, Vit,
+};
 
 /// `open_clip_config.json` of a repository, from which open_clip builds the model itself.
 ///
@@ -59,6 +62,12 @@ pub fn model_cfg(config: &ModelConfig) -> Value {
         if !pre_norm {
             cfg["no_ln_pre"] = json!(true);
         }
+        if let Some(VisionCfg::Vit(Vit { encoder: Encoder { pool: Pool::Avg { norm_after, .. }, .. }, .. })) =
+            config.vision_cfg
+        {
+            cfg["pool_type"] = json!("avg");
+            cfg["final_ln_after_pool"] = json!(norm_after);
+        }
     }
     if config.family.is_siglip() && config.dialect == Dialect::OpenClip {
         out["text_cfg"]["tokenizer_kwargs"] = json!({"clean": "canonicalize"});
@@ -100,8 +109,12 @@ fn text_cfg(out: &mut Value, text: &TextCfg) {
     out["text_cfg"] = cfg;
 }
 
-/// The fields of a section for MLPs and norms that differ from open_clip's defaults.
+/// The fields of a section for MLPs, norms and layer scales that differ from open_clip's defaults.
 fn mlp_and_norm(section: &mut Value, blocks: &Transformer) {
+    if blocks.layer_scale {
+        // What training begins with: the weights hold the numbers themselves.
+        section["ls_init_value"] = json!(1e-5);
+    }
     if blocks.mlp_dim != 4 * blocks.width {
         section["mlp_ratio"] = json!(blocks.mlp_dim as f64 / blocks.width as f64);
     }

@@ -20,6 +20,8 @@ const BLOCK: &[Row] = &[
     same_affine("norm2"),
     same_affine("mlp.fc1"),
     same_affine("mlp.fc2"),
+    same("ls1.gamma"),
+    same("ls2.gamma"),
 ];
 
 /// What timm's EVA-02 block has besides, in the place of joined queries, keys and values and of the first layer. Keys
@@ -43,6 +45,8 @@ const RESBLOCK: &[Row] = &[
     affine("ln_2", "norm2"),
     affine("mlp.c_fc", "mlp.fc1"),
     affine("mlp.c_proj", "mlp.fc2"),
+    row("ls_1.gamma", "ls1.gamma", Plain),
+    row("ls_2.gamma", "ls2.gamma", Plain),
 ];
 
 /// timm's ViT, without a classifier.

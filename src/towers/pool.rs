@@ -76,8 +76,8 @@ fn last_block(s: &Scope, x: Value, position: Position, c: &Transformer) -> Resul
     let x = position.take(s, x, d); // [B, D]
     // The rest is that of any block, over one position.
     let [x, y] = [x, y].map(|x| s.unsqueeze(x, &[1])); // [B, 1, D]
-    let y = layers::linear(&a.at("proj"), y, d, d)?;
-    let x = layers::feed_forward(s, "norm2", s.add(x, y), c, c.mlp_dim)?;
+    let y = layers::scaled_linear(&a.at("proj"), y, [d; 2], layers::layer_scale(s, "ls1", c)?)?;
+    let x = layers::feed_forward(s, "norm2", s.add(x, y), c, c.mlp_dim, layers::layer_scale(s, "ls2", c)?)?;
     Ok(s.named("output", s.squeeze(x, &[1]))) // [B, D]
 }
 
@@ -117,7 +117,7 @@ pub fn map_head(s: &Scope, x: Value, c: &Transformer, heads: usize, mlp_dim: usi
         s.index(s.attention([q, k, v], heads), 0, 1) // [B, 1, D] → [B, D]
     };
     let x = layers::linear(&s.at("proj"), y, d, d)?; // [B, D]
-    layers::feed_forward(s, "norm", x, c, mlp_dim)
+    layers::feed_forward(s, "norm", x, c, mlp_dim, None)
 }
 
 #[cfg(test)]
@@ -137,6 +137,7 @@ mod tests {
         mlp_dim: 12,
         act: Act::Gelu,
         norm_eps: 1e-5,
+        layer_scale: false,
         positions: Some(4),
         mask: None,
     };
@@ -224,6 +225,7 @@ mod tests {
             width: case.setting("width"),
             act: case.setting("act"),
             norm_eps: case.setting("norm_eps"),
+            layer_scale: false,
             positions: Some(case.shape("input")[1]),
             ..BLOCKS
         };

@@ -103,6 +103,7 @@ impl Case {
             mlp_dim: self.setting("mlp_dim"),
             act: self.setting("act"),
             norm_eps: self.setting("norm_eps"),
+            layer_scale: false,
             positions: Some(self.shape("input")[1]),
             mask: None,
         }

@@ -133,6 +133,7 @@ mod tests {
             mlp_dim: case.setting("mlp_dim"),
             act: case.setting("act"),
             norm_eps: case.setting("norm_eps"),
+            layer_scale: false,
         };
         TextCfg {
             context_length: case.setting("context_length"),

@@ -101,7 +101,7 @@ fn read(name: &str, json: &Value) -> Result<Model, Problem> {
             let pool = match vit.encoder.pool {
                 Pool::Map { .. } => "map",
                 Pool::Token => "token",
-                Pool::Avg => "avg",
+                Pool::Avg { .. } => "avg",
             };
             (vit.encoder.blocks.width, pool)
         }
@@ -194,10 +194,18 @@ fn vit(name: &str) -> Option<Architecture> {
     let mlp_dim = (width as f64 * mlp_ratio) as usize;
     let pool = match kind {
         _ if pool_of_clip => Pool::Token,
-        [_, "gap"] => Pool::Avg,
+        [_, "gap"] => Pool::Avg { class_token: false, norm_after: false },
         _ => Pool::Map { heads, mlp_dim },
     };
-    let blocks = Transformer { width, layers, heads, mlp_dim, act, norm_eps: if siglip { 1e-6 } else { 1e-5 } };
+    let blocks = Transformer {
+        width,
+        layers,
+        heads,
+        mlp_dim,
+        act,
+        norm_eps: if siglip { 1e-6 } else { 1e-5 },
+        layer_scale: false,
+    };
     let tower = VisionCfg::Vit(Vit {
         image_size: [side; 2],
         stem: Stem::Patches(PatchEmbed { size: patch, weight: PatchWeight::Conv, bias: siglip }),

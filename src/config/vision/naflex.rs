@@ -171,6 +171,7 @@ impl TryFrom<NaflexFields> for NaflexVit {
                 mlp_dim: f.mlp_dim,
                 act: f.act,
                 norm_eps: f.norm_eps,
+                layer_scale: false,
             },
             final_norm: f.final_norm,
             map_heads,
@@ -182,7 +183,7 @@ impl TryFrom<NaflexFields> for NaflexVit {
 
 impl From<NaflexVit> for NaflexFields {
     fn from(vit: NaflexVit) -> NaflexFields {
-        let Transformer { width, layers, heads, mlp_dim, act, norm_eps } = vit.blocks;
+        let Transformer { width, layers, heads, mlp_dim, act, norm_eps, .. } = vit.blocks;
         let StemFields { patch_size, patch_embed, patch_bias, .. } = vit.patches.into();
         let (proj, proj_bias) = Head::write(vit.head);
         NaflexFields {

@@ -68,8 +68,13 @@ pub enum Pool {
     },
     /// Position 0.
     Token,
-    /// Mean over positions.
-    Avg,
+    /// Mean over patches.
+    Avg {
+        /// Whether a class token precedes them, which is not averaged.
+        class_token: bool,
+        /// Whether the final LayerNorm is of the mean, not of each position.
+        norm_after: bool,
+    },
 }
 
 impl Vit {
@@ -87,6 +92,7 @@ impl Vit {
                 mlp_dim: 3072,
                 act: Act::QuickGelu,
                 norm_eps: 1e-5,
+                layer_scale: false,
             },
             final_norm: true,
             pool: Pool::Token,
@@ -209,7 +215,7 @@ impl VisionFamily for Vit {
                 (1024, 24, 14, [224, 224]) => of("vit_large_patch14_clip_224", "token", Value::Null),
                 _ => lacks(format!("ViT with a biased projection of {}", self.described())),
             },
-            (Pool::Token, _) if self.class_token.is_some() => Ok(None),
+            (Pool::Token | Pool::Avg { .. }, _) if self.class_token.is_some() => Ok(None),
             (..) => lacks(format!("ViT without a class token of {}", self.described())),
         }
     }
@@ -235,6 +241,8 @@ pub struct VitFields {
     mlp_dim: usize,
     act: Act,
     norm_eps: f32,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    layer_scale: bool,
     patch_embed: PatchEmbedName,
     /// Of the patch embedding, or of the stem's last convolution.
     patch_bias: bool,
@@ -260,6 +268,7 @@ pub enum PoolName {
     Map,
     Token,
     Avg,
+    AvgThenNorm,
 }
 
 impl PoolName {
@@ -275,7 +284,11 @@ impl PoolName {
         for (field, value) in fields {
             ensure(value.is_none(), &format!("{AT}{field}"), "given", "no such field without pool `map`")?;
         }
-        Ok(if self == PoolName::Token { Pool::Token } else { Pool::Avg })
+        Ok(match self {
+            PoolName::Token | PoolName::Map => Pool::Token,
+            PoolName::Avg => Pool::Avg { class_token: false, norm_after: false },
+            PoolName::AvgThenNorm => Pool::Avg { class_token: false, norm_after: true },
+        })
     }
 }
 
@@ -284,7 +297,8 @@ impl From<Pool> for PoolName {
         match pool {
             Pool::Map { .. } => PoolName::Map,
             Pool::Token => PoolName::Token,
-            Pool::Avg => PoolName::Avg,
+            Pool::Avg { norm_after: false, .. } => PoolName::Avg,
+            Pool::Avg { norm_after: true, .. } => PoolName::AvgThenNorm,
         }
     }
 }
@@ -307,6 +321,7 @@ impl TryFrom<VitFields> for Vit {
             mlp_dim: f.mlp_dim,
             act: f.act,
             norm_eps: f.norm_eps,
+            layer_scale: f.layer_scale,
         };
         Ok(Vit {
             image_size: f.image_size,
@@ -316,7 +331,10 @@ impl TryFrom<VitFields> for Vit {
                 pre_norm: f.pre_norm,
                 blocks,
                 final_norm: f.final_norm,
-                pool: f.pool.read(f.map_heads, f.map_mlp_dim)?,
+                pool: match f.pool.read(f.map_heads, f.map_mlp_dim)? {
+                    Pool::Avg { norm_after, .. } => Pool::Avg { class_token: class_token.is_some(), norm_after },
+                    pool => pool,
+                },
                 head: Head::read(AT, f.proj, f.proj_bias)?,
             },
         })
@@ -326,11 +344,11 @@ impl TryFrom<VitFields> for Vit {
 impl From<Vit> for VitFields {
     fn from(Vit { image_size, stem, class_token, encoder }: Vit) -> VitFields {
         let Encoder { pre_norm, blocks, final_norm, pool, head } = encoder;
-        let Transformer { width, layers, heads, mlp_dim, act, norm_eps } = blocks;
+        let Transformer { width, layers, heads, mlp_dim, act, norm_eps, layer_scale } = blocks;
         let StemFields { patch_size, patch_embed, patch_bias, conv_stem } = stem.into();
         let (map_heads, map_mlp_dim) = match pool {
             Pool::Map { heads, mlp_dim } => (Some(heads), Some(mlp_dim)),
-            Pool::Token | Pool::Avg => (None, None),
+            Pool::Token | Pool::Avg { .. } => (None, None),
         };
         let (proj, proj_bias) = Head::write(head);
         VitFields {
@@ -342,6 +360,7 @@ impl From<Vit> for VitFields {
             mlp_dim,
             act,
             norm_eps,
+            layer_scale,
             patch_embed,
             patch_bias,
             conv_stem,

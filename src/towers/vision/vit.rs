@@ -69,9 +69,16 @@ pub fn encode(
             let tokens = norm(all()?)?; // [B, N, D]
             encoded(pool::map_head(&s.at("attn_pool"), tokens, &transformer, heads, mlp_dim)?, tokens)
         }
-        Pool::Avg => {
-            let tokens = norm(all()?)?; // [B, N, D]
-            encoded(s.reduce_mean(tokens, &[1], false), tokens)
+        Pool::Avg { class_token, norm_after } => {
+            let unnormed = all()?;
+            let tokens = if norm_after { unnormed } else { norm(unnormed)? }; // [B, N, D] or [B, 1 + N, D]
+            let patches = match positions.filter(|_| class_token) {
+                Some(positions) => s.slice(tokens, s.ints(&[1]), s.ints(&[positions as i64]), 1),
+                None => tokens,
+            };
+            let mean = s.reduce_mean(patches, &[1], false);
+            let Encoded { tokens, pooled } = encoded(if norm_after { norm(mean)? } else { mean }, tokens);
+            Encoded { tokens: tokens.map(|tokens| Tokens { unnormed, class_token, ..tokens }), pooled }
         }
         Pool::Token if want == Want::Pooled => {
             Encoded::pooled(norm(pool::blocks(s, x, Position::Fixed(0), &transformer)?)?)
@@ -157,7 +164,8 @@ mod tests {
         let stem = PatchEmbed { size, weight: PatchWeight::Conv, bias: case.setting("patch_bias") };
         assert!(case.setting::<bool>("class_token") && case.setting::<bool>("pos_embed_class"));
         // Of the encoder, only the width is read here.
-        let blocks = Blocks { width, layers: 1, heads: 1, mlp_dim: 1, act: Act::Gelu, norm_eps: 1e-6 };
+        let blocks =
+            Blocks { width, layers: 1, heads: 1, mlp_dim: 1, act: Act::Gelu, norm_eps: 1e-6, layer_scale: false };
         let c = Vit {
             image_size: case.setting("image_size"),
             stem: Stem::Patches(stem),
