@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
-use clip_onnx::config::known;
+use clip_onnx::config::{known, registry};
 use clip_onnx::engine::Engines;
 use clip_onnx::pipeline::{Convert, Inspected, Progress, convert, export, inspect};
 use clip_onnx::providers;
@@ -108,6 +108,11 @@ enum Command {
     Inspect(InspectArgs),
     /// List the models that are known by name
     Models {
+        /// List open_clip's configurations instead, with the published weights of each
+        ///
+        /// What is not supported is named.
+        #[arg(long)]
+        open_clip: bool,
         /// Print JSON: the full configuration of every model, with its dialects
         #[arg(long)]
         json: bool,
@@ -220,13 +225,17 @@ pub fn run() -> anyhow::Result<bool> {
             }
             Ok(true)
         }
-        Command::Models { json: true } => {
-            let all: Vec<_> = known().collect();
-            shown(writeln!(out, "{}", serde_json::to_string_pretty(&all)?))?;
+        Command::Models { json: true, open_clip } => {
+            let all = if open_clip {
+                serde_json::to_string_pretty(&registry().collect::<Vec<_>>())?
+            } else {
+                serde_json::to_string_pretty(&known().collect::<Vec<_>>())?
+            };
+            shown(writeln!(out, "{all}"))?;
             Ok(true)
         }
-        Command::Models { json: false } => {
-            shown(show::models(&mut out))?;
+        Command::Models { json: false, open_clip } => {
+            shown(if open_clip { show::registered(&mut out) } else { show::models(&mut out) })?;
             Ok(true)
         }
         Command::Completions { shell } => {

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use crate::config::{Family, ModelConfig};
+use crate::modality::Modality;
 use crate::ports::{PixelFormat, Ports};
 
 pub mod clip_as_service;
@@ -154,10 +155,11 @@ impl Layout {
             Layout::OpenClip => open_clip::hub_config(config)
                 .map(|json| vec![(PathBuf::from("open_clip_config.json"), json)])
                 .unwrap_or_default(),
-            Layout::Hf => vec![
-                (PathBuf::from("config.json"), hf::config(config)),
-                (PathBuf::from("preprocessor_config.json"), hf::preprocessor(config)),
-            ],
+            Layout::Hf => {
+                let pixels = config.has(Modality::Image);
+                let pixels = pixels.then(|| (PathBuf::from("preprocessor_config.json"), hf::preprocessor(config)));
+                std::iter::once((PathBuf::from("config.json"), hf::config(config))).chain(pixels).collect()
+            }
             Layout::Immich | Layout::ImmichUint8 => vec![
                 (PathBuf::from("config.json"), open_clip::model_cfg(config)),
                 (PathBuf::from("visual/preprocess_cfg.json"), open_clip::preprocess_cfg(config)),

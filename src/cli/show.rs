@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use clip_onnx::checkpoint::Skipped;
-use clip_onnx::config::known;
+use clip_onnx::config::{Registered, known, registry};
 use clip_onnx::layout::Layout;
 use clip_onnx::layout::manifest::Rule;
 use clip_onnx::modality::Modality;
@@ -244,6 +244,27 @@ pub fn models(out: &mut impl Write) -> io::Result<()> {
         )?;
     }
     writeln!(out, "Other sizes need their configuration: --config FILE, or the folder it is in.")
+}
+
+/// A line for each configuration of open_clip.
+pub fn registered(out: &mut impl Write) -> io::Result<()> {
+    let all: Vec<Registered> = registry().collect();
+    writeln!(out, "{:<34} {:<22} published weights", "open_clip's configuration", "")?;
+    for Registered { name, lacks, weights } in &all {
+        let state = lacks.map_or_else(|| "yes".to_owned(), |what| format!("no: {what}"));
+        let weights = if weights.is_empty() { "-".to_owned() } else { weights.join(" ") };
+        writeln!(out, "{name:<34} {state:<22} {weights}")?;
+    }
+    let exported = || all.iter().filter(|one| one.lacks.is_none());
+    let weights = |of: &mut dyn Iterator<Item = &Registered>| of.map(|one| one.weights.len()).sum::<usize>();
+    writeln!(
+        out,
+        "{} of {} configurations and {} of {} published weights are exported.",
+        exported().count(),
+        all.len(),
+        weights(&mut exported()),
+        weights(&mut all.iter())
+    )
 }
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ mod pixels;
 mod precisions;
 // The generated ONNX messages against their schema.
 mod proto;
+// Every configuration of open_clip's registry as the folder that its repository is.
+mod registry;
 // Every target and every graph optimization against the authors' embeddings.
 mod targets;
 // Token ids against the authors' tokenizers.

@@ -3,6 +3,7 @@
 use super::Asked;
 use crate::config::ModelConfig;
 use crate::layout::{Layout, open_clip};
+use crate::modality::Modality;
 use crate::precision::Precision;
 use crate::setting::Setting;
 use crate::towers;
@@ -169,8 +170,28 @@ pub(super) const CONFLICTS: &[Conflict] = &[
 /// Why two settings do not go together for a model, where they do not.
 pub(super) type OfModel = fn(&Asked, &ModelConfig) -> Option<String>;
 
+/// Which of these towers a model has not.
+fn without(config: &ModelConfig, needed: &[Modality]) -> Option<String> {
+    let missing = needed.iter().find(|tower| !config.has(**tower))?;
+    Some(format!("there is no {missing} tower"))
+}
+
 /// Rules whose reason depends on the model: two settings that do not go together, and why, if so.
 pub(super) const OF_MODELS: &[(Setting, Setting, OfModel)] = &[
+    (Setting::Combined, Setting::Model, |_, config| without(config, &Modality::ALL)),
+    (Setting::ZeroShot, Setting::Model, |_, config| without(config, &Modality::ALL)),
+    (Setting::Demo, Setting::Model, |_, config| without(config, &Modality::ALL)),
+    (Setting::Layout, Setting::Model, |asked, config| match asked.layout() {
+        Layout::Plain | Layout::Hf => None,
+        Layout::Immich | Layout::ImmichUint8 | Layout::ClipAsService | Layout::OpenClip => {
+            without(config, &Modality::ALL)
+        }
+    }),
+    (Setting::DynamicText, Setting::Model, |_, config| without(config, &[Modality::Text])),
+    (Setting::Tokens, Setting::Model, |_, config| without(config, &[Modality::Text])),
+    (Setting::Tokenizer, Setting::Model, |_, config| without(config, &[Modality::Text])),
+    (Setting::Pixels, Setting::Model, |_, config| without(config, &[Modality::Image])),
+    (Setting::Resize, Setting::Model, |_, config| without(config, &[Modality::Image])),
     (Setting::Layout, Setting::Model, |asked, config| match asked.layout() {
         Layout::OpenClip => open_clip::hub_config(config).err(),
         _ => None,
