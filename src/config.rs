@@ -46,6 +46,7 @@ pub use registry::{Registered, registry};
 pub use text::{ClipText, MctText, RepMixer, TextCfg, TextFamily, TextPool, TextTower};
 pub use timm::{model as timm_model, pretrained_cfg};
 pub use tokens::{Clean, SpecialIds, special_ids};
+pub use transformers::is_type as is_transformers_type;
 pub use vision::*;
 
 /// What can be wrong with a configuration file.

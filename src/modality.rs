@@ -16,6 +16,15 @@ impl Modality {
     /// Both, images first.
     pub const ALL: [Modality; 2] = [Modality::Image, Modality::Text];
 
+    /// The other side.
+    #[must_use]
+    pub fn other(self) -> Modality {
+        match self {
+            Modality::Image => Modality::Text,
+            Modality::Text => Modality::Image,
+        }
+    }
+
     /// What reports and manifests call it.
     pub fn name(self) -> &'static str {
         match self {

@@ -33,7 +33,7 @@ pub enum Error {
     #[error(
         "the {map} key map has no row for {count} of {total} tensors, which are parts of a tower: {names}. The tower is of another architecture"
     )]
-    Unmapped { map: &'static str, count: usize, total: usize, names: String },
+    Unmapped { map: &'static str, count: usize, total: usize, names: String, tower: Option<Modality> },
     #[error("tensor `{absent}` is missing, while `{present}` is there; both are parts of `{canonical}`")]
     Join { absent: String, present: String, canonical: String },
     #[error("tensors `{first}` and `{second}` both give `{canonical}`; expected one of them")]

@@ -208,6 +208,11 @@ impl Error {
     /// Names that no key map knows, and whose they may be.
     fn names(checkpoint: &Checkpoint, source: params::Error) -> Error {
         let hint = match &source {
+            params::Error::Unmapped { tower: Some(tower), .. } => {
+                let other = tower.other();
+                let found = refusal::architecture(checkpoint);
+                format!("export the {other} tower alone with {} {other}; {found}", Setting::Only)
+            }
             params::Error::Unrecognised { .. } | params::Error::Unmapped { .. } => refusal::architecture(checkpoint),
             params::Error::Copies { first, .. } => {
                 format!("say which with {}, such as {first}", Setting::WeightsPrefix)

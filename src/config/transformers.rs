@@ -172,6 +172,11 @@ const TYPES: &[(&str, Type)] = &[
     ("siglip2_text_model", Type::of(Kin::Siglip(Family::Siglip2), Towers::Text)),
 ];
 
+/// Whether this `model_type` is read, with both towers if it has two.
+pub fn is_type(model_type: &str) -> bool {
+    TYPES.iter().any(|(name, found)| *name == model_type && found.towers != Towers::ImageOfTwo)
+}
+
 impl Type {
     const fn of(kin: Kin, towers: Towers) -> Type {
         Type { kin, towers, projection: 512 }

@@ -202,7 +202,11 @@ impl KeyMap {
         if of_towers.is_empty() {
             return Ok(unmapped);
         }
-        Err(Error::Unmapped { map, count: of_towers.len(), total, names: some_of(&of_towers) })
+        // Where all are of one tower, the other may be exported alone.
+        let of_one = |tower: &Modality| of_towers.iter().all(|name| self.is_of_a_tower(name, Some(*tower)));
+        let mut towers = Modality::ALL.into_iter().filter(of_one);
+        let tower = towers.next().filter(|_| towers.next().is_none());
+        Err(Error::Unmapped { map, count: of_towers.len(), total, names: some_of(&of_towers), tower })
     }
 
     /// Whether a name begins as those of a wanted tower do: a tensor there is part of what the tower computes, whatever it

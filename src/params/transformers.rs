@@ -25,6 +25,8 @@ const IMAGE: &[Row] = &[
     // Spelled so upstream.
     affine("pre_layrnorm", "norm_pre"),
     within("encoder.layers.{i}.", "blocks.{i}.", BLOCK),
+    // AltCLIP, as transformers writes it since 5.
+    within("encoder.layer.{i}.", "blocks.{i}.", BLOCK),
     affine("post_layernorm", "norm"),
     row("embeddings.patch_embedding.bias", "patch_embed.proj.bias", Plain),
     within("head.", "attn_pool.", MAP_HEAD),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Error, Setting, Source};
 use crate::checkpoint::{self, Checkpoint};
-use crate::config::ModelConfig;
+use crate::config::{self, ModelConfig};
 use crate::files::read_json;
 use crate::modality::Modality;
 use crate::output::MANIFEST;
@@ -148,8 +148,7 @@ pub fn architecture(checkpoint: &Checkpoint) -> String {
     };
     let of_transformers = json("config.json").and_then(|json| {
         let kind = json.get("model_type")?.as_str()?.to_owned();
-        let known = ["clip", "siglip", "siglip2"].contains(&kind.as_str());
-        (!known).then(|| format!("model_type `{kind}` in config.json"))
+        (!config::is_transformers_type(&kind)).then(|| format!("model_type `{kind}` in config.json"))
     });
     let of_open_clip = json("open_clip_config.json").and_then(|json| {
         let text = |at: &str| json.pointer(at).and_then(Value::as_str).map(str::to_owned);
@@ -182,7 +181,7 @@ pub fn another_tower(checkpoint: &Checkpoint, params: &Params, source: &Source) 
     let has = |part: &str| params.left_out().iter().any(|name| starts(name, part));
     let found = OTHER_TOWERS.iter().find(|(tower, part, _)| *tower == missing && has(part));
     let Some((_, part, architecture)) = found else { return Ok(()) };
-    let other = if missing == Modality::Image { Modality::Text } else { Modality::Image };
+    let other = missing.other();
     Err(Error::Unsupported {
         path: checkpoint.path().display().to_string(),
         what: format!("its {missing} tower is {architecture} (names such as `{part}`), which is not supported"),
