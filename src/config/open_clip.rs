@@ -25,6 +25,9 @@ pub struct OpenClipJson {
     preprocess_cfg: Option<Value>,
 }
 
+/// Entries of Gemma's vocabulary, which SigLIP 2 has.
+const GEMMA: usize = 256_000;
+
 /// Blocks of other forms.
 const OTHER_BLOCKS: &[&str] =
     &["block_type", "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"];
@@ -123,9 +126,12 @@ impl OpenClipJson {
         };
         model.logit_bias = root.get("init_logit_bias").is_some();
         if let Some(trunk) = trunk.filter(|trunk| trunk.family.is_siglip()) {
-            // Their vocabularies' ids are not in the file.
-            if let (Some(text), Some(known)) = (&mut model.text_cfg, &trunk.text_cfg) {
-                (text.pad_id, text.sot_id, text.eot_id) = (known.pad_id, known.sot_id, known.eot_id);
+            let words = |config: &Model| config.text_cfg.as_ref().map(|text| text.vocab_size);
+            if words(trunk) != words(&model) {
+                // The image tower is that of another model.
+                let is_gemma = words(&model) == Some(GEMMA);
+                model.family = if is_gemma { Family::Siglip2 } else { Family::Siglip };
+                model.model = if is_gemma { "SigLIP2" } else { "SigLIP" }.to_owned();
             }
         }
         let config = ModelConfig::new(model).map_err(wrong)?;
@@ -319,37 +325,58 @@ fn text_cfg(section: Section, quick: bool, notes: &mut Vec<String>) -> Result<Te
         ("none", true) => return Err(section.wrong("proj_bias", "false with proj_type `none`")),
         _ => return Err(section.wrong("proj_type", "linear or none")),
     };
-    let [sot_id, end] = special_ids(section, last)?;
+    let Special { start, end, pad } = special_ids(section, vocab_size)?;
     Ok(TextCfg {
         context_length: section.size("context_length", 77)?,
         vocab_size,
         tower: TextTower::Transformer(ClipText { blocks, causal }),
         pool_type,
         head,
-        pad_id: section.id("pad_id", 0)?,
-        sot_id: Some(sot_id),
+        pad_id: pad,
+        sot_id: start,
         eot_id: if pool_type == TextPool::Eos { eos } else { end },
         clean: clean(section)?,
     })
 }
 
-/// Start and end ids of a row: the last two of CLIP's vocabulary, or those of a tokenizer that is named.
-fn special_ids(section: Section, last: i64) -> Result<[i64; 2], Problem> {
-    // BERT's `[CLS]`, and `[SEP]`, in whose place open_clip puts padding where it is told to.
-    const BERT: [i64; 2] = [101, 102];
+/// Start, end and padding of a row.
+struct Special {
+    start: Option<i64>,
+    end: i64,
+    pad: i64,
+}
+
+/// Ids that tokenizers put around texts, by a part of their names: they are in no configuration.
+const TOKENIZERS: &[(&str, Special)] = &[
+    ("SigLIP2", Special { start: None, end: 1, pad: 0 }),
+    ("SigLIP", Special { start: None, end: 1, pad: 1 }),
+    ("mt5-", Special { start: None, end: 1, pad: 0 }),
+    ("xlm-", Special { start: Some(0), end: 2, pad: 1 }),
+    ("roberta-", Special { start: Some(0), end: 2, pad: 1 }),
+    ("bert-", Special { start: Some(101), end: 102, pad: 0 }),
+];
+
+/// The ids of the tokenizer that is named, or the last two of CLIP's vocabulary, and 0.
+fn special_ids(section: Section, vocab_size: usize) -> Result<Special, Problem> {
     let strips = match section.get("tokenizer_kwargs").and_then(|kwargs| kwargs.get("strip_sep_token")) {
         None | Some(Value::Null) => false,
         Some(found) => {
             found.as_bool().ok_or_else(|| section.wrong("tokenizer_kwargs", "strip_sep_token as true or false"))?
         }
     };
-    let is_bert =
-        section.text("hf_tokenizer_name", "")?.rsplit('/').next().is_some_and(|name| name.starts_with("bert-"));
-    Ok(match (is_bert && last > BERT[1], strips) {
-        (true, true) => [BERT[0], section.id("pad_id", 0)?],
-        (true, false) => BERT,
-        (false, _) => [(last - 1).max(0), last],
-    })
+    let last = (vocab_size as i64 - 1).max(0);
+    let name = section.text("hf_tokenizer_name", "")?;
+    let named = TOKENIZERS.iter().find(|(part, _)| name.contains(part)).map(|(_, special)| special);
+    let Special { start, mut end, pad } = match named.filter(|special| special.end <= last) {
+        Some(special) => Special { ..*special },
+        None => Special { start: Some((last - 1).max(0)), end: last, pad: 0 },
+    };
+    let pad = section.id("pad_id", pad)?;
+    if strips {
+        // open_clip puts padding in the place of the separator that ends texts.
+        end = pad;
+    }
+    Ok(Special { start, end, pad })
 }
 
 /// `tokenizer_kwargs`: how sentences are cleaned.

@@ -106,7 +106,7 @@ impl Reference {
             if (1..port.shape.len()).any(differs) {
                 let (found, takes) = (array.shape(), port.shape.join(", "));
                 return Err(self.wrong(format!(
-                    "`{key}` is {found:?}, and `{}` of {} takes [{takes}]; make a reference of that size",
+                    "`{key}` is {found:?}, and `{}` of {} takes [{takes}]; make a reference of that size, or export for the size of the reference",
                     port.name,
                     tower.name()
                 )));

@@ -385,7 +385,11 @@ fn refusals_name_what_was_found() {
         (show(path("nowhere.pt")), "", &["nowhere.pt"]),
         (show(case("pixels-squash").join("model")), "--model ViT-B32", &["did you mean ViT-B-32"]),
         (with("visual.layer1.0.conv1.weight"), "", &["parts of a tower", "a CLIP ResNet", "supported are"]),
-        (with("visual.transformer.resblocks.0.ls_1.gamma"), "", &["parts of a tower", "layer scales"]),
+        (
+            with("visual.transformer.resblocks.0.attn.ln_q.weight"),
+            "",
+            &["parts of a tower: visual.transformer.resblocks.0.attn.ln_q.weight"],
+        ),
         (with("positional_embedding_other"), "", &["parts of a tower: positional_embedding_other"]),
         (
             named(

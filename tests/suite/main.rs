@@ -20,6 +20,8 @@ mod engines;
 mod export;
 // The table of module dependencies in `docs/architecture.md` against the imports in `src`.
 mod floors;
+// Towers alone, models inside of others, LoRA adapters, folders of other libraries.
+mod fine_tunes;
 // The forms a big_vision checkpoint is stored in: stacked blocks, dtypes, order, archives.
 mod forms;
 // The corpus of the fuzz targets: seeds, hostile files, and what fuzzing found.

@@ -409,6 +409,7 @@ complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand inspect" -s h -l hel
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand inspect" -s V -l version -d 'Print version'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand models" -l settings -d 'Settings file [default: clip-onnx.toml in the working folder]' -r -F
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand models" -l max-memory -d 'Memory that may be used, such as 4G; Linux only' -r
+complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand models" -l open-clip -d 'List open_clip\'s configurations instead, with the published weights of each'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand models" -l json -d 'Print JSON: the full configuration of every model, with its dialects'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand models" -l no-settings -d 'Ignore clip-onnx.toml'
 complete -c clip-onnx -n "__fish_clip_onnx_using_subcommand models" -s h -l help -d 'Print help (see more with \'--help\')'
