@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use section::{Section, problem};
 use serde_json::Value;
+use special::{Special, special_ids};
 
 use super::check::Problem;
 use super::{
@@ -16,6 +17,7 @@ use super::{
 };
 
 mod section;
+mod special;
 
 /// Such a file, parsed.
 #[derive(Clone, Debug)]
@@ -337,46 +339,6 @@ fn text_cfg(section: Section, quick: bool, notes: &mut Vec<String>) -> Result<Te
         eot_id: if pool_type == TextPool::Eos { eos } else { end },
         clean: clean(section)?,
     })
-}
-
-/// Start, end and padding of a row.
-struct Special {
-    start: Option<i64>,
-    end: i64,
-    pad: i64,
-}
-
-/// Ids that tokenizers put around texts, by a part of their names: they are in no configuration.
-const TOKENIZERS: &[(&str, Special)] = &[
-    ("SigLIP2", Special { start: None, end: 1, pad: 0 }),
-    ("SigLIP", Special { start: None, end: 1, pad: 1 }),
-    ("mt5-", Special { start: None, end: 1, pad: 0 }),
-    ("xlm-", Special { start: Some(0), end: 2, pad: 1 }),
-    ("roberta-", Special { start: Some(0), end: 2, pad: 1 }),
-    ("bert-", Special { start: Some(101), end: 102, pad: 0 }),
-];
-
-/// The ids of the tokenizer that is named, or the last two of CLIP's vocabulary, and 0.
-fn special_ids(section: Section, vocab_size: usize) -> Result<Special, Problem> {
-    let strips = match section.get("tokenizer_kwargs").and_then(|kwargs| kwargs.get("strip_sep_token")) {
-        None | Some(Value::Null) => false,
-        Some(found) => {
-            found.as_bool().ok_or_else(|| section.wrong("tokenizer_kwargs", "strip_sep_token as true or false"))?
-        }
-    };
-    let last = (vocab_size as i64 - 1).max(0);
-    let name = section.text("hf_tokenizer_name", "")?;
-    let named = TOKENIZERS.iter().find(|(part, _)| name.contains(part)).map(|(_, special)| special);
-    let Special { start, mut end, pad } = match named.filter(|special| special.end <= last) {
-        Some(special) => Special { ..*special },
-        None => Special { start: Some((last - 1).max(0)), end: last, pad: 0 },
-    };
-    let pad = section.id("pad_id", pad)?;
-    if strips {
-        // open_clip puts padding in the place of the separator that ends texts.
-        end = pad;
-    }
-    Ok(Special { start, end, pad })
 }
 
 /// `tokenizer_kwargs`: how sentences are cleaned.

@@ -147,7 +147,7 @@ fn warn_of_unseen(config: &ModelConfig, [height, width]: [usize; 2], progress: &
 
 /// The tokenizer in the checkpoint's folder, where it fits the model.
 fn carried_tokenizer(selected: &Selected, progress: &dyn Progress) -> Option<PathBuf> {
-    let path = selected.tokenizer.clone()?;
+    let path = selected.tokenizer.clone().filter(|_| selected.config.has(Modality::Text))?;
     match Tokenizer::new(&selected.config, Some(&path)) {
         Ok(_) => Some(path),
         Err(error) => {

@@ -99,7 +99,7 @@ fn a_tower_alone_has_every_precision_and_the_layouts_for_one() {
         }
         // `embed` makes its pixels; a text tower needs a vocabulary.
         if *tower == Modality::Image {
-            let embedder = Embedder::open(&out.path().join("out"), Options::new(engine::tract())).unwrap();
+            let embedder = Embedder::open(out.path().join("out"), Options::new(engine::tract())).unwrap();
             let mut rows = 0;
             let photo = root().join("examples/sample/circle.png");
             let each = |_: &Path, row: Result<Vec<f32>, clip_onnx::embed::Error>| {
