@@ -40,6 +40,8 @@ Examples by aim:
   clip-onnx export clip/ --out js --profile transformers-js    transformers.js
   clip-onnx export clip/ --out small --precision int8          a quarter of the size
   clip-onnx export clip/ --out big --image-size 384            another image size
+  clip-onnx export clip/ --out image --only image              one tower alone
+  clip-onnx export clip/ --out tuned --adapter my-lora/        with a LoRA adapter
   clip-onnx export clip/ --out proven --reference r.npz        compare with a reference";
 
 pub const VERIFY: &str = "\

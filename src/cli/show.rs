@@ -147,6 +147,9 @@ fn checkpoint(out: &mut impl Write, report: &CheckpointReport, filter: Option<&s
     for (name, Rule { rule, source, assumed }) in &report.inputs {
         line(out, name, format!("{rule} ({}{source})", if *assumed { "assumed " } else { "" }))?;
     }
+    for note in &report.notes {
+        line(out, "note", note.clone())?;
+    }
     for Skipped { place, what, .. } in &report.skipped {
         line(out, "skipped", format!("{place}: {what}"))?;
     }
