@@ -121,7 +121,7 @@ impl Params {
         let mut all = checkpoint.tensors().to_vec();
         let ids: Vec<String> = (1..=adapters.len()).map(|n| format!("#{n}")).collect();
         adapters.iter().zip(&ids).for_each(|(adapter, id)| all.extend(adapter.renamed(id)));
-        let has_parts = lora::present(&all);
+        let has_parts = !adapters.is_empty() || lora::present(&all);
         if has_parts {
             all = lora::without_layers(&all);
         }

@@ -38,11 +38,12 @@ struct Module {
 /// # Errors
 /// [`Error::Directory`], [`Error::Several`], [`Error::Pipeline`] or [`Error::Modules`].
 pub fn in_folder(folder: &Path) -> Result<PathBuf, Error> {
-    if let Some(found) = NAMES.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
-        return Ok(found);
-    }
+    // It says what is done with the model beside it.
     if let Some(module) = sentence_transformers(folder)? {
         return in_folder(&module);
+    }
+    if let Some(found) = NAMES.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
+        return Ok(found);
     }
     if let Some(snapshot) = snapshot(folder) {
         return in_folder(&snapshot);
@@ -99,8 +100,14 @@ fn sentence_transformers(folder: &Path) -> Result<Option<PathBuf>, Error> {
         return Err(bad(format!("module path `{path}` is not in the folder")));
     }
     let inner = folder.join(path);
-    // At the root, the names above were looked for.
-    Ok((inner != *folder && inner.is_dir()).then_some(inner))
+    if path.is_empty() {
+        // At the root, under one of the usual names.
+        return Ok(None);
+    }
+    if !inner.is_dir() {
+        return Err(bad(format!("module path `{path}` is not there")));
+    }
+    Ok(Some(inner))
 }
 
 /// The snapshot that a folder of a hub's cache (`models--organisation--name`) refers to as `main`, or its only one.

@@ -110,6 +110,14 @@ impl ModelConfig {
             return Ok(None);
         }
         let wrong = |problem| Error::Transformers { path: origin.to_owned(), problem };
+        if let Some(found) = json.get("quantization_config").filter(|found| !found.is_null()) {
+            let method = found.get("quant_method").unwrap_or(found);
+            return Err(wrong(problem(
+                "quantization_config".to_owned(),
+                method,
+                "absent: weights that are not quantized",
+            )));
+        }
         for (section, fields) in json.as_object().into_iter().flatten() {
             let named = section.starts_with("vision_config") || section.starts_with("text_config");
             if named && !fields.is_object() && !fields.is_null() {

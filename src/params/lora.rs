@@ -16,10 +16,10 @@ pub use settings::Settings;
 /// What can be wrong with an adapter.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{path} is no adapter_config.json: {reason}")]
-    Parse { path: String, reason: String },
-    #[error("{path}: {field} is {found}, expected {expected}")]
-    Setting { path: String, field: String, found: String, expected: &'static str },
+    #[error("is no adapter_config.json: {reason}")]
+    Parse { reason: String },
+    #[error("{field} is {found}, expected {expected}")]
+    Setting { field: String, found: String, expected: &'static str },
     #[error(
         "tensors such as `{first}` are of the LoRA adapter `{adapter}`, and there is no adapter_config.json of it beside them, which says by what they are scaled"
     )]
@@ -32,8 +32,14 @@ pub enum Error {
         "`{part}` of an adapter has shape {found:?}, which does not fit {expected:?} of the weight it is merged into"
     )]
     Shape { part: String, found: Vec<usize>, expected: Vec<usize> },
-    #[error("the adapter has `{part}`, and not what belongs to it")]
+    #[error("`{module}` of an adapter has lora_A {a:?} and lora_B {b:?}, which do not fit the weight {expected:?}")]
+    Fit { module: String, a: Vec<usize>, b: Vec<usize>, expected: Vec<usize> },
+    #[error("the adapter has `{part}`, and not what belongs to it: lora_A and lora_B, with DoRA lora_magnitude_vector")]
     Incomplete { part: String },
+    #[error("the adapter {name} has {what}")]
+    Nothing { name: String, what: &'static str },
+    #[error("`{part}` of an adapter has rank {found}, expected {expected}, which r in its adapter_config.json says")]
+    Rank { part: String, found: usize, expected: usize },
 }
 
 /// An adapter in a file of its own.
@@ -55,6 +61,9 @@ const PARTS: &[(&str, &str)] = &[
     (".lora_magnitude_vector", "weight"),
     (".lora_magnitude_vector.weight", "weight"),
 ];
+
+/// How ids of adapters in files of their own begin, in names.
+pub const OUTSIDE: &str = ".#";
 
 /// How the name of a tensor ends that replaces the one of the model.
 const REPLACES: &str = ".@";
@@ -147,7 +156,7 @@ pub fn merge(tensors: Tensors, adapters: &[(String, String, &Settings)]) -> Resu
         let mut rest = rest.split('.');
         let (Some(kind), Some(id), end) = (rest.next(), rest.next(), rest.next()) else { return Err(unknown()) };
         let parts = of.entry((id.to_owned(), module.to_owned())).or_default();
-        parts.first.clone_from(&name);
+        parts.first = name.split('.').filter(|segment| !segment.starts_with('#')).collect::<Vec<_>>().join(".");
         let place = match (kind, end) {
             ("A", Some("weight")) => &mut parts.a,
             ("B", Some("weight")) => &mut parts.b,
@@ -172,12 +181,13 @@ pub fn merge(tensors: Tensors, adapters: &[(String, String, &Settings)]) -> Resu
         return Err(Error::NoSettings { first: first.clone(), adapter: id.clone() });
     }
     let at: BTreeMap<String, usize> = weights.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
+    let at = Targets(at);
     let mut notes = Vec::new();
     for (id, name, settings) in adapters {
         let mut merged = Merged::default();
         for ((_, module), parts) in of.iter().filter(|((of, _), _)| of == id) {
             let target = [format!("{module}.weight"), format!("{module}.in_proj_weight")];
-            let target = target.iter().find_map(|target| at.get(target).copied());
+            let target = target.iter().find_map(|target| at.get(target));
             let missing = |target: String| Error::NoTarget { part: parts.first.clone(), target };
             let target = target.ok_or_else(|| missing(format!("{module}.weight")))?;
             let rank = parts.rank();
@@ -185,19 +195,26 @@ pub fn merge(tensors: Tensors, adapters: &[(String, String, &Settings)]) -> Resu
             // forward as in `merge_and_unload()` (0.21).
             let attention = module.strip_suffix(".out_proj").map(|attention| (id.clone(), attention.to_owned()));
             let times = if attention.is_some_and(|attention| of.contains_key(&attention)) { 2.0 } else { 1.0 };
-            let scale = times * settings.scale(module, rank);
+            let of_attention = if times == 2.0 { module.strip_suffix(".out_proj") } else { None };
+            let scale = times * settings.scale(of_attention.unwrap_or(module), rank);
+            if let Some(expected) = settings.rank.filter(|expected| *expected != rank) {
+                return Err(Error::Rank { part: parts.first.clone(), found: rank, expected });
+            }
+            if settings.dora && parts.magnitude.is_none() {
+                return Err(Error::Incomplete { part: parts.first.clone() });
+            }
             let weight = parts.added(module, &weights[target].1, scale)?;
             weights[target].1 = weight;
             merged.ranks.insert(rank);
             merged.layers += 1;
             if let Some(bias) = &parts.bias {
-                let target = at.get(&format!("{module}.bias")).copied();
+                let target = at.get(&format!("{module}.bias"));
                 let target = target.ok_or_else(|| missing(format!("{module}.bias")))?;
                 weights[target].1 = sum(&weights[target].1, bias, settings.scale(module, rank), &parts.first)?;
             }
         }
         for (_, target, tensor) in replacements.iter().filter(|(of, ..)| of == id) {
-            let place = at.get(target).copied();
+            let place = at.get(target);
             let place = place.ok_or_else(|| Error::NoTarget { part: target.clone(), target: target.clone() })?;
             let (found, expected) = (tensor.shape(), weights[place].1.shape());
             if found != expected {
@@ -205,6 +222,13 @@ pub fn merge(tensors: Tensors, adapters: &[(String, String, &Settings)]) -> Resu
             }
             weights[place].1 = tensor.clone();
             merged.replaced += 1;
+        }
+        let nothing = |what| Err(Error::Nothing { name: name.clone(), what });
+        if merged.layers == 0 && merged.replaced == 0 {
+            return nothing("no tensors that belong to the model");
+        }
+        if settings.saves_modules && merged.replaced == 0 {
+            return nothing("none of the modules_to_save that its adapter_config.json names");
         }
         let ranks: Vec<String> = merged.ranks.iter().map(usize::to_string).collect();
         let replaced =
@@ -216,6 +240,25 @@ pub fn merge(tensors: Tensors, adapters: &[(String, String, &Settings)]) -> Resu
         ));
     }
     Ok((weights, notes))
+}
+
+/// Names of weights, and their places.
+struct Targets(BTreeMap<String, usize>);
+
+impl Targets {
+    /// The weight that a module of an adapter means: of this name, of the name without what a wrapper put in front, or the
+    /// only one that ends so, where the adapter is of a tower alone.
+    fn get(&self, name: &str) -> Option<usize> {
+        let starts = std::iter::once(0).chain(name.match_indices('.').map(|(at, _)| at + 1));
+        // A tower's own segment is not a wrapper's.
+        let own = starts.map(|start| &name[start..]).take_while(|rest| rest.matches('.').count() > 1 || *rest == name);
+        if let Some(found) = own.into_iter().find_map(|rest| self.0.get(rest)) {
+            return Some(*found);
+        }
+        let end = format!(".{name}");
+        let mut ending = self.0.iter().filter(|(known, _)| known.ends_with(&end));
+        ending.next().filter(|_| ending.next().is_none()).map(|(_, at)| *at)
+    }
 }
 
 impl Parts {
@@ -240,7 +283,7 @@ impl Parts {
             && flat(&b_shape) == rank
             && (a_shape.len() == 2 || a_shape[1..] == shape[1..]);
         if !fits {
-            return Err(Error::Shape { part: self.first.clone(), found: a_shape, expected: shape });
+            return Err(Error::Fit { module: module.to_owned(), a: a_shape, b: b_shape, expected: shape });
         }
         let magnitude = self.magnitude.clone();
         if let Some(magnitude) = &magnitude
@@ -309,7 +352,7 @@ mod tests {
     }
 
     fn settings(json: &str) -> Settings {
-        Settings::parse("adapter_config.json", json).unwrap()
+        Settings::parse(json).unwrap()
     }
 
     fn merged(tensors: Vec<(String, Tensor)>, settings: &Settings) -> Result<Vec<Vec<f32>>, String> {
@@ -362,7 +405,7 @@ mod tests {
         for (tensors, said) in [
             (vec![weight(), a()], "not what belongs to it"),
             (vec![a(), b(2)], "the model has no `q.weight`"),
-            (vec![weight(), a(), b(3)], "does not fit [2, 3]"),
+            (vec![weight(), a(), b(3)], "do not fit the weight [2, 3]"),
             (vec![weight(), a(), b(2), tensor("q.lora_E.default.weight", &[1], &[0.0])], "no part that is followed"),
             (vec![weight(), tensor("q.lora_A.other.weight", &[1, 3], &[0.0; 3])], "LoRA adapter `other`"),
         ] {

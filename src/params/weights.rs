@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Error;
 use super::keymap::{KeyMap, some_of};
+use super::lora;
 use crate::modality::Modality;
 use crate::tensor::Tensor;
 
@@ -87,7 +88,11 @@ pub fn find(tensors: &[(String, Tensor)], prefix: Option<&str>) -> Result<Option
     let [images, texts] = Modality::ALL.map(|tower| towers.get(&tower).cloned().unwrap_or_default());
     if let Some(wanted) = prefix {
         let wanted = trimmed(wanted);
-        let under = |places: &BTreeSet<Place>| places.iter().find(|place| place.prefix == wanted).cloned();
+        let under = |places: &BTreeSet<Place>| {
+            let mut below = places.iter().filter(|place| place.prefix.starts_with(&wanted));
+            let exact = places.iter().find(|place| place.prefix == wanted);
+            exact.or(below.next().filter(|_| below.next().is_none())).cloned()
+        };
         let places: Vec<Place> = [under(&images), under(&texts)].into_iter().flatten().collect();
         if places.is_empty() {
             let found = images.union(&texts).map(|place| shown(&place.prefix)).collect::<BTreeSet<_>>();
@@ -211,6 +216,8 @@ fn taken(tensors: Vec<(String, Tensor)>, places: &[Place], mut notes: Vec<String
             (Some((_, rest)), _) if NUMBERS.contains(&rest) || rest.contains("_projection.") => rest.to_owned(),
             (Some((place, rest)), _) => format!("{}{rest}", place.lacks),
             (None, Some(number)) => (*number).to_owned(),
+            // An adapter in a file of its own has the names of the model alone.
+            (None, None) if name.contains(lora::OUTSIDE) => name.clone(),
             (None, None) => {
                 left_out.push(name);
                 continue;

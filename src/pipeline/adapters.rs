@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{Error, Source};
+use super::{Error, Setting, Source};
 use crate::checkpoint::Checkpoint;
 use crate::files::{self, file_name, hex};
 use crate::params::Reading;
@@ -46,14 +46,26 @@ pub fn reading(source: &Source, checkpoint: &Checkpoint) -> Result<(Reading, Ada
         reading.adapters.push(Adapter { tensors: opened.tensors().to_vec(), settings, name });
         adapters.checkpoints.push(opened);
     }
-    for id in inside(checkpoint) {
-        let beside = checkpoint.path().with_file_name(&id).join(SETTINGS);
-        let own = checkpoint.path().with_file_name(SETTINGS);
-        if let Some(path) = [beside, own].into_iter().find(|path: &PathBuf| path.is_file()) {
+    let ids = inside(checkpoint);
+    let alone = ids.len() == 1;
+    for id in ids {
+        let beside = Some(checkpoint.path().with_file_name(&id).join(SETTINGS));
+        // Of several, those beside the checkpoint itself are of the first one.
+        let own = (alone || id == "default").then(|| checkpoint.path().with_file_name(SETTINGS));
+        if let Some(path) = [beside, own].into_iter().flatten().find(|path: &PathBuf| path.is_file()) {
             reading.inside.push((id, settings(&path)?));
         }
     }
     Ok((reading, adapters))
+}
+
+/// An adapter beside a checkpoint, which is not merged unless it is named.
+pub fn beside(source: &Source, checkpoint: &Checkpoint) -> Option<String> {
+    let has = |name: &str| checkpoint.path().with_file_name(name).is_file();
+    let left = source.adapters.is_empty() && has(SETTINGS) && WEIGHTS.iter().any(|name| has(name));
+    left.then(|| {
+        format!("a LoRA adapter is beside the checkpoint, and is not merged: name its folder with {}", Setting::Adapter)
+    })
 }
 
 /// The names of the adapters that a checkpoint holds.
@@ -70,7 +82,7 @@ fn inside(checkpoint: &Checkpoint) -> BTreeSet<String> {
 
 fn settings(path: &Path) -> Result<Settings, Error> {
     let text = files::read_json(path).map_err(|source| Error::checkpoint(path, source.into()))?;
-    Settings::parse(&path.display().to_string(), &text).map_err(|source: lora::Error| Error::Params {
+    Settings::parse(&text).map_err(|source: lora::Error| Error::Params {
         path: path.display().to_string(),
         source: Box::new(source.into()),
         hint: String::new(),

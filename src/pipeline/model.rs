@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::adapters::{self, Adapters};
 use super::select::{Selected, keep_those_of, select};
-use super::{Error, Progress, Source, refusal};
+use super::{Error, Progress, Setting, Source, refusal};
 use crate::checkpoint::{self, Checkpoint, Skipped};
 use crate::config::ModelConfig;
 use crate::modality::Modality;
@@ -49,7 +49,14 @@ impl Model {
         let params = Params::from_checkpoint(&checkpoint, &reading);
         let mut params = params.map_err(|source| Error::names(&checkpoint, source))?;
         refusal::another_tower(&checkpoint, &params, source)?;
-        params.notes().iter().for_each(|note| progress.warn(note));
+        adapters::beside(source, &checkpoint).iter().chain(&params.notes()).for_each(|note| progress.warn(note));
+        if let Some(only) = source.only.filter(|only| !params.has(*only)) {
+            return Err(Error::Unsupported {
+                path: checkpoint.path().display().to_string(),
+                what: format!("it has no {only} tower"),
+                way_out: format!("leave out {}", Setting::Only),
+            });
+        }
         let mut selected = select(source, &checkpoint, &params, progress)?;
         keep_those_of(&selected.config, &mut params);
         if let Some(size) = source.image_size {

@@ -12,6 +12,12 @@ pub struct Settings {
     patterns: Vec<(String, f64)>,
     /// Scaled by the root of the rank.
     by_root: bool,
+    /// The rank of every module, where all have one.
+    pub rank: Option<usize>,
+    /// Whether rows have lengths that were trained.
+    pub dora: bool,
+    /// Whether whole modules are replaced.
+    pub saves_modules: bool,
     /// What it was trained on.
     pub base: Option<String>,
 }
@@ -37,17 +43,14 @@ const OF_TRAINING: &[&str] = &[
     "lora_ga_config",
     "megatron_config",
     "megatron_core",
-    "modules_to_save",
     "monteclora_config",
     "peft_version",
     "qalora_group_size",
-    "r",
     "rank_pattern",
     "revision",
     "runtime_config",
     "target_modules",
     "task_type",
-    "use_dora",
     "velora_config",
 ];
 
@@ -65,16 +68,15 @@ const OFF: &[&str] = &[
 const CHANGES_BASE: &[&str] = &["pissa", "olora", "corda", "loftq", "lora_ga"];
 
 impl Settings {
-    /// Reads `adapter_config.json`; `path` is for messages.
+    /// Reads `adapter_config.json`.
     ///
     /// # Errors
     /// [`Error::Parse`], or [`Error::Setting`] for one that is not followed.
-    pub fn parse(path: &str, text: &str) -> Result<Settings, Error> {
-        let bad = |reason: String| Error::Parse { path: path.to_owned(), reason };
+    pub fn parse(text: &str) -> Result<Settings, Error> {
+        let bad = |reason: String| Error::Parse { reason };
         let json: Value = serde_json::from_str(text).map_err(|e| bad(e.to_string()))?;
         let fields = json.as_object().ok_or_else(|| bad("it is no object".to_owned()))?;
         let wrong = |field: &str, found: &Value, expected| Error::Setting {
-            path: path.to_owned(),
             field: field.to_owned(),
             found: found.to_string(),
             expected,
@@ -83,7 +85,17 @@ impl Settings {
             let number = value.as_f64().filter(|number| number.is_finite() && *number > 0.0);
             number.ok_or_else(|| wrong(field, value, "a positive number"))
         };
-        let (mut alpha, mut settings) = (None, Settings { alpha: 0.0, patterns: vec![], by_root: false, base: None });
+        let mut alpha = None;
+        let mut settings = Settings {
+            alpha: 0.0,
+            patterns: vec![],
+            by_root: false,
+            rank: None,
+            dora: false,
+            saves_modules: false,
+            base: None,
+        };
+        let flag = |field: &str, value: &Value| value.as_bool().ok_or_else(|| wrong(field, value, "true or false"));
         for (field, value) in fields {
             let idle = match value {
                 Value::Null | Value::Bool(false) => true,
@@ -95,8 +107,15 @@ impl Settings {
                 "peft_type" if value != "LORA" => return Err(wrong(field, value, "LORA")),
                 "peft_type" => {}
                 "lora_alpha" => alpha = Some(positive(field, value)?),
-                "use_rslora" => {
-                    settings.by_root = value.as_bool().ok_or_else(|| wrong(field, value, "true or false"))?;
+                "use_rslora" => settings.by_root = flag(field, value)?,
+                "use_dora" => settings.dora = flag(field, value)?,
+                "modules_to_save" => settings.saves_modules = !idle,
+                "r" => {
+                    let rank = value.as_u64().and_then(|rank| usize::try_from(rank).ok()).filter(|rank| *rank > 0);
+                    settings.rank = Some(rank.ok_or_else(|| wrong(field, value, "a positive integer"))?);
+                }
+                "alpha_pattern" | "rank_pattern" if !value.is_object() && !value.is_null() => {
+                    return Err(wrong(field, value, "an object of names and numbers"));
                 }
                 "alpha_pattern" => {
                     for (pattern, value) in value.as_object().into_iter().flatten() {
@@ -121,6 +140,9 @@ impl Settings {
                 _ => return Err(wrong(field, value, "a setting of LoRA: it is not known")),
             }
         }
+        if json.get("rank_pattern").and_then(Value::as_object).is_some_and(|patterns| !patterns.is_empty()) {
+            settings.rank = None;
+        }
         settings.alpha = alpha.ok_or_else(|| bad("it has no lora_alpha".to_owned()))?;
         if json.get("peft_type").is_none() {
             return Err(bad("it has no peft_type".to_owned()));
@@ -130,8 +152,11 @@ impl Settings {
 
     /// What the product of a module is multiplied by.
     pub fn scale(&self, module: &str, rank: usize) -> f64 {
+        // PEFT's patterns are regular expressions, in which a dot stands for any character.
         let ends = |pattern: &str| {
-            module.strip_suffix(pattern).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+            let Some(start) = module.len().checked_sub(pattern.len()) else { return false };
+            let same = module.bytes().skip(start).zip(pattern.bytes()).all(|(m, p)| m == p || p == b'.');
+            same && (start == 0 || module.as_bytes()[start - 1] == b'.')
         };
         let found = self.patterns.iter().find(|(pattern, _)| ends(pattern));
         let alpha = found.map_or(self.alpha, |(_, alpha)| *alpha);
@@ -145,7 +170,7 @@ mod tests {
 
     #[test]
     fn scales_follow_alpha_rank_and_patterns() {
-        let parse = |text: &str| Settings::parse("a.json", text).unwrap();
+        let parse = |text: &str| Settings::parse(text).unwrap();
         let json = r#"{"peft_type": "LORA", "r": 4, "lora_alpha": 8, "alpha_pattern": {"0.q": 4, "q": 2}}"#;
         let plain = parse(json);
         let scales = ["layers.0.q", "layers.1.q", "layers.1.v", "layers.10.q"].map(|module| plain.scale(module, 4));
@@ -165,9 +190,9 @@ mod tests {
         ] {
             let rest = if field == "peft_type" { "" } else { ", \"peft_type\": \"LORA\"" };
             let alpha = if field == "lora_alpha" { "" } else { ", \"lora_alpha\": 1" };
-            let error = Settings::parse("a.json", &format!("{{\"{field}\": {value}{rest}{alpha}}}")).unwrap_err();
+            let error = Settings::parse(&format!("{{\"{field}\": {value}{rest}{alpha}}}")).unwrap_err();
             assert!(error.to_string().contains(field), "{error}");
         }
-        assert!(Settings::parse("a.json", r#"{"peft_type": "LORA", "something_new": null, "lora_alpha": 1}"#).is_ok());
+        assert!(Settings::parse(r#"{"peft_type": "LORA", "something_new": null, "lora_alpha": 1}"#).is_ok());
     }
 }
