@@ -37,6 +37,7 @@ mod resolve;
 mod run;
 mod runner;
 mod select;
+mod stretched;
 mod surroundings;
 mod workspace;
 mod zero_shot;

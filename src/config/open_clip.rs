@@ -322,10 +322,11 @@ fn text_cfg(section: Section, quick: bool, notes: &mut Vec<String>) -> Result<Te
     let causal = !section.flag("no_causal_mask", false)?;
     let bias = section.flag("proj_bias", false)?;
     let head = match (section.text("proj_type", "linear")?, bias) {
-        ("linear", _) => Some(Head { bias }),
+        // open_clip makes one matrix of both.
+        ("linear" | "mlp", _) => Some(Head { bias }),
         ("none", false) => None,
         ("none", true) => return Err(section.wrong("proj_bias", "false with proj_type `none`")),
-        _ => return Err(section.wrong("proj_type", "linear or none")),
+        _ => return Err(section.wrong("proj_type", "linear, mlp or none")),
     };
     let Special { start, end, pad } = special_ids(section, vocab_size)?;
     Ok(TextCfg {
@@ -465,7 +466,7 @@ mod tests {
             (vision, "something", json!(1)),
             (text, "hf_model_name", json!("xlm-roberta-base")),
             (text, "embed_cls", json!(true)),
-            (text, "proj_type", json!("mlp")),
+            (text, "proj_type", json!("conv")),
             (text, "something", json!(1)),
             ("/model_cfg", "multimodal_cfg", json!({})),
             (pixels, "interpolation", json!("lanczos")),

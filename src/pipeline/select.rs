@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::stretched::stretched;
 use super::surroundings::{Origin, Surroundings};
 use super::{Error, ModelChoice, Progress, Setting, Source};
 use crate::checkpoint::Checkpoint;
@@ -204,7 +205,11 @@ fn choose(
     let recorded = recorded(checkpoint)?;
     let dialect = source.dialect.or(recorded.as_ref().map(|config| config.dialect)).unwrap_or(naming.dialect());
     if let ModelChoice::Named(name) = &source.model {
-        let config = as_stored(ModelConfig::named(name)?.for_file(naming, dialect)?, params);
+        let mut config = as_stored(ModelConfig::named(name)?.for_file(naming, dialect)?, params);
+        if let Some(found) = stretched(std::iter::once(config.clone()), params).pop() {
+            progress.warn(&format!("the checkpoint is {} with {}", config.model, found.changes));
+            config = found.config;
+        }
         return Ok((config, Found::Named));
     }
     if let Some(config) = recorded {
@@ -237,7 +242,18 @@ fn choose(
     }
     let path = checkpoint.path().display().to_string();
     let fits = fitting(params, dialect);
-    let fits = distinct(fits);
+    let mut fits = distinct(fits);
+    let mut changes = Vec::new();
+    if fits.is_empty() {
+        (fits, changes) =
+            stretched(candidates(params, dialect), params).into_iter().map(|s| (s.config, s.changes)).unzip();
+    }
+    let told = |config: &ModelConfig| {
+        let changed = fits.iter().zip(&changes).find(|(fit, _)| *fit == config);
+        if let Some((_, changes)) = changed {
+            progress.warn(&format!("the checkpoint is {} with {changes}", config.model));
+        }
+    };
     if fits.is_empty() {
         let closest = ranked(params, dialect).first().map_or_else(
             || format!("none is known in dialect {dialect}"),
@@ -249,6 +265,7 @@ fn choose(
         return Err(Error::NoFit { path, closest });
     }
     if let [config] = &fits[..] {
+        told(config);
         return Ok((config.clone(), Found::Shapes));
     }
     let names: Vec<String> = fits.iter().map(with_gelu).collect();
@@ -261,6 +278,7 @@ fn choose(
         config.model,
         Setting::Model
     ));
+    told(config);
     Ok((config.clone(), Found::Guessed))
 }
 
