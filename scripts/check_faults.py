@@ -224,15 +224,42 @@ def signals(bench):
     out = place / "out"
     command = ["export", bench.large(), "--out", out, "--force", "--no-verify"]
     seconds = took(bench, *command)
+    def heed():
+        # What runs in the background may have inherited that some are ignored.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         for turn in range(bench.rounds):
-            process = bench.start(*command)
+            process = bench.start(*command, before=heed)
             time.sleep(bench.random.uniform(0.02, 0.9 * seconds))
             process.send_signal(number)
             process.communicate()
             bench.count(f"exit code {process.returncode}")
             sums(out)
             expect(not leftovers(place), f"left after signal {number}: {leftovers(place)}")
+
+
+def signals_in_the_background(bench):
+    """TERM where `nohup` or a shell has other signals ignored."""
+    place = bench.folder / "background"
+    place.mkdir()
+    command = ["export", bench.large(), "--out", place / "out", "--force", "--no-verify"]
+    seconds = took(bench, *command)
+
+    def ignore():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    for turn in range(bench.rounds):
+        process = bench.start(*command, before=ignore)
+        time.sleep(bench.random.uniform(0.02, 0.9 * seconds))
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+        bench.count(f"exit code {process.returncode}")
+        sums(place / "out")
+        expect(not leftovers(place), f"left: {leftovers(place)}")
 
 
 def killed_converts(bench):
@@ -522,6 +549,7 @@ CHECKS = [
     killed_in_an_empty_folder,
     every_operation,
     signals,
+    signals_in_the_background,
     killed_converts,
     killed_embeds,
     other_models,

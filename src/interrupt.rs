@@ -20,10 +20,34 @@ pub fn undisturbed() -> Undisturbed {
             std::process::exit(130);
         };
         // A program that embeds the library may have its own handler; then it keeps it.
-        let _ = ctrlc::try_set_handler(handler);
+        if ctrlc::try_set_handler(handler).is_err() {
+            handle_others(handler);
+        }
     });
     Undisturbed(lock())
 }
+
+/// Handles the signals that are not ignored, where some are: `nohup` and shells ignore some for what runs in the
+/// background, and these stay so.
+#[cfg(target_os = "linux")]
+fn handle_others(handler: impl Fn() + Send + 'static) {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    let Some(ignored) = ignored else { return };
+    let (off, on): (Vec<i32>, Vec<i32>) =
+        [SIGHUP, SIGINT, SIGTERM].into_iter().partition(|signal| ignored & (1 << (signal - 1)) != 0);
+    if off.is_empty() {
+        return;
+    }
+    if let Ok(mut signals) = signal_hook::iterator::Signals::new(on) {
+        std::thread::spawn(move || signals.forever().for_each(|_| handler()));
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn handle_others(_: impl Fn() + Send + 'static) {}
 
 impl Undisturbed {
     /// Removes `path`, a temporary file or folder, should the process be interrupted.
