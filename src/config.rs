@@ -433,11 +433,6 @@ impl ModelConfig {
         self.vision_cfg.as_ref().is_some_and(|vision| vision.input().is_patches())
     }
 
-    /// Rows of token ids in words; empty without a text tower.
-    pub fn describe_tokens(&self) -> String {
-        self.text_cfg.as_ref().map_or_else(String::new, TextCfg::describe)
-    }
-
     /// The image tower as it is with its training-time branches folded. False where it was so before, or has none.
     pub fn fold_image_branches(&mut self) -> bool {
         self.0

@@ -335,7 +335,7 @@ impl Params {
 }
 
 /// How the canonical names of a tower's parameters begin.
-fn prefix(tower: Modality) -> &'static str {
+pub fn prefix(tower: Modality) -> &'static str {
     match tower {
         Modality::Image => "visual.",
         Modality::Text => "text.",

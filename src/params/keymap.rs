@@ -122,8 +122,9 @@ impl KeyMap {
     /// The names that tell a tower of this naming, and which tower it is.
     pub fn towers(&self) -> impl Iterator<Item = (&'static str, Modality)> {
         let of = |section: &Section| {
-            let has = |tower: &str| section.renames.iter().any(|rename| rename.canonical.begins_with(tower));
-            if has("visual.") { Modality::Image } else { Modality::Text }
+            let image = super::prefix(Modality::Image);
+            let is_image = section.renames.iter().any(|rename| rename.canonical.begins_with(image));
+            if is_image { Modality::Image } else { Modality::Text }
         };
         self.sections.iter().flat_map(move |section| section.marks.iter().map(move |mark| (mark.name, of(section))))
     }

@@ -180,8 +180,7 @@ pub fn merge(tensors: Tensors, adapters: &[(String, String, &Settings)]) -> Resu
     if let Some((id, first)) = ids.chain(replacing).find(|(id, _)| !known(id)) {
         return Err(Error::NoSettings { first: first.clone(), adapter: id.clone() });
     }
-    let at: BTreeMap<String, usize> = weights.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect();
-    let at = Targets(at);
+    let at = Targets(weights.iter().enumerate().map(|(at, (name, _))| (name.clone(), at)).collect());
     let mut notes = Vec::new();
     for (id, name, settings) in adapters {
         let mut merged = Merged::default();
@@ -193,10 +192,12 @@ pub fn merge(tensors: Tensors, adapters: &[(String, String, &Settings)]) -> Resu
             let rank = parts.rank();
             // PEFT adds the product of an output projection twice where the whole attention module has an adapter, in its
             // forward as in `merge_and_unload()` (0.21).
-            let attention = module.strip_suffix(".out_proj").map(|attention| (id.clone(), attention.to_owned()));
-            let times = if attention.is_some_and(|attention| of.contains_key(&attention)) { 2.0 } else { 1.0 };
-            let of_attention = if times == 2.0 { module.strip_suffix(".out_proj") } else { None };
-            let scale = times * settings.scale(of_attention.unwrap_or(module), rank);
+            let attention = module.strip_suffix(".out_proj");
+            let attention = attention.filter(|attention| of.contains_key(&(id.clone(), (*attention).to_owned())));
+            let scale = match attention {
+                Some(attention) => 2.0 * settings.scale(attention, rank),
+                None => settings.scale(module, rank),
+            };
             if let Some(expected) = settings.rank.filter(|expected| *expected != rank) {
                 return Err(Error::Rank { part: parts.first.clone(), found: rank, expected });
             }

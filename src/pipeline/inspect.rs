@@ -232,7 +232,8 @@ fn folding(config: &ModelConfig, params: &Params) -> Result<BTreeMap<&'static st
             scales: both("Mul").map(|n| n - count(after, "Mul")),
         }
     };
-    let root = |tower: &Modality| if *tower == Modality::Image { "visual." } else { "text." };
     let towers = plain.iter().zip(&folded);
-    Ok(towers.map(|((tower, before), (_, after))| (tower.name(), report(root(tower), before, after))).collect())
+    Ok(towers
+        .map(|((tower, before), (_, after))| (tower.name(), report(params::prefix(*tower), before, after)))
+        .collect())
 }

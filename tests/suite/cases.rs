@@ -2,33 +2,17 @@
 //! checkpoint is followed, what is no tensor is read past, and what a folder's links lead to is loaded.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use clip_onnx::embed::{Embedder, Options};
 use clip_onnx::engine::{self, Engine, Session, Step};
 use clip_onnx::error::{chain, sentence};
-use clip_onnx::pipeline::{Export, ModelChoice, Progress, Silent, Source, export, inspect};
+use clip_onnx::pipeline::{Export, ModelChoice, Silent, Source, export, inspect};
 use clip_onnx::verify::report::Verdict;
 use clip_onnx::verify::{EMBEDDING, Verify};
 use ndarray::Array2;
 
-use crate::common::{model, npz, root, worst};
-
-fn case(name: &str) -> PathBuf {
-    root().join("tests/cases").join(name)
-}
-
-/// Remarks, for tests to read.
-#[derive(Default)]
-struct Remarks(Mutex<Vec<String>>);
-
-impl Progress for Remarks {
-    fn start(&self, _: &str, _: Option<u64>) {}
-    fn advance(&self, _: u64) {}
-    fn warn(&self, message: &str) {
-        self.0.lock().unwrap().push(message.to_owned());
-    }
-}
+use crate::common::{Remarks, case, model, npz, root, worst};
 
 fn expected(case: &Path, key: &str) -> Array2<f32> {
     npz::floats(&case.join("reference.npz"), key)

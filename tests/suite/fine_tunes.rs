@@ -3,7 +3,6 @@
 //! `tests/cases/own-lora*` and `own-timm-*` were written by `scripts/make_fine_tunes.py`.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use clip_onnx::checkpoint::Checkpoint;
 use clip_onnx::embed::{Embedder, Options};
@@ -11,28 +10,13 @@ use clip_onnx::engine;
 use clip_onnx::error::sentence;
 use clip_onnx::layout::Layout;
 use clip_onnx::modality::Modality;
-use clip_onnx::pipeline::{Convert, Export, ModelChoice, Progress, Silent, convert, export};
+use clip_onnx::pipeline::{Convert, Export, ModelChoice, Silent, convert, export};
 use clip_onnx::precision::Precision;
 use clip_onnx::verify::EMBEDDING;
 use clip_onnx::verify::report::Verdict;
 use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
 
-use crate::common::{Fixture, root, worst};
-
-fn case(name: &str) -> PathBuf {
-    root().join("tests/cases").join(name)
-}
-
-#[derive(Default)]
-struct Remarks(Mutex<Vec<String>>);
-
-impl Progress for Remarks {
-    fn start(&self, _: &str, _: Option<u64>) {}
-    fn advance(&self, _: u64) {}
-    fn warn(&self, message: &str) {
-        self.0.lock().unwrap().push(message.to_owned());
-    }
-}
+use crate::common::{Fixture, Remarks, case, root, worst};
 
 /// Exports and compares; gives the remarks.
 fn agrees(request: Export, what: &str) -> Vec<String> {

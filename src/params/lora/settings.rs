@@ -18,8 +18,6 @@ pub struct Settings {
     pub dora: bool,
     /// Whether whole modules are replaced.
     pub saves_modules: bool,
-    /// What it was trained on.
-    pub base: Option<String>,
 }
 
 /// Settings that say how an adapter was trained, or how it is loaded elsewhere: merging does not depend on them. Which
@@ -27,6 +25,7 @@ pub struct Settings {
 const OF_TRAINING: &[&str] = &[
     "arrow_config",
     "auto_mapping",
+    "base_model_name_or_path",
     "bias",
     "corda_config",
     "ensure_weight_tying",
@@ -86,15 +85,8 @@ impl Settings {
             number.ok_or_else(|| wrong(field, value, "a positive number"))
         };
         let mut alpha = None;
-        let mut settings = Settings {
-            alpha: 0.0,
-            patterns: vec![],
-            by_root: false,
-            rank: None,
-            dora: false,
-            saves_modules: false,
-            base: None,
-        };
+        let mut settings =
+            Settings { alpha: 0.0, patterns: vec![], by_root: false, rank: None, dora: false, saves_modules: false };
         let flag = |field: &str, value: &Value| value.as_bool().ok_or_else(|| wrong(field, value, "true or false"));
         for (field, value) in fields {
             let idle = match value {
@@ -134,7 +126,6 @@ impl Settings {
                         return Err(wrong(field, value, expected));
                     }
                 }
-                "base_model_name_or_path" => settings.base = value.as_str().map(str::to_owned),
                 known if OF_TRAINING.contains(&known) || idle => {}
                 known if OFF.contains(&known) => return Err(wrong(field, value, "null: it is not followed")),
                 _ => return Err(wrong(field, value, "a setting of LoRA: it is not known")),

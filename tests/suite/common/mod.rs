@@ -4,8 +4,9 @@ pub mod bench;
 pub mod npz;
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
-use clip_onnx::pipeline::{Export, ModelChoice};
+use clip_onnx::pipeline::{Export, ModelChoice, Progress};
 use clip_onnx::verify::Report;
 use clip_onnx::verify::report::Compared;
 
@@ -97,4 +98,21 @@ pub fn bytes(folder: &Path, name: &str) -> Vec<u8> {
 /// A decoded model.
 pub fn model(path: &Path) -> clip_onnx::onnx::proto::ModelProto {
     prost::Message::decode(std::fs::read(path).unwrap().as_slice()).unwrap()
+}
+
+/// A folder of `tests/cases`.
+pub fn case(name: &str) -> PathBuf {
+    root().join("tests/cases").join(name)
+}
+
+/// Remarks, for tests to read.
+#[derive(Default)]
+pub struct Remarks(pub Mutex<Vec<String>>);
+
+impl Progress for Remarks {
+    fn start(&self, _: &str, _: Option<u64>) {}
+    fn advance(&self, _: u64) {}
+    fn warn(&self, message: &str) {
+        self.0.lock().unwrap().push(message.to_owned());
+    }
 }
